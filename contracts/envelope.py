@@ -1,0 +1,173 @@
+"""The CloudEvents 1.0 envelope (JSON, structured mode) that every record's value is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeGuard
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import from_json
+
+from .ids import AccountId, ChannelId, CommandId
+from .message import EventData, milliseconds_of
+
+CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
+"""The record header by which the CloudEvents Kafka binding tells structured mode."""
+
+LONGEST_READABLE = 1024
+"""A longer id, type, source, subject or account id cannot be answered on its own terms: the envelope is unreadable."""
+
+GENESIS = "0" * 64
+"""The ``previoushash`` of a channel's first event."""
+
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_READABLE)]
+
+
+def _rfc3339(text: str) -> str:
+    milliseconds_of(text)
+    return text
+
+
+class CommandEnvelope(BaseModel):
+    """A command as it is published; ``data`` is checked by its ``type``."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    specversion: Literal["1.0"]
+    id: CommandId
+    type: ShortText
+    source: ShortText
+    subject: ChannelId
+    accountid: AccountId
+    time: Annotated[str, AfterValidator(_rfc3339)] | None = None
+    actor: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    expectedversion: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    dryrun: bool = False
+    correlationid: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    traceparent: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    tracestate: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    datacontenttype: Literal["application/json"] = "application/json"
+    dataschema: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    data: dict[str, Any] = {}
+
+
+class EventEnvelope(BaseModel):
+    """A settings event as subscribers read it. ``data`` is kept as it came; `body` gives it its type."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    specversion: str
+    id: str
+    type: str
+    source: str
+    subject: str
+    time: str
+    accountid: str
+    actor: str | None = None
+    commandsource: str | None = None
+    commandtype: str | None = None
+    sequence: int
+    partitionsequence: int
+    previoushash: str
+    resource: str
+    causationid: str
+    correlationid: str
+    traceparent: str | None = None
+    data: dict[str, Any] = {}
+
+    def body(self) -> EventData | None:
+        """The data by its type; None where the type is newer than this reader."""
+        from .commands import EVENTS
+
+        kind = EVENTS.get(self.type)
+        return None if kind is None else kind.model_validate(self.data)
+
+
+class NotificationEnvelope(BaseModel):
+    """What the invoker and the OTP router publish: an answer to a request, on a topic of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    type: str
+    source: str
+    subject: str
+    time: str
+    accountid: str
+    causationid: str
+    correlationid: str
+    traceparent: str | None = None
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: dict[str, Any]
+
+
+class Unreadable(Exception):  # noqa: N818 -- it names a finding about a record, not a fault of ours
+    """The record has no readable envelope; the sentence says why. It belongs on the dead-letter topic."""
+
+
+class Invalid(Exception):  # noqa: N818 -- as above
+    """The envelope can be read but breaks the contract. Holds what an answer needs, and the sentence."""
+
+    def __init__(self, envelope: ReadableEnvelope, problem: str) -> None:
+        super().__init__(problem)
+        self.envelope = envelope
+        self.problem = problem
+
+
+class ReadableEnvelope(BaseModel):
+    """The five strings without which nobody can be answered."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    id: ShortText
+    type: ShortText
+    source: ShortText
+    subject: ShortText
+    accountid: ShortText
+
+
+def read_command(value: bytes | None) -> CommandEnvelope:
+    """The command in a record's value.
+
+    Raises `Unreadable` where it is no JSON object with the strings ``id``, ``type``, ``source``, ``subject`` and
+    ``accountid``, and `Invalid` where it is one but breaks the contract otherwise.
+    """
+    if value is None:
+        raise Unreadable("the record has no value; a command is a JSON object")
+    try:
+        return CommandEnvelope.model_validate_json(value)
+    except ValidationError as error:
+        problem = error
+    try:
+        parsed = from_json(value, allow_inf_nan=False)
+    except ValueError as error:
+        raise Unreadable(f"the value is not JSON: {error}") from None
+    if not _is_object(parsed):
+        raise Unreadable("the value is JSON, but no object; a command is a CloudEvents object")
+    try:
+        readable = ReadableEnvelope.model_validate(parsed)
+    except ValidationError as error:
+        raise Unreadable(f"the envelope cannot be read: {problem_of(error)}") from None
+    raise Invalid(readable, problem_of(problem))
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def problem_of(error: ValidationError, inside: str = "") -> str:
+    """A pydantic error as one sentence that names each field, and repeats no input."""
+    parts = []
+    for detail in error.errors(include_url=False, include_input=False, include_context=False)[:5]:
+        field = ".".join(str(step) for step in (inside, *detail["loc"]) if step != "")
+        match detail["type"]:
+            case "missing":
+                parts.append(f"{field!r} is missing")
+            case "extra_forbidden":
+                parts.append(f"{field!r} is not a known field")
+            case "value_error":
+                parts.append(f"{field!r} is wrong: {detail['msg'].removeprefix('Value error, ')}")
+            case _:
+                message = detail["msg"]
+                parts.append(f"{field!r} is wrong: {message[:1].lower()}{message[1:]}" if field else message)
+    return "; ".join(parts) + "."

@@ -1,0 +1,68 @@
+"""Calling an intent of a business system: the request, what the business system receives, and how it ended."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .ids import IntentCode, SystemId, TemplateId
+from .message import CommandData, EventData
+
+INVOCATION_DATA_LIMIT = 256 * 1024
+
+
+class InvokeIntent(CommandData):
+    """Calls an intent. Without ``data``: its default data. ``settings_version``: wait until that version is known."""
+
+    system: SystemId
+    code: IntentCode
+    data: dict[str, Any] | None = None
+    template: TemplateId | None = None
+    ttl_seconds: Annotated[int, Field(ge=1, le=7 * 24 * 60 * 60)] | None = None
+    settings_version: Annotated[int, Field(ge=1)] | None = None
+
+
+class WebhookBody(BaseModel):
+    """The JSON body that a business system receives; ``type`` is the intent's code."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    timestamp: str
+    account: str
+    channel: str
+    business_system: str
+    template: str | None
+    data: dict[str, Any]
+
+
+InvocationStatus = Literal["delivered", "dead", "refused"]
+
+
+class IntentInvoked(EventData):
+    """The business system answered 2xx. ``result`` is its JSON answer, None where it gave none."""
+
+    system: str
+    code: str
+    delivery: str
+    status: InvocationStatus = "delivered"
+    attempts: int
+    key_id: str | None = None
+    result: Any = None
+
+
+class InvocationFailed(EventData):
+    """It was given up, or refused before any call; ``reason`` is a stable name, ``message`` a sentence.
+
+    ``delivery`` is None where the request was refused before it became one.
+    """
+
+    system: str | None = None
+    code: str | None = None
+    delivery: str | None = None
+    status: InvocationStatus
+    attempts: int = 0
+    key_id: str | None = None
+    reason: str
+    message: str

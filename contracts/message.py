@@ -1,0 +1,89 @@
+"""What every message's data has in common, and the kinds of text that it holds.
+
+Commands are strict: they forbid unknown fields. Events are for ever: readers ignore fields that they do not know, and
+fields are only added.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+class CommandData(BaseModel):
+    """The ``data`` of a command; its class name is the command's ``type``."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", validate_by_alias=True, validate_by_name=True, serialize_by_alias=True
+    )
+
+
+class EventData(BaseModel):
+    """The ``data`` of an event; its class name is the event's ``type``, in the past tense."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", validate_by_alias=True, validate_by_name=True, serialize_by_alias=True
+    )
+
+
+def _one_line(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("it must be one line without control characters")
+    if not text.strip():
+        raise ValueError("it must not be blank")
+    return text
+
+
+def _prose(text: str) -> str:
+    if _CONTROL_BUT_LINES.search(text):
+        raise ValueError("it must not hold control characters other than tab and line ends")
+    return text
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_one_line)]
+Remarks = Annotated[str, StringConstraints(max_length=1024), AfterValidator(_prose)]
+
+
+def compact_json(value: object) -> str:
+    """``value`` as JSON without spaces; raises ValueError on NaN and infinities, which JSON does not have."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _at_most(limit: int) -> AfterValidator:
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            size = len(compact_json(value).encode())
+        except ValueError:
+            raise ValueError("it must be JSON that has no NaN, no infinities and no lone surrogates") from None
+        if size > limit:
+            raise ValueError(f"it is {size:,} bytes as compact JSON; at most {limit:,} are allowed")
+        return value
+
+    return AfterValidator(check)
+
+
+DEFAULT_DATA_LIMIT = 4 * 1024
+SCHEMA_LIMIT = 16 * 1024
+
+JsonObject = Annotated[dict[str, Any], _at_most(DEFAULT_DATA_LIMIT)]
+SchemaObject = Annotated[dict[str, Any], _at_most(SCHEMA_LIMIT)]
+
+
+def rfc3339(milliseconds: int) -> str:
+    """Unix milliseconds as RFC 3339 in UTC with milliseconds, ``2026-11-22T08:00:00.000Z``."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def milliseconds_of(text: str) -> int:
+    """The Unix milliseconds of an RFC 3339 time with an offset; raises ValueError on anything else."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None or "T" not in text.upper():
+        raise ValueError(f"{text!r} is no RFC 3339 time; write it as 2026-11-22T08:00:00Z")
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,52 @@
+"""How every service reaches Kafka: one place for addresses and security."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+from services.infrastructure.settings import SettingsError
+
+GROUP_METADATA_MAX_AGE_MS = 5_000
+"""For consumers in a group: after a broker restart aiokafka's assignor can leave a whole group without partitions
+until its metadata refreshes, by default 5 minutes."""
+
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER")
+
+
+def security_options(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The keyword arguments for an aiokafka client's security, from ``SWITCHBOARD_KAFKA_…``.
+
+    ``SECURITY_PROTOCOL`` (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL), ``SSL_CAFILE``, ``SSL_CERTFILE``, ``SSL_KEYFILE``,
+    ``SASL_MECHANISM``, ``SASL_USERNAME``, ``SASL_PASSWORD``. Raises `SettingsError`.
+    """
+
+    def text(name: str) -> str | None:
+        return environment.get(f"SWITCHBOARD_KAFKA_{name}") or None
+
+    protocol = text("SECURITY_PROTOCOL") or "PLAINTEXT"
+    if protocol not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
+        raise SettingsError(
+            f"SWITCHBOARD_KAFKA_SECURITY_PROTOCOL is {protocol!r}; it must be PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
+        )
+    options: dict[str, Any] = {"security_protocol": protocol}
+    if protocol.endswith("SSL"):
+        try:
+            context = ssl.create_default_context(cafile=text("SSL_CAFILE"))
+            if certificate := text("SSL_CERTFILE"):
+                context.load_cert_chain(certificate, text("SSL_KEYFILE"))
+        except OSError as error:
+            raise SettingsError(f"The files in SWITCHBOARD_KAFKA_SSL_… cannot be used: {error}.") from None
+        options["ssl_context"] = context
+    if protocol.startswith("SASL"):
+        mechanism = text("SASL_MECHANISM") or "PLAIN"
+        if mechanism not in _MECHANISMS:
+            raise SettingsError(f"SWITCHBOARD_KAFKA_SASL_MECHANISM is {mechanism!r}; it must be one of {_MECHANISMS}.")
+        options |= {
+            "sasl_mechanism": mechanism,
+            "sasl_plain_username": text("SASL_USERNAME"),
+            "sasl_plain_password": text("SASL_PASSWORD"),
+        }
+    return options
