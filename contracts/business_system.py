@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from .ids import SystemId
-from .message import CommandData, EventData, Name, Remarks
+from .message import CommandData, EditData, EventData, Name, Remarks
 from .signature import IssuedSignature
 
 SignatureStyle = Literal["standard-webhooks", "plain-token"]
 ApiRequestUrl = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-"""``https`` only, unless the operator allows the place. What it names is judged by the domain, and again at each dial."""
+"""``https`` only, unless the operator allows the place; the domain judges where it leads, and so does each dial."""
 
 Reason = Annotated[str, StringConstraints(max_length=1024)]
 
@@ -25,8 +25,10 @@ class OpenBusinessSystem(CommandData):
     signature_style: SignatureStyle = "standard-webhooks"
 
 
-class EditBusinessSystem(CommandData):
+class EditBusinessSystem(EditData):
     """Changes what is given; null clears the remarks, and puts the signature style back to its default."""
+
+    kept = ("name", "api_request_url")
 
     system: SystemId
     name: Name | None = None

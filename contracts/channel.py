@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .ids import AccountId
-from .message import CommandData, EventData, Name
+from .message import CommandData, EditData, EventData, Name
 
 ChannelType = Literal["whatsapp", "viber", "messenger", "instagram", "telegram", "line"]
 
@@ -19,7 +19,7 @@ class RegisterChannel(CommandData):
     provider: AccountId | None = None
 
 
-class EditChannel(CommandData):
+class EditChannel(EditData):
     """Changes what is given; a ``provider`` of null clears it."""
 
     name: Name | None = None

@@ -1,4 +1,4 @@
-"""Every settings command and every settings event: each union is declared here once, and everything dispatches on it."""
+"""Every settings command and event: each union is declared here, once, and everything dispatches on it."""
 
 from __future__ import annotations
 

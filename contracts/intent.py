@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from .ids import IntentCode, SystemId, TemplateId
-from .message import CommandData, EventData, JsonObject, Name, SchemaObject
+from .message import CommandData, EditData, EventData, JsonObject, Name, SchemaObject
 
 
 class AddIntent(CommandData):
@@ -20,7 +20,7 @@ class AddIntent(CommandData):
     json_schema: SchemaObject | None = Field(default=None, alias="schema")
 
 
-class EditIntent(CommandData):
+class EditIntent(EditData):
     """Changes what is given; null clears the schema, and empties the default data."""
 
     system: SystemId

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -23,6 +23,19 @@ class CommandData(BaseModel):
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", validate_by_alias=True, validate_by_name=True, serialize_by_alias=True
     )
+
+
+class EditData(CommandData):
+    """An edit: a field left out stays, null clears it; what cannot be empty is named in ``kept``."""
+
+    kept: ClassVar[tuple[str, ...]] = ("name",)
+
+    @model_validator(mode="after")
+    def _clears_only_what_may_be_empty(self) -> Self:
+        for field in self.kept:
+            if field in self.model_fields_set and getattr(self, field) is None:
+                raise ValueError(f"{field!r} cannot be cleared; leave it out to keep it")
+        return self
 
 
 class EventData(BaseModel):

@@ -21,7 +21,7 @@ class RouteOtp(CommandData):
 
 
 class OtpRouted(EventData):
-    """``rule`` is the stable name of what decided; ``settings_version`` the version of the settings it was read from."""
+    """``rule`` is the stable name of what decided; ``settings_version`` is of the settings that were read."""
 
     route: OtpRoute
     rule: str

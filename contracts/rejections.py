@@ -19,7 +19,10 @@ class Rejection(BaseModel):
 
     @property
     def message(self) -> str:
-        return self.sentence.format(**self.model_dump())
+        facts = {
+            name: ", ".join(value) if isinstance(value, list) else value for name, value in self.model_dump().items()
+        }
+        return self.sentence.format(**facts)
 
 
 class InvalidCommand(Rejection):
@@ -163,9 +166,10 @@ class SignatureUnknown(Rejection):
     key_id: str
 
 
-class OnlySignature(Rejection):
+class SignatureIsCurrent(Rejection):
     sentence = (
-        "Signature {key_id!r} is the only one of business system {system!r}; refresh first, then revoke the old one."
+        "Signature {key_id!r} is the current one of business system {system!r}, which could not be called without it; "
+        "refresh first (grace_seconds 0 revokes the old one at once)."
     )
     system: str
     key_id: str

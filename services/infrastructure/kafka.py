@@ -13,6 +13,7 @@ GROUP_METADATA_MAX_AGE_MS = 5_000
 """For consumers in a group: after a broker restart aiokafka's assignor can leave a whole group without partitions
 until its metadata refreshes, by default 5 minutes."""
 
+_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER")
 
 
@@ -27,10 +28,8 @@ def security_options(environment: Mapping[str, str] = os.environ) -> dict[str, A
         return environment.get(f"SWITCHBOARD_KAFKA_{name}") or None
 
     protocol = text("SECURITY_PROTOCOL") or "PLAINTEXT"
-    if protocol not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
-        raise SettingsError(
-            f"SWITCHBOARD_KAFKA_SECURITY_PROTOCOL is {protocol!r}; it must be PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
-        )
+    if protocol not in _PROTOCOLS:
+        raise SettingsError(f"SWITCHBOARD_KAFKA_SECURITY_PROTOCOL is {protocol!r}; it must be one of {_PROTOCOLS}.")
     options: dict[str, Any] = {"security_protocol": protocol}
     if protocol.endswith("SSL"):
         try:
