@@ -1,4 +1,4 @@
-"""The signature: the secret that authenticates the platform to a business system. No message carries it in the clear."""
+"""The signature: the secret that authenticates the platform to a business system. No message shows it in the clear."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 class SettingsError(Exception):
@@ -30,6 +31,15 @@ class Settings:
     partitions: int
     keyring: str | None
     invoker_allow: tuple[str, ...]
+
+    def own_addresses(self) -> tuple[str, ...]:
+        """``host:port`` of our own broker, database and API, which signed calls must never reach."""
+        database = urlsplit(self.database_url or "")
+        return (
+            *(part.strip() for part in (self.kafka_bootstrap_servers or "").split(",") if part.strip()),
+            *([f"{database.hostname}:{database.port or 5432}"] if database.hostname else []),
+            f"{self.http_host}:{self.http_port}",
+        )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:

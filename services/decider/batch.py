@@ -1,0 +1,294 @@
+"""Decides a batch of commands on a fork of the partition's state, and gathers the records of its one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from os import urandom
+from typing import Any, Protocol
+
+from nacl.exceptions import CryptoError
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from contracts import topics
+from contracts.commands import COMMANDS, Command, Event
+from contracts.envelope import (
+    CONTENT_TYPE,
+    GENESIS,
+    CommandEnvelope,
+    Invalid,
+    ReadableEnvelope,
+    Unreadable,
+    problem_of,
+    read_command,
+)
+from contracts.ids import uuid7
+from contracts.message import rfc3339
+from contracts.partitioner import partition_of
+from contracts.rejections import CommandIdReused, DecisionFailed, InvalidCommand, Rejection, SealKeyRefused
+from services.decider.encoding import data_json, digest_of, envelope_head, outcome_headers, with_data
+from services.decider.memory import RememberedAnswer, memory_key
+from services.decider.partition_state import CHECKPOINT_KEY, Fork
+from services.decider.sealing import sealed
+from services.domain.address import Allowances
+from services.domain.decide import decide
+from services.domain.decision import Context, Decision, Mark, SealedSecret
+from services.domain.evolve import evolve
+from services.domain.resources import resource_of_event
+from services.domain.signing import SECRET_BYTES, shown
+from services.infrastructure.transactions import OutgoingRecord
+from services.infrastructure.vault import KeyRing, SignatureAddress
+
+log = logging.getLogger(__name__)
+
+FORWARDED = "forwarded"
+"""The header that forbids a second hop; its value is the partition that the command came in on."""
+
+FAILURES_IN_A_ROW_LIMIT = 20
+
+
+class IncomingCommand(Protocol):
+    """What is read of a record of `switchboard.commands`."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class TooManyFailures(Exception):  # noqa: N818 -- it names a finding
+    """So many decisions in a row raised that something is wrong with us, not with the commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """What deciding needs besides the state."""
+
+    partition: int
+    partitions: int
+    keyring: KeyRing
+    allowances: Allowances
+
+
+@dataclass(slots=True)
+class Batch:
+    """A batch under decision: ``records`` is what its transaction will hold besides the changed state."""
+
+    deciding: Deciding
+    fork: Fork
+    now: int
+    records: list[OutgoingRecord] = field(default_factory=list)
+    failures_in_a_row: int = 0
+
+    def take(self, incoming: IncomingCommand) -> None:
+        """Decides one command; whatever it is, it leads to exactly one outcome, dead letter or forward."""
+        try:
+            command = read_command(incoming.value)
+        except Unreadable as finding:
+            self._dead_letter(incoming, str(finding))
+        except Invalid as finding:
+            if not self._forwarded_home(finding.envelope.subject, incoming):
+                self._reject_invalid(finding.envelope, finding.problem)
+        else:
+            if not self._forwarded_home(command.subject, incoming):
+                self._answer(command, incoming)
+        self.fork.checkpoint = self.fork.checkpoint.model_copy(update={"next_offset": incoming.offset + 1})
+
+    def transaction(self, outcomes_from: int) -> list[OutgoingRecord]:
+        """Every record of the batch's transaction: answers, events, state, signatures, and the checkpoint."""
+        at = self.deciding.partition
+        self.fork.checkpoint = self.fork.checkpoint.model_copy(update={"outcomes_from": outcomes_from})
+        changed = (
+            OutgoingRecord(topics.CHANNEL_STATE.name, at, key, value)
+            for key, value in self.fork.changed_records().items()
+        )
+        secrets = (
+            OutgoingRecord(topics.SIGNATURES.name, at, key, value) for key, value in self.fork.signatures.items()
+        )
+        checkpoint = to_json(self.fork.checkpoint)
+        return [
+            *self.records,
+            *changed,
+            *secrets,
+            OutgoingRecord(topics.CHANNEL_STATE.name, at, CHECKPOINT_KEY, checkpoint),
+        ]
+
+    def _answer(self, envelope: CommandEnvelope, incoming: IncomingCommand) -> None:
+        kind = COMMANDS.get(envelope.type)
+        if kind is None:
+            self._reject_invalid(envelope, f"'type' is wrong: there is no command {envelope.type!r}.")
+            return
+        try:
+            command: Any = kind.model_validate(envelope.data)
+        except ValidationError as error:
+            self._reject_invalid(envelope, problem_of(error, "data"))
+            return
+        digest = digest_of(envelope)
+        key = memory_key(envelope.accountid, envelope.subject, envelope.id)
+        remembered = self.fork.answer(key)
+        if remembered is None:
+            data = self._decided(envelope, command, incoming)
+            self.fork.answers[key] = RememberedAnswer(digest, data)
+            self._outcome(envelope, data, digest)
+        elif remembered.digest == digest:
+            self._outcome(envelope, remembered.data, digest, repeated=True)
+        else:
+            data = rejection_json(CommandIdReused(command=envelope.id), self._version(envelope))
+            self._outcome(envelope, data, None)
+
+    def _decided(self, envelope: CommandEnvelope, command: Command, incoming: IncomingCommand) -> bytes:
+        """The outcome's data. A decision that raises is our fault: rejected, kept, and nothing of it remains."""
+        marks = len(self.records), dict(self.fork.signatures), self.fork.checkpoint
+        try:
+            data = self._decide(envelope, command)
+        except Exception as error:  # whatever it is, the rest of the batch is unharmed
+            del self.records[marks[0] :]
+            self.fork.signatures, self.fork.checkpoint = marks[1], marks[2]
+            self.failures_in_a_row += 1
+            reason = f"the decision raised {type(error).__name__}"
+            log.error(
+                "%s on %s, partition %d offset %d", reason, envelope.type, self.deciding.partition, incoming.offset
+            )
+            log.debug("the decision that raised", exc_info=True)
+            if self.failures_in_a_row >= FAILURES_IN_A_ROW_LIMIT:
+                raise TooManyFailures(
+                    f"Partition {self.deciding.partition} stops: {self.failures_in_a_row} decisions in a row raised, "
+                    f"the last one {type(error).__name__} on {envelope.type} at offset {incoming.offset}."
+                ) from error
+            self._dead_letter(incoming, reason)
+            return rejection_json(DecisionFailed(), self._version(envelope))
+        self.failures_in_a_row = 0
+        return data
+
+    def _decide(self, envelope: CommandEnvelope, command: Command) -> bytes:
+        state = self.fork.channel(envelope.subject)
+        now = self.now if state.channel is None else max(self.now, state.channel.time)
+        context = Context(envelope.subject, envelope.accountid, now, urandom(SECRET_BYTES), self.deciding.allowances)
+        decision = decide(state, command, context, envelope.expectedversion)
+        if isinstance(decision, Rejection):
+            return rejection_json(decision, self._version(envelope))
+        if envelope.dryrun:
+            return self._would_append(envelope, decision)
+        seal = self._sealed(envelope.subject, decision)
+        if isinstance(seal, Rejection):
+            return rejection_json(seal, self._version(envelope))
+        ids = [self._append_event(envelope, event, now) for event in decision.events]
+        self._keep_secrets(envelope.subject, decision)
+        accepted: dict[str, Any] = {"version": self._version(envelope), "events": ids}
+        if seal is not None:
+            accepted["sealed"] = seal
+        return to_json(accepted)
+
+    def _would_append(self, envelope: CommandEnvelope, decision: Decision) -> bytes:
+        would = b",".join(
+            b'{"type":"%b","data":%b}' % (type(event).__name__.encode(), data_json(event)) for event in decision.events
+        )
+        return b'{"version":%d,"would_append":[%b]}' % (self._version(envelope), would)
+
+    def _append_event(self, envelope: CommandEnvelope, event: Event, now: int) -> str:
+        """Puts the event onto the log and into the fork; returns its id."""
+        fork, channel = self.fork, envelope.subject
+        before = fork.channel(channel)
+        known = before.channel
+        version, previous = (1, GENESIS) if known is None else (known.version + 1, known.head)
+        sequence = fork.checkpoint.partitionsequence + 1
+        event_id = uuid7(now, urandom(10))
+        head = envelope_head(record_id=event_id, kind=type(event).__name__, time=rfc3339(now), command=envelope)
+        head["sequence"] = version
+        head["partitionsequence"] = sequence
+        head["previoushash"] = previous
+        head["resource"] = resource_of_event(event)
+        value = with_data(head, data_json(event))
+        mark = Mark(version, now, sha256(value).hexdigest())
+        fork.channels[channel] = evolve(before, event, envelope.accountid, mark)
+        fork.checkpoint = fork.checkpoint.model_copy(update={"partitionsequence": sequence})
+        self._append(topics.EVENTS.name, channel.encode(), value, [CONTENT_TYPE])
+        return event_id
+
+    def _keep_secrets(self, channel: str, decision: Decision) -> None:
+        for gone in decision.deleted:
+            self.fork.signatures[SignatureAddress(channel, gone.system, gone.key_id).record_key()] = None
+        if decision.kept is not None:
+            address = SignatureAddress(channel, decision.kept.system, decision.kept.key_id)
+            self.fork.signatures[address.record_key()] = self.deciding.keyring.encrypt(decision.kept.secret, address)
+
+    def _sealed(self, channel: str, decision: Decision) -> str | Rejection | None:
+        wanted = decision.sealed
+        if wanted is None:
+            return None
+        secret = self._secret(channel, decision, wanted)
+        try:
+            return sealed(shown(secret, wanted.style), wanted.seal_to)
+        except CryptoError:
+            return SealKeyRefused()
+
+    def _secret(self, channel: str, decision: Decision, wanted: SealedSecret) -> bytes:
+        kept = decision.kept
+        if kept is not None and kept.key_id == wanted.key_id:
+            return kept.secret
+        address = SignatureAddress(channel, wanted.system, wanted.key_id)
+        value = self.fork.signature(address.record_key())
+        if value is None:
+            raise LookupError(f"the signatures topic has no {wanted.key_id} for {channel}/{wanted.system}")
+        return self.deciding.keyring.decrypt(value, address)
+
+    def _version(self, envelope: CommandEnvelope) -> int:
+        """The channel's version now; 0 where it is unknown, or another account's."""
+        channel = self.fork.channel(envelope.subject).channel
+        return 0 if channel is None or channel.account != envelope.accountid else channel.version
+
+    def _reject_invalid(self, envelope: CommandEnvelope | ReadableEnvelope, problem: str) -> None:
+        self._outcome(envelope, rejection_json(InvalidCommand(problem=problem), None), None)
+
+    def _outcome(
+        self,
+        envelope: CommandEnvelope | ReadableEnvelope,
+        data: bytes,
+        digest: bytes | None,
+        *,
+        repeated: bool = False,
+    ) -> None:
+        kind = "CommandRejected" if data.startswith(b'{"rejection":') else "CommandAccepted"
+        head = envelope_head(
+            record_id=uuid7(self.now, urandom(10)), kind=kind, time=rfc3339(self.now), command=envelope
+        )
+        if repeated:
+            head["repeated"] = True
+        headers = outcome_headers(envelope.id, envelope.accountid, digest)
+        self._append(topics.OUTCOMES.name, envelope.subject.encode(), with_data(head, data), headers)
+
+    def _dead_letter(self, incoming: IncomingCommand, reason: str) -> None:
+        headers = [
+            ("reason", reason.encode()),
+            ("topic", topics.COMMANDS.name.encode()),
+            ("partition", str(self.deciding.partition).encode()),
+            ("offset", str(incoming.offset).encode()),
+        ]
+        self._append(topics.DEAD_LETTERS.name, incoming.key, incoming.value, headers)
+
+    def _forwarded_home(self, subject: str, incoming: IncomingCommand) -> bool:
+        """Sends a command that came on another partition than its channel's to its home; never twice."""
+        here = self.deciding.partition
+        home = partition_of(subject, self.deciding.partitions)
+        if home == here:
+            return False
+        if any(name == FORWARDED for name, _ in incoming.headers):
+            self._dead_letter(incoming, f"it was forwarded once already, and partition {here} is not its home")
+            return True
+        headers = [*incoming.headers, (FORWARDED, str(here).encode())]
+        self.records.append(OutgoingRecord(topics.COMMANDS.name, home, subject.encode(), incoming.value, headers))
+        return True
+
+    def _append(self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
+        self.records.append(OutgoingRecord(topic, self.deciding.partition, key, value, headers))
+
+
+def rejection_json(rejection: Rejection, version: int | None) -> bytes:
+    """A rejection as an outcome's data: name, sentence, version, and what it is about."""
+    data: dict[str, Any] = {"rejection": type(rejection).__name__, "message": rejection.message}
+    if version is not None:
+        data["version"] = version
+    return to_json(data | rejection.model_dump())

@@ -1,0 +1,191 @@
+"""The owner of one partition: exactly once, by one transactional id and the log itself.
+
+1. Start the partition's producer, which fences any earlier owner; then abort once, a transaction that touches every
+   partition that an owner may write to (a broker killed and restarted can otherwise let the next commit of the same
+   producer id commit leftovers); only then restore, from the log.
+2. Per batch: decide on a fork; then begin, append all, await all, commit; only then adopt the fork.
+3. On any failure or doubt: throw away the producer and the state, wait a little at random, and go back to 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from contracts import topics
+from services.decider.batch import Batch, Deciding, TooManyFailures
+from services.decider.partition_state import Fork, PartitionState
+from services.decider.restore import restore
+from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
+
+log = logging.getLogger(__name__)
+
+COMMANDS_PER_TRANSACTION = 500
+_START_TIMEOUT_S = 60
+_COMMIT_TIMEOUT_S = 30
+_FENCE_KEY = b"~fence"
+_WRITTEN_TOPICS = (
+    topics.EVENTS,
+    topics.OUTCOMES,
+    topics.CHANNEL_STATE,
+    topics.SIGNATURES,
+    topics.DEAD_LETTERS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the broker is, and how to get in."""
+
+    bootstrap_servers: str
+    security: dict[str, Any]
+
+
+def transactional_id(partition: int) -> str:
+    """One per input partition, the same for every process: this is what fences."""
+    return f"switchboard.decider-{partition}"
+
+
+def _ignore_step(_: str) -> None:
+    pass
+
+
+class PartitionOwner:
+    """Runs until `stop`; `pause` and `resume` bridge a rebalance that gives the partition back to this process.
+
+    ``on_step`` is told the steps of the algorithm by name, which is where the fault suite strikes: ``fenced``,
+    ``restored``, ``decided``, ``begun``, ``appended``, ``committed``, ``adopted``.
+    """
+
+    def __init__(
+        self, connection: Connection, deciding: Deciding, on_step: Callable[[str], None] = _ignore_step
+    ) -> None:
+        self.partition = deciding.partition
+        self._connection = connection
+        self._deciding = deciding
+        self._on_step = on_step
+        self._state: PartitionState | None = None
+        self._failures_in_a_row = 0
+        self._running = asyncio.Event()
+        self._running.set()
+        self._stopping = False
+        self.serving = asyncio.Event()
+        self.failed: TooManyFailures | None = None
+        self._task = asyncio.create_task(self._run(), name=f"owner of partition {self.partition}")
+
+    @property
+    def next_offset(self) -> int | None:
+        """The offset of the next command to decide; None while that is not known."""
+        return None if self._state is None else self._state.checkpoint.next_offset
+
+    def pause(self) -> None:
+        self._running.clear()
+
+    def resume(self) -> None:
+        self._running.set()
+
+    async def stop(self) -> None:
+        """Lets the transaction under way end, then lets go of the partition."""
+        self._stopping = True
+        self._running.set()
+        _, late = await asyncio.wait([self._task], timeout=5)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            producer = TransactionalProducer(
+                self._connection.bootstrap_servers, transactional_id(self.partition), self._connection.security
+            )
+            try:
+                async with contextlib.AsyncExitStack() as stack:
+                    stack.push_async_callback(producer.discard)
+                    await self._own(producer, stack)
+            except TooManyFailures as failure:
+                log.critical("%s", failure)
+                self.failed = failure
+                return
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("partition %d starts over: %s", self.partition, type(error).__name__)
+            except Exception:
+                log.exception("partition %d starts over", self.partition)
+            finally:
+                self.serving.clear()
+                self._state = None
+            if not self._stopping:
+                await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 -- to fall out of step, not to hide
+
+    async def _own(self, producer: TransactionalProducer, stack: contextlib.AsyncExitStack) -> None:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await producer.start()
+            await self._abort_leftovers(producer)
+        self._on_step("fenced")
+        self._state = state = await restore(
+            self._connection.bootstrap_servers, self._connection.security, self.partition
+        )
+        self._on_step("restored")
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._connection.bootstrap_servers,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=500,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+            **self._connection.security,
+        )
+        stack.push_async_callback(consumer.stop)
+        await consumer.start()
+        commands = TopicPartition(topics.COMMANDS.name, self.partition)
+        consumer.assign([commands])
+        consumer.seek(commands, state.checkpoint.next_offset)
+        self.serving.set()
+        while not self._stopping:
+            await self._running.wait()
+            fetched = await consumer.getmany(commands, timeout_ms=500, max_records=COMMANDS_PER_TRANSACTION)
+            incoming = fetched.get(commands)
+            if incoming and self._running.is_set():
+                await self._transact(producer, state, incoming)
+            elif incoming:
+                consumer.seek(commands, state.checkpoint.next_offset)
+
+    async def _abort_leftovers(self, producer: TransactionalProducer) -> None:
+        everywhere = [OutgoingRecord(topic.name, self.partition, _FENCE_KEY, b"") for topic in _WRITTEN_TOPICS]
+        everywhere += [
+            OutgoingRecord(topics.COMMANDS.name, partition, _FENCE_KEY, b"")
+            for partition in range(self._deciding.partitions)
+        ]
+        await producer.begin()
+        await producer.append(everywhere, _now())
+        await producer.abort()
+
+    async def _transact(self, producer: TransactionalProducer, state: PartitionState, incoming: list[Any]) -> None:
+        now = _now()
+        batch = Batch(self._deciding, Fork(state), now, failures_in_a_row=self._failures_in_a_row)
+        for record in incoming:
+            batch.take(record)
+        records = batch.transaction(state.memory.restorable_from)
+        self._on_step("decided")
+        async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+            await producer.begin()
+            self._on_step("begun")
+            offsets = await producer.append(records, now)
+            self._on_step("appended")
+            await producer.commit()
+        self._on_step("committed")
+        state.adopt(batch.fork, offsets.get(TopicPartition(topics.OUTCOMES.name, self.partition), 0))
+        self._failures_in_a_row = batch.failures_in_a_row
+        self._on_step("adopted")
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

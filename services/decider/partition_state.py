@@ -1,0 +1,142 @@
+"""What an owner knows of its partition: records as bytes, decoded when touched, and a fork to decide a batch on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cache
+
+from pydantic import BaseModel, ConfigDict
+
+from services.decider.memory import CommandMemory, RememberedAnswer
+from services.domain.records import BUSINESS_SYSTEM, CHANNEL
+from services.domain.state import BusinessSystem, ChannelState
+
+CHECKPOINT_KEY = b"~checkpoint"
+DECODED_BYTES_LIMIT = 64 * 1024 * 1024
+"""How many bytes of state records may be kept decoded besides, for channels that are busy."""
+
+
+class Checkpoint(BaseModel):
+    """The only truth about where the partition stands.
+
+    ``next_offset`` is of the next command, ``partitionsequence`` of the last event, and ``outcomes_from`` the offset
+    from which the memory of command ids is restored.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    v: int = 1
+    next_offset: int = 0
+    partitionsequence: int = 0
+    outcomes_from: int = 0
+
+
+def channel_key(channel: str) -> bytes:
+    return channel.encode()
+
+
+def system_key(channel: str, system: str) -> bytes:
+    """Unique among state records: no id holds a slash."""
+    return f"{channel}/{system}".encode()
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """Changes only by restoring and by adopting what was committed."""
+
+    records: dict[bytes, bytes] = field(default_factory=dict)
+    signatures: dict[bytes, bytes] = field(default_factory=dict)
+    memory: CommandMemory = field(default_factory=CommandMemory)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    _decoded: OrderedDict[str, tuple[ChannelState, int]] = field(default_factory=OrderedDict)
+    _decoded_bytes: int = 0
+
+    def channel(self, channel: str) -> ChannelState:
+        """The channel's state; an empty one where it is not known."""
+        decoded = self._decoded.get(channel)
+        if decoded is not None:
+            self._decoded.move_to_end(channel)
+            return decoded[0]
+        value = self.records.get(channel_key(channel))
+        if value is None:
+            return ChannelState()
+
+        @cache
+        def load(system: str) -> BusinessSystem:
+            return BUSINESS_SYSTEM.decode(self.records[system_key(channel, system)])
+
+        return ChannelState(CHANNEL.decode(value), {}, load)
+
+    def adopt(self, fork: Fork, outcomes_at: int) -> None:
+        """Takes over a fork whose transaction is committed; its first outcome is at offset ``outcomes_at``."""
+        _put(self.records, fork.changed_records())
+        _put(self.signatures, fork.signatures)
+        self.memory.adopt(outcomes_at, fork.answers)
+        self.checkpoint = fork.checkpoint
+        for channel, state in fork.channels.items():
+            self._keep_decoded(channel, state)
+
+    def _keep_decoded(self, channel: str, state: ChannelState) -> None:
+        systems = state.channel.systems if state.channel else ()
+        size = sum(
+            len(self.records.get(key, b""))
+            for key in (channel_key(channel), *(system_key(channel, system) for system in systems))
+        )
+        _, earlier = self._decoded.pop(channel, (None, 0))
+        self._decoded[channel] = (state, size)
+        self._decoded_bytes += size - earlier
+        while self._decoded_bytes > DECODED_BYTES_LIMIT and len(self._decoded) > 1:
+            _, (_, freed) = self._decoded.popitem(last=False)
+            self._decoded_bytes -= freed
+
+
+def _put(table: dict[bytes, bytes], changes: dict[bytes, bytes | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
+
+
+class Fork:
+    """A batch's view of the partition: reads through to the state, and keeps every change to itself."""
+
+    def __init__(self, state: PartitionState) -> None:
+        self._state = state
+        self.channels: dict[str, ChannelState] = {}
+        self.signatures: dict[bytes, bytes | None] = {}
+        self.answers: dict[str, RememberedAnswer] = {}
+        self.checkpoint = state.checkpoint
+        self._changes: dict[bytes, bytes | None] | None = None
+
+    def channel(self, channel: str) -> ChannelState:
+        return self.channels.get(channel) or self._state.channel(channel)
+
+    def answer(self, key: str) -> RememberedAnswer | None:
+        return self.answers.get(key) or self._state.memory.get(key)
+
+    def signature(self, key: bytes) -> bytes | None:
+        return self.signatures[key] if key in self.signatures else self._state.signatures.get(key)
+
+    def changed_records(self) -> dict[bytes, bytes | None]:
+        """The state records that differ from before, encoded; None is a tombstone. Asked for once all is decided."""
+        if self._changes is None:
+            self._changes = {}
+            for channel, after in self.channels.items():
+                self._changes |= _changed(channel, self._state.channel(channel), after)
+        return self._changes
+
+
+def _changed(channel: str, before: ChannelState, after: ChannelState) -> dict[bytes, bytes | None]:
+    changes: dict[bytes, bytes | None] = {}
+    if after.channel is None or after.channel is before.channel:
+        return changes
+    changes[channel_key(channel)] = CHANNEL.encode(after.channel)
+    for system, record in after.touched.items():
+        if before.touched.get(system) is not record:
+            changes[system_key(channel, system)] = BUSINESS_SYSTEM.encode(record)
+    if before.channel is not None:
+        for system in before.channel.systems.keys() - after.channel.systems.keys():
+            changes[system_key(channel, system)] = None
+    return changes

@@ -1,0 +1,78 @@
+"""Restores a partition's state from the log: state records and signatures to their ends, and the tail of outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from contracts import topics
+from services.decider.encoding import data_of
+from services.decider.memory import RememberedAnswer, memory_key
+from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, PartitionState
+
+
+async def restore(bootstrap_servers: str, security: dict[str, Any], partition: int) -> PartitionState:
+    """The partition's state as the log has it now. To be called after the fence, when nobody else writes."""
+    state = PartitionState()
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=16 * 1024 * 1024,
+        **security,
+    )
+    await consumer.start()
+    try:
+
+        def state_record(record: ConsumerRecord) -> None:
+            if record.key == CHECKPOINT_KEY:
+                state.checkpoint = Checkpoint.model_validate_json(record.value)
+            else:
+                _put(state.records, record)
+
+        await _read(consumer, topics.CHANNEL_STATE.name, partition, 0, state_record)
+        await _read(consumer, topics.SIGNATURES.name, partition, 0, lambda record: _put(state.signatures, record))
+        await _read(
+            consumer,
+            topics.OUTCOMES.name,
+            partition,
+            state.checkpoint.outcomes_from,
+            lambda record: _remember(state, record),
+        )
+    finally:
+        await consumer.stop()
+    return state
+
+
+def _put(table: dict[bytes, bytes], record: ConsumerRecord) -> None:
+    if record.value is None:
+        table.pop(record.key, None)
+    else:
+        table[record.key] = record.value
+
+
+def _remember(state: PartitionState, record: ConsumerRecord) -> None:
+    headers = dict(record.headers)
+    digest = headers.get("digest")
+    if digest is None:
+        return
+    key = memory_key(headers["accountid"].decode(), record.key.decode(), headers["causationid"].decode())
+    if state.memory.get(key) is None:
+        state.memory.adopt(record.offset, {key: RememberedAnswer(digest, data_of(record.value))})
+
+
+async def _read(
+    consumer: AIOKafkaConsumer, topic: str, partition: int, start: int, take: Callable[[ConsumerRecord], None]
+) -> None:
+    """Hands every committed record from ``start`` to the partition's present end to ``take``."""
+    source = TopicPartition(topic, partition)
+    consumer.assign([source])
+    first = (await consumer.beginning_offsets([source]))[source]
+    end = (await consumer.end_offsets([source]))[source]
+    consumer.seek(source, max(first, start))
+    while await consumer.position(source) < end:
+        for record in (await consumer.getmany(source, timeout_ms=1_000)).get(source, ()):
+            take(record)
