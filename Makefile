@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test faults check bench wheels lock schemas clean
+.PHONY: setup run test faults check bench wheels lock jars clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,10 @@ wheels: setup
 lock:
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header -o requirements.lock
+
+# Resolves the embedded broker anew: make jars KAFKA=4.4.0
+jars: setup
+	$(BIN)/python -m services.infrastructure.embedded.jars $(KAFKA)
 
 clean:
 	rm -rf $(VENV) .data .bench dist

@@ -101,11 +101,11 @@ class NotificationEnvelope(BaseModel):
     data: dict[str, Any]
 
 
-class Unreadable(Exception):  # noqa: N818 -- it names a finding about a record, not a fault of ours
+class Unreadable(Exception):
     """The record has no readable envelope; the sentence says why. It belongs on the dead-letter topic."""
 
 
-class Invalid(Exception):  # noqa: N818 -- as above
+class Invalid(Exception):
     """The envelope can be read but breaks the contract. Holds what an answer needs, and the sentence."""
 
     def __init__(self, envelope: ReadableEnvelope, problem: str) -> None:

@@ -59,7 +59,7 @@ class IncomingCommand(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
-class TooManyFailures(Exception):  # noqa: N818 -- it names a finding
+class TooManyFailures(Exception):
     """So many decisions in a row raised that something is wrong with us, not with the commands."""
 
 

@@ -119,7 +119,12 @@ class TransactionalProducer:
             batches = by_partition.get(home)
             if batches is None:
                 batches = by_partition[home] = [self._producer.create_batch()]
-            fields = {"key": record.key, "value": record.value, "headers": list(record.headers), "timestamp": timestamp_ms}
+            fields = {
+                "key": record.key,
+                "value": record.value,
+                "headers": list(record.headers),
+                "timestamp": timestamp_ms,
+            }
             if batches[-1].append(**fields) is None:
                 batches.append(self._producer.create_batch())
                 if batches[-1].append(**fields) is None:

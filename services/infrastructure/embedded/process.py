@@ -1,0 +1,141 @@
+"""A guarded server process, and the sentences for what can go wrong with one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PATIENCE_S = 20.0
+"""How long a server may take to stop, and a new one waits for an old one on the same data."""
+
+
+class EmbeddedServerError(Exception):
+    """The embedded broker or database cannot run; the sentence says why, and what to do."""
+
+
+class PortTaken(EmbeddedServerError):
+    """Somebody else listens there."""
+
+
+class DirectoryUnusable(EmbeddedServerError):
+    """Not writable, full, or in use."""
+
+
+class ServerFailed(EmbeddedServerError):
+    """It ended, or never became ready; its log says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What to run, and how to end it."""
+
+    name: str
+    command: Sequence[str]
+    directory: Path
+    stop_signal: int = signal.SIGTERM
+
+    @property
+    def log(self) -> Path:
+        return self.directory / f"{self.name}.log"
+
+
+class GuardedProcess:
+    """A server under a guard (`guard.py`) that ends it when this process ends."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        order = {
+            "command": list(server.command),
+            "log": str(server.log),
+            "lock": str(server.directory / "lock"),
+            "stop_signal": server.stop_signal,
+            "patience_s": PATIENCE_S,
+        }
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), json.dumps(order)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._guard.stdout is not None  # noqa: S101 -- for the type checker; it is a pipe
+        answer = self._guard.stdout.readline().strip()
+        if not answer.isdigit():
+            self.stop()
+            raise DirectoryUnusable(
+                f"{server.directory} is in use by another {server.name}; stop that one, "
+                "or set SWITCHBOARD_DATA_DIR to another directory."
+            )
+        self.pid = int(answer)
+
+    def ended(self) -> bool:
+        return self._guard.poll() is not None
+
+    def stop(self) -> None:
+        """Ends the server as its own stop does, and waits for it."""
+        for pipe in (self._guard.stdin, self._guard.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._guard.wait(PATIENCE_S + 10)
+
+    def kill(self) -> None:
+        """SIGKILL to the server, as a crash would be, and waits for its end."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on the loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def require_free(port: int, what: str, variable: str) -> None:
+    """Raises `PortTaken` where somebody listens on the loopback port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            raise PortTaken(
+                f"Port {port} on 127.0.0.1 is taken, so {what} cannot use it; set {variable} to a free port."
+            ) from None
+
+
+def require_writable(directory: Path) -> None:
+    """Makes the directory, and raises `DirectoryUnusable` where nothing can be written to it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=directory) as probe:
+            probe.write(bytes(64 * 1024))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise DirectoryUnusable(
+            f"{directory} cannot be written to ({(error.strerror or 'error').lower()}); "
+            "make room or set SWITCHBOARD_DATA_DIR to another directory."
+        ) from None
+
+
+def last_lines(log: Path, count: int = 400) -> str:
+    try:
+        return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
+    except OSError:
+        return ""
