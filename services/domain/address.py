@@ -149,6 +149,8 @@ def _wrong_form(url: str) -> str | None:
         return f"it is longer than {LONGEST_URL} characters"
     if any(character <= " " or character in "\\\x7f" or not character.isprintable() for character in url):
         return "it holds white space, a backslash or control characters; encode them"
+    if "#" in url:
+        return "it must not have a fragment, which is never sent"
     return None
 
 
@@ -157,8 +159,6 @@ def _wrong_parts(parts: SplitResult, port: int | None) -> str | None:
         return "it must begin with https://"
     if "@" in parts.netloc:
         return "it must not hold a user name or password; the signature authenticates the call"
-    if parts.fragment or "#" in parts.geturl():
-        return "it must not have a fragment, which is never sent"
     if port == 0 or parts.netloc.endswith(":"):
         return "its port must be 1 to 65535"
     return None if parts.hostname else "it has no host"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from contracts.business_system import (
     BusinessSystemDeleted,
@@ -82,7 +83,7 @@ def edit(state: ChannelState, channel: Channel, command: EditBusinessSystem, con
     if system is None:
         return BusinessSystemUnknown(system=command.system)
     cleared = {"remarks": "", "signature_style": _DEFAULT_STYLE}
-    changed = {}
+    changed: dict[str, Any] = {}
     for field in ("name", "api_request_url", "remarks", "signature_style"):
         if field in command.model_fields_set:
             wanted = getattr(command, field)
@@ -104,7 +105,7 @@ def edit(state: ChannelState, channel: Channel, command: EditBusinessSystem, con
     return Decision((edited, refreshed), kept=kept, deleted=all_secrets(command.system, system))
 
 
-def _needs_new_signature(system: BusinessSystem, changed: dict[str, str]) -> bool:
+def _needs_new_signature(system: BusinessSystem, changed: dict[str, Any]) -> bool:
     """A plain token goes out as it is: the old receiver, or the other style, has seen it, so it must not live on."""
     if "signature_style" in changed:
         return True

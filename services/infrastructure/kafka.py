@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
 from services.infrastructure.settings import SettingsError
 
 GROUP_METADATA_MAX_AGE_MS = 5_000
@@ -14,7 +16,7 @@ GROUP_METADATA_MAX_AGE_MS = 5_000
 until its metadata refreshes, by default 5 minutes."""
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER")
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 def security_options(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -49,3 +51,18 @@ def security_options(environment: Mapping[str, str] = os.environ) -> dict[str, A
             "sasl_plain_password": text("SASL_PASSWORD"),
         }
     return options
+
+
+def faststream_security(options: Mapping[str, Any]) -> BaseSecurity:
+    """The same security in FastStream's terms."""
+    context = options.get("ssl_context")
+    mechanism = options.get("sasl_mechanism")
+    if mechanism is None:
+        return BaseSecurity(ssl_context=context, use_ssl=context is not None)
+    kind = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}[mechanism]
+    return kind(
+        username=options["sasl_plain_username"] or "",
+        password=options["sasl_plain_password"] or "",
+        ssl_context=context,
+        use_ssl=context is not None,
+    )

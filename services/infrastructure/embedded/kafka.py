@@ -76,11 +76,8 @@ class EmbeddedKafka:
     Blocking; use it from a thread where there is an event loop. Raises `EmbeddedServerError`.
     """
 
-    def __init__(
-        self, directory: Path, port: int | None = None, *, port_variable: str = "SWITCHBOARD_KAFKA_PORT"
-    ) -> None:
+    def __init__(self, directory: Path, port: int | None = None) -> None:
         self._directory = directory
-        self._port_variable = port_variable
         self.port = port or free_port()
         self._process: GuardedProcess | None = None
 
@@ -101,7 +98,7 @@ class EmbeddedKafka:
     def start(self) -> Self:
         """Returns when the broker answers."""
         require_writable(self._directory)
-        require_free(self.port, "the embedded Kafka broker", self._port_variable)
+        require_free(self.port, "the embedded Kafka broker", "SWITCHBOARD_KAFKA_PORT")
         classpath = os.pathsep.join(map(str, verified_jars(manifest(), cache_directory())))
         properties = self._directory / "server.properties"
         properties.write_text(_properties(self._directory / "logs", self.port, free_port()))

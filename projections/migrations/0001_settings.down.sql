@@ -1,0 +1,2 @@
+DROP SCHEMA settings CASCADE;
+DROP SCHEMA settings_v1 CASCADE;

@@ -1,0 +1,166 @@
+"""Consuming topics into Postgres, each record's effect exactly once.
+
+One Postgres transaction a batch and partition: what the batch does, and a compare-and-set of the consumer's checkpoint.
+Kafka's own offsets are advice for lag tools: after every rebalance the consumer seeks to its checkpoint.
+
+FastStream's batch handler swallows exceptions, and a manual commit then skips the failed batch; a batch may also mix
+partitions. So batches are split here, and a partition whose batch failed is sought back to where that batch began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker, KafkaMessage
+
+from services.infrastructure.kafka import GROUP_METADATA_MAX_AGE_MS, faststream_security, security_options
+from services.infrastructure.postgres import OUTAGES, Connection, Pool, migrate
+from services.infrastructure.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Apply = Callable[[Connection, int, Sequence[Any]], Awaitable[None]]
+"""Applies records of one partition within the batch's transaction: (connection, partition, aiokafka records)."""
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+_RECORDS_A_BATCH = 2_000
+_POLL_MS = 50
+
+_READ = "SELECT next_offset FROM switchboard.checkpoints WHERE consumer = $1 AND topic = $2 AND partition = $3"
+_MOVE = """
+    INSERT INTO switchboard.checkpoints (consumer, topic, partition, next_offset) VALUES ($1, $2, $3, $5)
+    ON CONFLICT (consumer, topic, partition) DO UPDATE SET next_offset = $5, moved_at = now()
+    WHERE checkpoints.next_offset = $4
+    RETURNING next_offset
+"""
+
+
+class NotAtCheckpoint(Exception):
+    """Another process moved the checkpoint since: this one is a zombie for the partition, and must look again."""
+
+
+class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
+    """One consumer group member that applies topics to the database under the name ``name``."""
+
+    def __init__(self, settings: Settings, pool: Pool, name: str, appliers: Mapping[str, Apply]) -> None:
+        self._pool = pool
+        self._name = name
+        self._appliers = appliers
+        self._next: dict[TopicPartition, int] = {}
+        """Where each assigned partition stands, as this process believes; empty means: ask the database."""
+        self._troubled = False
+        self.applied = asyncio.Condition()
+        self._broker = KafkaBroker(
+            settings.kafka_bootstrap_servers or "",
+            security=faststream_security(security_options()),
+            metadata_max_age_ms=GROUP_METADATA_MAX_AGE_MS,
+            allow_auto_create_topics=False,
+            apply_types=False,
+            logger=None,
+        )
+        subscriber = self._broker.subscriber(
+            *appliers,
+            batch=True,
+            group_id=name,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            ack_policy=AckPolicy.MANUAL,
+            max_records=_RECORDS_A_BATCH,
+            batch_timeout_ms=_POLL_MS,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+            listener=self,
+            decoder=_as_it_came,
+        )
+        subscriber(self._take)
+
+    async def start(self) -> None:
+        """Returns when the group is joined; waits for the broker as long as it takes."""
+        await migrate(self._pool, "checkpoints", MIGRATIONS)
+        waited = False
+        while True:
+            try:
+                await self._broker.start()
+            except (KafkaError, OSError) as error:
+                if not waited:
+                    log.warning("%s: waiting for the broker (%s)", self._name, type(error).__name__)
+                waited = True
+                await self._broker.stop()
+                await asyncio.sleep(1)
+            else:
+                return
+
+    async def stop(self) -> None:
+        await self._broker.stop()
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        for partition in revoked:
+            self._next.pop(partition, None)
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        log.info("%s: consuming %s", self._name, sorted((one.topic, one.partition) for one in assigned))
+
+    async def _take(self, message: KafkaMessage) -> None:
+        by_partition: dict[TopicPartition, list[Any]] = defaultdict(list)
+        records: Any = message.raw_message
+        for record in records:
+            by_partition[TopicPartition(record.topic, record.partition)].append(record)
+        consumer: Any = message.consumer
+        for partition, batch in by_partition.items():
+            try:
+                await self._apply(consumer, partition, batch)
+                self._troubled = False
+            except OUTAGES as error:
+                await self._look_again(consumer, partition, batch, f"waiting for the database ({type(error).__name__})")
+            except NotAtCheckpoint:
+                await self._look_again(consumer, partition, batch, "another process had the partition")
+            except Exception:
+                if not self._troubled:
+                    log.exception("%s: %s stands still", self._name, partition)
+                self._troubled = True
+                await self._look_again(consumer, partition, batch, "a batch failed")
+        async with self.applied:
+            self.applied.notify_all()
+
+    async def _apply(self, consumer: Any, partition: TopicPartition, batch: Sequence[Any]) -> None:  # noqa: ANN401
+        if partition not in self._next:
+            stands = await self._pool.fetchval(_READ, self._name, partition.topic, partition.partition)
+            self._next[partition] = stands or 0
+            if batch[0].offset != self._next[partition]:
+                consumer.seek(partition, self._next[partition])
+                return
+        expected, then = self._next[partition], batch[-1].offset + 1
+        fresh = [record for record in batch if record.offset >= expected]
+        if not fresh:
+            return
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._appliers[partition.topic](connection, partition.partition, fresh)
+            moved = await connection.fetchval(_MOVE, self._name, partition.topic, partition.partition, expected, then)
+            if moved is None:
+                raise NotAtCheckpoint
+        self._next[partition] = then
+        try:
+            await consumer.commit({partition: then})
+        except KafkaError as error:  # advice only: the checkpoint is in the database
+            log.debug("%s: offset not noted (%s)", self._name, type(error).__name__)
+
+    async def _look_again(self, consumer: Any, partition: TopicPartition, batch: Sequence[Any], why: str) -> None:  # noqa: ANN401
+        if not self._troubled:
+            log.warning("%s: %s partition %d: %s", self._name, partition.topic, partition.partition, why)
+        self._troubled = True
+        self._next.pop(partition, None)
+        if partition in consumer.assignment():
+            consumer.seek(partition, batch[0].offset)
+        await asyncio.sleep(0.5)
+
+
+async def _as_it_came(message: KafkaMessage) -> KafkaMessage:
+    """Hands the whole message to the handler: bodies are parsed by whoever knows what they are."""
+    return message

@@ -1,0 +1,60 @@
+"""The database: pools, migrations, and what counts as an outage."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from services.infrastructure.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+OUTAGES = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, TimeoutError)
+"""What a database that is away, or on its way down or up, answers with. Anything else is a fault of ours."""
+
+Pool = asyncpg.Pool[Any]
+Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
+
+_MIGRATING = 0x5B0A_2D01
+"""The advisory lock that one migrating process holds at a time."""
+
+
+async def pool_of(settings: Settings, *, size: int = 10) -> Pool:
+    """A pool, as soon as the database is there, however long that takes. Raises `SettingsError`."""
+    if settings.database_url is None:
+        raise SettingsError("SWITCHBOARD_DATABASE_URL is not set; it must be postgresql://user:password@host/database.")
+    waited = False
+    while True:
+        try:
+            pool = await asyncpg.create_pool(settings.database_url, min_size=1, max_size=size, command_timeout=60)
+        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, ValueError) as error:
+            raise SettingsError(f"SWITCHBOARD_DATABASE_URL cannot be used: {error}.") from None
+        except OUTAGES as error:
+            if not waited:
+                log.warning("waiting for the database (%s)", type(error).__name__)
+            waited = True
+            await asyncio.sleep(1)
+        else:
+            return pool
+
+
+async def migrate(pool: Pool, owner: str, directory: Path) -> None:
+    """Applies what is missing of the owner's ``NNNN_name.up.sql`` files, in order, each in a transaction."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
+        await connection.execute(
+            "CREATE SCHEMA IF NOT EXISTS switchboard;"
+            "CREATE TABLE IF NOT EXISTS switchboard.migrations ("
+            "owner text, name text, applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (owner, name))"
+        )
+        rows = await connection.fetch("SELECT name FROM switchboard.migrations WHERE owner = $1", owner)
+        applied = {row["name"] for row in rows}
+        for path in sorted(directory.glob("*.up.sql")):
+            name = path.name.removesuffix(".up.sql")
+            if name not in applied:
+                await connection.execute(path.read_text())
+                await connection.execute("INSERT INTO switchboard.migrations VALUES ($1, $2)", owner, name)
