@@ -80,7 +80,7 @@ class Publisher:
         source: str,
         account: str | None = None,
         actor: str | None = None,
-        **security: Any,  # noqa: ANN401 -- aiokafka's
+        **security: Any,
     ) -> None:
         self._source, self._account, self._actor = source, account, actor
         self._options: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, **security}
@@ -156,7 +156,7 @@ class Publisher:
         channel: str,
         command_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
-        **attributes: Any,  # noqa: ANN401 -- those of `send`
+        **attributes: Any,
     ) -> Outcome:
         """As `send`, with a type and data that nobody has checked yet: the decider judges them."""
         command_id = command_id or new_id()
@@ -183,7 +183,7 @@ class Publisher:
 
     async def publish(
         self, command: CommandData, *, channel: str, topic: str = topics.COMMANDS.name, **attributes: Any
-    ) -> str:  # noqa: ANN401, E501
+    ) -> str:
         """Publishes without waiting for the outcome; returns the command's id once the broker has it."""
         command_id = attributes.pop("command_id", None) or new_id()
         data = command.model_dump(exclude_unset=True, by_alias=True)
@@ -197,9 +197,9 @@ class Publisher:
         *,
         progress: Callable[[int], None] = lambda _: None,
         at_once: int = 1_000,
-        **attributes: Any,  # noqa: ANN401 -- those of `send`
+        **attributes: Any,
     ) -> list[Outcome]:
-        """Sends (channel, command) pairs, many in flight, in order per channel; tells ``progress`` how many are done."""
+        """Sends (channel, command) pairs, many in flight, and tells ``progress`` how many are answered."""
         slots = asyncio.Semaphore(at_once)
         done = 0
 
@@ -290,7 +290,7 @@ class Publisher:
                 for record in records:
                     self._match(record)
 
-    def _match(self, record: Any) -> None:  # noqa: ANN401 -- aiokafka has no types
+    def _match(self, record: Any) -> None:
         if not self._waiting or record.key is None:
             return
         command_id = next((value for name, value in record.headers if name == "causationid"), b"").decode()

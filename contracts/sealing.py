@@ -34,7 +34,7 @@ class SealKey:
             raise ValueError("the secret was sealed for another key") from None
 
 
-def _nacl_public() -> Any:  # noqa: ANN401 -- an optional dependency
+def _nacl_public() -> Any:
     try:
         from nacl import public
     except ImportError:

@@ -104,7 +104,7 @@ async def run(
         await group.stop()
 
 
-async def _joined(connection: Connection) -> Any:  # noqa: ANN401 -- aiokafka has no types
+async def _joined(connection: Connection) -> Any:
     """A consumer that is connected, however long the broker takes to be there, and knows the topic."""
     waited = False
     while True:
@@ -130,7 +130,7 @@ async def _joined(connection: Connection) -> Any:  # noqa: ANN401 -- aiokafka ha
         await asyncio.sleep(1)
 
 
-async def _stay_in_group(group: Any, decider: Decider) -> None:  # noqa: ANN401 -- aiokafka has no types
+async def _stay_in_group(group: Any, decider: Decider) -> None:
     """Polls the group's consumer, with every partition paused, and notes offsets for lag tools now and then."""
     loop = asyncio.get_running_loop()
     next_note = loop.time() + _OFFSETS_EVERY_S

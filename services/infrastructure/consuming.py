@@ -48,16 +48,26 @@ class NotAtCheckpoint(Exception):
 
 
 class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
-    """One consumer group member that applies topics to the database under the name ``name``."""
+    """One consumer group member that applies topics to the database under the name ``name``.
 
-    def __init__(self, settings: Settings, pool: Pool, name: str, appliers: Mapping[str, Apply]) -> None:
+    ``applied`` is called after each batch that is committed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        name: str,
+        appliers: Mapping[str, Apply],
+        applied: Callable[[], None] = lambda: None,
+    ) -> None:
         self._pool = pool
         self._name = name
         self._appliers = appliers
         self._next: dict[TopicPartition, int] = {}
         """Where each assigned partition stands, as this process believes; empty means: ask the database."""
         self._troubled = False
-        self.applied = asyncio.Condition()
+        self._applied = applied
         self._broker = KafkaBroker(
             settings.kafka_bootstrap_servers or "",
             security=faststream_security(security_options()),
@@ -126,10 +136,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                     log.exception("%s: %s stands still", self._name, partition)
                 self._troubled = True
                 await self._look_again(consumer, partition, batch, "a batch failed")
-        async with self.applied:
-            self.applied.notify_all()
 
-    async def _apply(self, consumer: Any, partition: TopicPartition, batch: Sequence[Any]) -> None:  # noqa: ANN401
+    async def _apply(self, consumer: Any, partition: TopicPartition, batch: Sequence[Any]) -> None:
         if partition not in self._next:
             stands = await self._pool.fetchval(_READ, self._name, partition.topic, partition.partition)
             self._next[partition] = stands or 0
@@ -146,12 +154,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if moved is None:
                 raise NotAtCheckpoint
         self._next[partition] = then
+        self._applied()
         try:
             await consumer.commit({partition: then})
         except KafkaError as error:  # advice only: the checkpoint is in the database
             log.debug("%s: offset not noted (%s)", self._name, type(error).__name__)
 
-    async def _look_again(self, consumer: Any, partition: TopicPartition, batch: Sequence[Any], why: str) -> None:  # noqa: ANN401
+    async def _look_again(self, consumer: Any, partition: TopicPartition, batch: Sequence[Any], why: str) -> None:
         if not self._troubled:
             log.warning("%s: %s partition %d: %s", self._name, partition.topic, partition.partition, why)
         self._troubled = True

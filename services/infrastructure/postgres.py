@@ -13,7 +13,13 @@ from services.infrastructure.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-OUTAGES = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, TimeoutError)
+OUTAGES = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    TimeoutError,
+)
 """What a database that is away, or on its way down or up, answers with. Anything else is a fault of ours."""
 
 Pool = asyncpg.Pool[Any]

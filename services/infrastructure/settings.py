@@ -31,6 +31,7 @@ class Settings:
     partitions: int
     keyring: str | None
     invoker_allow: tuple[str, ...]
+    invoker_retry_seconds: tuple[float, ...] | None
 
     def own_addresses(self) -> tuple[str, ...]:
         """``host:port`` of our own broker, database and API, which signed calls must never reach."""
@@ -56,6 +57,18 @@ class Settings:
                 raise SettingsError(f"SWITCHBOARD_{name} is {raw!r}; it must be a whole number from {low} to {high}.")
             return int(raw)
 
+        def waits() -> tuple[float, ...] | None:
+            raw = text("INVOKER_RETRY_SECONDS")
+            try:
+                parsed = None if raw is None else tuple(float(part) for part in raw.split(","))
+            except ValueError:
+                parsed = ()
+            if parsed is not None and (not parsed or not all(0 < wait < 1e6 for wait in parsed)):
+                raise SettingsError(
+                    f"SWITCHBOARD_INVOKER_RETRY_SECONDS is {raw!r}; it must be waits between attempts, like 5,30,120."
+                )
+            return parsed
+
         return cls(
             kafka_bootstrap_servers=text("KAFKA_BOOTSTRAP_SERVERS"),
             database_url=text("DATABASE_URL"),
@@ -67,4 +80,5 @@ class Settings:
             partitions=number("PARTITIONS", 1, 1024) or 8,
             keyring=text("KEYRING"),
             invoker_allow=tuple(part.strip() for part in (text("INVOKER_ALLOW") or "").split(",") if part.strip()),
+            invoker_retry_seconds=waits(),
         )

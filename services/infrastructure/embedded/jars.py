@@ -83,7 +83,7 @@ def _one_at_a_time(cache: Path) -> Iterator[None]:
         yield
 
 
-def _artifact(maven: MavenContext, jar: Jar) -> Any:  # noqa: ANN401 -- jgo has no types
+def _artifact(maven: MavenContext, jar: Jar) -> Any:
     group, name, version = jar.artifact.split(":")
     return maven.project(group, name).at_version(version).artifact()
 

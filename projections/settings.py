@@ -1,0 +1,348 @@
+"""The read model of settings: folds a batch of events, and answers with `ChannelSettings`.
+
+Set-based: one query loads the rows that a batch touches, the events are folded in memory, one statement a table writes
+what changed. It runs inside the caller's transaction, on whatever schema the search path names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, assert_never
+
+from contracts.business_system import (
+    BusinessSystemDeleted,
+    BusinessSystemDisabled,
+    BusinessSystemEdited,
+    BusinessSystemEnabled,
+    BusinessSystemOpened,
+)
+from contracts.channel import ChannelEdited, ChannelRegistered, ChannelRetired
+from contracts.commands import Event
+from contracts.envelope import EventEnvelope
+from contracts.intent import IntentAdded, IntentDeleted, IntentEdited, IntentReferredTo, IntentReleased
+from contracts.message import compact_json
+from contracts.otp_scheduling import OtpSchedulingSaved
+from contracts.signature import SignatureRefreshed, SignatureRevealed, SignatureRevoked
+from contracts.sms import SmsActivated, SmsDeactivated
+
+NAME = "switchboard.projector"
+SCHEMA = "settings_v1"
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+SystemKey = tuple[str, str]
+IntentKey = tuple[str, str, str]
+
+
+class Connection(Protocol):
+    """What is used of an asyncpg connection."""
+
+    @property
+    def fetch(self) -> Callable[..., Awaitable[list[Any]]]: ...
+    @property
+    def execute(self) -> Callable[..., Awaitable[str]]: ...
+
+
+@dataclass(slots=True)
+class ChannelRow:
+    channel: str
+    account: str
+    channel_type: str
+    name: str
+    provider: str | None = None
+    retired: bool = False
+    version: int = 0
+    channel_changed: int = 0
+    sms_enabled: bool = False
+    sms_changed: int = 0
+    otp_enabled: bool = False
+    otp_countries: list[str] = field(default_factory=list)
+    otp_use_own_numbers: bool = False
+    otp_changed: int = 0
+
+
+@dataclass(slots=True)
+class SystemRow:
+    channel: str
+    system: str
+    name: str
+    api_request_url: str
+    remarks: str
+    signature_style: str
+    disabled: bool = False
+    changed: int = 0
+    signature_changed: int = 0
+    signatures: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class IntentRow:
+    channel: str
+    system: str
+    code: str
+    name: str
+    default_data: Any
+    json_schema: Any
+    templates: list[str] = field(default_factory=list)
+    changed: int = 0
+
+
+_CHANNELS = "SELECT * FROM channels WHERE channel = ANY($1::text[])"
+_SYSTEMS = """
+    SELECT s.* FROM business_systems s
+    JOIN unnest($1::text[], $2::text[]) AS wanted (channel, system) USING (channel, system)
+"""
+_INTENTS = """
+    SELECT i.* FROM intents i
+    JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (channel, system, code) USING (channel, system, code)
+"""
+_FORGET_SYSTEMS = """
+    WITH gone AS (SELECT * FROM unnest($1::text[], $2::text[]) AS gone (channel, system)),
+    intents AS (DELETE FROM intents USING gone WHERE intents.channel = gone.channel AND intents.system = gone.system)
+    DELETE FROM business_systems s USING gone WHERE s.channel = gone.channel AND s.system = gone.system
+"""
+_FORGET_CHANNELS_SYSTEMS = """
+    WITH intents AS (DELETE FROM intents WHERE channel = ANY($1::text[]))
+    DELETE FROM business_systems WHERE channel = ANY($1::text[])
+"""
+_FORGET_INTENTS = """
+    DELETE FROM intents i USING unnest($1::text[], $2::text[], $3::text[]) AS gone (channel, system, code)
+    WHERE i.channel = gone.channel AND i.system = gone.system AND i.code = gone.code
+"""
+
+
+def _upsert(table: str, key: Sequence[str], columns: Sequence[str]) -> str:
+    """Rows come as one JSON array: `json_populate_recordset` gives every column its own type."""
+    changes = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key)
+    return (
+        f"INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1::json) "  # noqa: S608 -- our names
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
+    )
+
+
+_UPSERT_CHANNELS = _upsert("channels", ("channel",), ChannelRow.__slots__)
+_UPSERT_SYSTEMS = _upsert("business_systems", ("channel", "system"), SystemRow.__slots__)
+_UPSERT_INTENTS = _upsert("intents", ("channel", "system", "code"), IntentRow.__slots__)
+
+
+class Gap(Exception):
+    """An event is not the next one of its channel: the read model and the log do not meet."""
+
+
+async def apply(connection: Connection, events: Iterable[EventEnvelope]) -> None:
+    """Folds the events into the tables. Raises `Gap`; events of newer types move the version alone."""
+    pending = list(events)
+    batch = _Batch()
+    await batch.load(connection, pending)
+    for envelope in pending:
+        batch.fold(envelope)
+    await batch.write(connection)
+
+
+class _Batch:
+    """The rows that a batch touches; None is a row that is not there."""
+
+    def __init__(self) -> None:
+        self.channels: dict[str, ChannelRow] = {}
+        self.systems: dict[SystemKey, SystemRow | None] = {}
+        self.intents: dict[IntentKey, IntentRow | None] = {}
+        self.emptied_systems: set[SystemKey] = set()
+        self.emptied_channels: set[str] = set()
+
+    async def load(self, connection: Connection, events: Sequence[EventEnvelope]) -> None:
+        channels = {event.subject for event in events}
+        systems = {(event.subject, event.data["system"]) for event in events if "system" in event.data}
+        intents = {
+            (event.subject, event.data["system"], event.data["code"]) for event in events if "code" in event.data
+        }
+        for row in await connection.fetch(_CHANNELS, list(channels)):
+            self.channels[row["channel"]] = ChannelRow(**row)
+        self.systems = dict.fromkeys(systems)
+        if systems:
+            for row in await connection.fetch(_SYSTEMS, *map(list, zip(*systems, strict=True))):
+                found = SystemRow(**row)
+                found.signatures = json.loads(row["signatures"])
+                self.systems[found.channel, found.system] = found
+        self.intents = dict.fromkeys(intents)
+        if intents:
+            for row in await connection.fetch(_INTENTS, *map(list, zip(*intents, strict=True))):
+                intent = IntentRow(**row)
+                intent.default_data = json.loads(row["default_data"])
+                intent.json_schema = None if row["json_schema"] is None else json.loads(row["json_schema"])
+                self.intents[intent.channel, intent.system, intent.code] = intent
+
+    def fold(self, envelope: EventEnvelope) -> None:
+        channel = self.channels.get(envelope.subject)
+        stands = 0 if channel is None else channel.version
+        if envelope.sequence != stands + 1:
+            raise Gap(f"event {envelope.sequence} of {envelope.subject!r} came after version {stands}")
+        body: Any = envelope.body()
+        if channel is None:
+            if not isinstance(body, ChannelRegistered):
+                raise Gap(f"{envelope.subject!r} begins with {envelope.type}")
+            self.channels[envelope.subject] = ChannelRow(
+                envelope.subject,
+                envelope.accountid,
+                body.channel_type,
+                body.name,
+                body.provider,
+                version=envelope.sequence,
+                channel_changed=envelope.sequence,
+            )
+            return
+        channel.version = envelope.sequence
+        if body is not None:
+            self._fold(channel, body, envelope)
+
+    def _fold(self, channel: ChannelRow, event: Event, envelope: EventEnvelope) -> None:  # noqa: C901 -- a closed match
+        version = envelope.sequence
+        match event:
+            case ChannelRegistered():
+                raise Gap(f"{channel.channel!r} was registered twice")
+            case ChannelEdited():
+                _set(channel, event.model_dump(exclude_unset=True))
+                channel.channel_changed = version
+            case ChannelRetired():
+                self._retire(channel, version)
+            case SmsActivated() | SmsDeactivated():
+                channel.sms_enabled, channel.sms_changed = isinstance(event, SmsActivated), version
+            case OtpSchedulingSaved():
+                channel.otp_enabled, channel.otp_countries = event.enabled, list(event.countries)
+                channel.otp_use_own_numbers, channel.otp_changed = event.use_own_numbers, version
+            case BusinessSystemOpened():
+                self._open(channel.channel, event, version)
+            case BusinessSystemDeleted():
+                self._empty_system((channel.channel, event.system))
+            case IntentAdded():
+                self.intents[channel.channel, event.system, event.code] = IntentRow(
+                    channel.channel,
+                    event.system,
+                    event.code,
+                    event.name,
+                    event.default_data,
+                    event.json_schema,
+                    changed=version,
+                )
+            case IntentDeleted():
+                self.intents[channel.channel, event.system, event.code] = None
+            case IntentEdited() | IntentReferredTo() | IntentReleased():
+                self._change_intent(self.intents[channel.channel, event.system, event.code], event, version)
+            case (
+                BusinessSystemEdited()
+                | BusinessSystemDisabled()
+                | BusinessSystemEnabled()
+                | SignatureRefreshed()
+                | SignatureRevealed()
+                | SignatureRevoked()
+            ):
+                system = self.systems[channel.channel, event.system]
+                if system is not None:
+                    _change_system(system, event, version, envelope.time)
+            case _:
+                assert_never(event)
+
+    def _open(self, channel: str, event: BusinessSystemOpened, version: int) -> None:
+        self.systems[channel, event.system] = SystemRow(
+            channel,
+            event.system,
+            event.name,
+            event.api_request_url,
+            event.remarks,
+            event.signature_style,
+            changed=version,
+            signature_changed=version,
+            signatures=[] if event.signature is None else [{**event.signature.model_dump(), "valid_until": None}],
+        )
+
+    def _change_intent(
+        self, intent: IntentRow | None, event: IntentEdited | IntentReferredTo | IntentReleased, version: int
+    ) -> None:
+        if intent is None:
+            return
+        match event:
+            case IntentEdited():
+                _set(intent, event.model_dump(exclude_unset=True, by_alias=False, exclude={"system", "code"}))
+            case IntentReferredTo():
+                intent.templates = sorted({*intent.templates, event.template})
+            case IntentReleased():
+                intent.templates = [template for template in intent.templates if template != event.template]
+        intent.changed = version
+
+    def _retire(self, channel: ChannelRow, version: int) -> None:
+        channel.retired, channel.channel_changed = True, version
+        self.emptied_channels.add(channel.channel)
+        for system in [key for key in self.systems if key[0] == channel.channel]:
+            self._empty_system(system)
+
+    def _empty_system(self, key: SystemKey) -> None:
+        self.systems[key] = None
+        self.emptied_systems.add(key)
+        for intent in self.intents:
+            if intent[:2] == key:
+                self.intents[intent] = None
+
+    async def write(self, connection: Connection) -> None:
+        """Deletes first: what was deleted and added again in one batch starts empty."""
+        if self.emptied_channels:
+            await connection.execute(_FORGET_CHANNELS_SYSTEMS, list(self.emptied_channels))
+        if self.emptied_systems:
+            await connection.execute(_FORGET_SYSTEMS, *map(list, zip(*self.emptied_systems, strict=True)))
+        gone = [key for key, intent in self.intents.items() if intent is None and key[:2] not in self.emptied_systems]
+        if gone:
+            await connection.execute(_FORGET_INTENTS, *map(list, zip(*gone, strict=True)))
+        for statement, rows in (
+            (_UPSERT_CHANNELS, self.channels.values()),
+            (_UPSERT_SYSTEMS, [row for row in self.systems.values() if row is not None]),
+            (_UPSERT_INTENTS, [row for row in self.intents.values() if row is not None]),
+        ):
+            if rows:
+                await connection.execute(statement, compact_json([_columns(row) for row in rows]))
+
+
+def _columns(row: ChannelRow | SystemRow | IntentRow) -> dict[str, Any]:
+    return {column: getattr(row, column) for column in row.__slots__}
+
+
+def _set(row: ChannelRow | SystemRow | IntentRow, changes: dict[str, Any]) -> None:
+    for column, value in changes.items():
+        setattr(row, column, value)
+
+
+def _change_system(
+    system: SystemRow,
+    event: BusinessSystemEdited
+    | BusinessSystemDisabled
+    | BusinessSystemEnabled
+    | SignatureRefreshed
+    | SignatureRevealed
+    | SignatureRevoked,
+    version: int,
+    time: str,
+) -> None:
+    match event:
+        case BusinessSystemEdited():
+            _set(system, event.model_dump(exclude_unset=True, exclude={"system"}))
+            system.changed = version
+        case BusinessSystemDisabled() | BusinessSystemEnabled():
+            system.disabled, system.changed = isinstance(event, BusinessSystemDisabled), version
+        case SignatureRefreshed():
+            system.signature_changed = version
+            if event.api_request_url is None:
+                _refresh(system, event, time)
+        case SignatureRevealed():
+            system.signature_changed = version
+        case SignatureRevoked():
+            system.signature_changed = version
+            system.signatures = [one for one in system.signatures if one["key_id"] != event.key_id]
+        case _:
+            assert_never(event)
+
+
+def _refresh(system: SystemRow, event: SignatureRefreshed, time: str) -> None:
+    """RFC 3339 in UTC with milliseconds: text compares as the times do."""
+    ends = {old.key_id: old.valid_until for old in event.replaced}
+    older = [{**old, "valid_until": ends.get(old["key_id"], old["valid_until"])} for old in system.signatures]
+    fresh = {"key_id": event.key_id, "fingerprint": event.fingerprint, "issued_at": time, "valid_until": None}
+    system.signatures = [fresh, *(old for old in older if old["valid_until"] is None or old["valid_until"] > time)]

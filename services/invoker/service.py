@@ -1,0 +1,93 @@
+"""The invoker: requests become delivery rows, rows become signed calls, calls become outcomes on Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from contracts import topics
+from services.domain.address import Allowances
+from services.infrastructure.consuming import Consumer
+from services.infrastructure.kafka import security_options
+from services.infrastructure.postgres import migrate, pool_of
+from services.infrastructure.settings import Settings, SettingsError
+from services.infrastructure.vault import KeyRing
+from services.invoker.call import Caller
+from services.invoker.dispatch import Dispatcher
+from services.invoker.ingest import Ingest, UnreadableRequest
+from services.invoker.knowledge import learn_events, learn_signatures
+from services.invoker.notifications import publish_outbox
+from services.invoker.outcomes import RETRY_AFTER_SECONDS
+
+log = logging.getLogger(__name__)
+
+NAME = "switchboard.invoker"
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+async def run(
+    settings: Settings, *, ready: Callable[[], None], on_step: Callable[[str], None] = lambda _: None
+) -> None:
+    """Invokes until cancelled; outlives its broker and database. Raises `SettingsError`."""
+    keyring = KeyRing.parse(settings.keyring)
+    try:
+        allowances = Allowances.parse(settings.invoker_allow, never=settings.own_addresses())
+    except ValueError as error:
+        raise SettingsError(f"SWITCHBOARD_INVOKER_ALLOW cannot be used: {error}") from None
+    pool = await pool_of(settings, size=20)
+    await migrate(pool, "invoker", MIGRATIONS)
+    told = asyncio.Event()
+    bootstrap = settings.kafka_bootstrap_servers or ""
+    waits = settings.invoker_retry_seconds or RETRY_AFTER_SECONDS
+    async with Caller(allowances) as caller:
+        dispatcher = Dispatcher(pool, caller, keyring, waits, told, on_step)
+
+        def applied() -> None:
+            dispatcher.wake.set()
+            told.set()
+
+        ingest = Ingest(lambda request: _dead_letter(bootstrap, request))
+        consumer = Consumer(
+            settings,
+            pool,
+            NAME,
+            {
+                topics.EVENTS.name: learn_events,
+                topics.SIGNATURES.name: learn_signatures,
+                topics.INVOCATION_REQUESTS.name: ingest.take,
+            },
+            applied,
+        )
+        try:
+            await consumer.start()
+            ready()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(dispatcher.run())
+                tasks.create_task(publish_outbox(pool, bootstrap, security_options(), told))
+        finally:
+            await consumer.stop()
+            await pool.close()
+
+
+async def _dead_letter(bootstrap_servers: str, request: UnreadableRequest) -> None:
+    """Its key and bytes untouched. May come twice after a crash, which loses nothing."""
+    record = request.record
+    headers = [
+        ("reason", request.reason.encode()),
+        ("topic", record.topic.encode()),
+        ("partition", str(record.partition).encode()),
+        ("offset", str(record.offset).encode()),
+    ]
+    producer: Any = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, enable_idempotence=True, **security_options())
+    await producer.start()
+    try:
+        await producer.send_and_wait(
+            topics.DEAD_LETTERS.name, record.value or b"", key=record.key, partition=record.partition, headers=headers
+        )
+    finally:
+        await producer.stop()
