@@ -1,0 +1,149 @@
+"""The gateway: the HTTP API and the console."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from swagger_ui_bundle import swagger_ui_path
+
+from contracts.publisher import Publisher, PublisherBroken
+from projections import settings as settings_projection
+from services.gateway import api_keys, problems
+from services.gateway.routes import router
+from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
+from services.infrastructure.kafka import security_options
+from services.infrastructure.postgres import OUTAGES, Pool, migrate, pool_of
+from services.infrastructure.settings import Settings, SettingsError
+from services.invoker.service import MIGRATIONS as INVOKER_MIGRATIONS
+
+log = logging.getLogger(__name__)
+
+CONSOLE = Path(__file__).with_name("console")
+_SAME_ORIGIN = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def application(pool: Pool) -> FastAPI:
+    """The app; its ``state.publisher`` is set once the broker is there."""
+    app = FastAPI(
+        title="Switchboard",
+        description="The service settings of chat message channels. A body is a command's data.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.pool = pool
+    app.state.publisher = None
+    app.state.now = lambda: time.time_ns() // 1_000_000
+    problems.install(app)
+    app.include_router(router)
+    app.mount("/docs-assets", StaticFiles(directory=swagger_ui_path))
+    app.mount("/console", StaticFiles(directory=CONSOLE))
+
+    @app.get("/", include_in_schema=False)
+    async def console() -> Response:
+        return FileResponse(
+            CONSOLE / "index.html", headers={"Content-Security-Policy": _SAME_ORIGIN, "Cache-Control": "no-cache"}
+        )
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Switchboard API",
+            swagger_js_url="/docs-assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs-assets/swagger-ui.css",
+            swagger_favicon_url="/docs-assets/favicon-32x32.png",
+        )
+
+    @app.get("/healthz", include_in_schema=False)
+    async def healthy() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def ready(request: Request) -> JSONResponse:
+        missing = [] if request.app.state.publisher is not None else ["broker"]
+        try:
+            await request.app.state.pool.fetchval("SELECT 1", timeout=2)
+        except OUTAGES:
+            missing.append("database")
+        return JSONResponse({"ready": not missing, "missing": missing}, 503 if missing else 200)
+
+    return app
+
+
+async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
+    """Serves until cancelled; answers 503 while its broker or database is away. Raises `SettingsError`."""
+    if settings.kafka_bootstrap_servers is None:
+        raise SettingsError("SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS is not set; it must be host:port of the broker.")
+    listening = _listening(settings)
+    pool = await pool_of(settings)
+    for owner, directory in (
+        ("checkpoints", CHECKPOINT_MIGRATIONS),
+        ("projections", settings_projection.MIGRATIONS),
+        ("invoker", INVOKER_MIGRATIONS),
+        ("gateway", api_keys.MIGRATIONS),
+    ):
+        await migrate(pool, owner, directory)
+    app = application(pool)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, loop="none")
+    )
+    serving: asyncio.Task[None] | None = None
+    try:
+        async with _publisher(settings.kafka_bootstrap_servers) as publisher:
+            app.state.publisher = publisher
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.01)
+            ready()
+            await asyncio.shield(serving)
+    finally:
+        server.should_exit = True
+        if serving is not None:
+            await asyncio.wait([serving], timeout=5)
+        await pool.close()
+
+
+def _listening(settings: Settings) -> socket.socket:
+    try:
+        return socket.create_server((settings.http_host, settings.http_port), reuse_port=False)
+    except OSError as error:
+        raise SettingsError(
+            f"Port {settings.http_port} on {settings.http_host} cannot be used ({error.strerror}); "
+            "set SWITCHBOARD_HTTP_PORT to a free port."
+        ) from None
+
+
+@contextlib.asynccontextmanager
+async def _publisher(bootstrap_servers: str) -> AsyncIterator[Publisher]:
+    """A publisher, as soon as the broker is there."""
+    waited = False
+    while True:
+        publisher = Publisher(bootstrap_servers, source="gateway", **security_options())
+        try:
+            await publisher.__aenter__()
+        except PublisherBroken as error:
+            if not waited:
+                log.warning("waiting: %s", error)
+            waited = True
+            await asyncio.sleep(1)
+        else:
+            break
+    try:
+        yield publisher
+    finally:
+        await publisher.__aexit__(None, None, None)
