@@ -107,7 +107,7 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
         async with _publisher(settings.kafka_bootstrap_servers) as publisher:
             app.state.publisher = publisher
             serving = asyncio.create_task(server.serve(sockets=[listening]))
-            while not server.started and not serving.done():
+            while not server.started and not serving.done():  # noqa: ASYNC110 -- uvicorn has no event to wait for
                 await asyncio.sleep(0.01)
             ready()
             await asyncio.shield(serving)
