@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -22,8 +22,12 @@ OUTAGES = (
 )
 """What a database that is away, or on its way down or up, answers with. Anything else is a fault of ours."""
 
-Pool = asyncpg.Pool[Any]
-Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
+if TYPE_CHECKING:  # only the stubs know that these are generic
+    Pool = asyncpg.Pool[Any]
+    Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
 
 _MIGRATING = 0x5B0A_2D01
 """The advisory lock that one migrating process holds at a time."""
