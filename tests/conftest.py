@@ -1,0 +1,40 @@
+"""What every test may ask for: a broker, a database, and a whole Switchboard on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from services.infrastructure.embedded.kafka import EmbeddedKafka
+from tests.installation import Installation, fresh_database
+from tests.servers import Servers, servers
+
+
+@pytest.fixture(scope="session")
+def shared_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A broker and a database that all tests share, from the environment, by testcontainers, or embedded."""
+    with servers(tmp_path_factory.mktemp("servers")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def installation(shared_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A running Switchboard that all tests share: leave it running, and use names of your own (`fresh`)."""
+    dsn = fresh_database(shared_servers.dsn)
+    directory = tmp_path_factory.mktemp("installation")
+    with Installation(shared_servers.bootstrap_servers, dsn, directory) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """A broker for one file of tests, which may be killed and started again."""
+    with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def database_url(shared_servers: Servers) -> str:
+    """An empty database for one test."""
+    return fresh_database(shared_servers.dsn)

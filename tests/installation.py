@@ -1,0 +1,155 @@
+"""A whole Switchboard for the tests: its services as processes, on a broker and a database that are there already."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+
+from contracts.publisher import Publisher
+from services.cli.up import Child
+from services.gateway import api_keys
+from services.infrastructure.embedded.process import free_port
+from services.infrastructure.postgres import migrate, pool_of
+from services.infrastructure.settings import Settings
+from services.infrastructure.topics import apply_topics
+from services.infrastructure.vault import KeyRing
+from tests.servers import PARTITIONS
+
+SERVICES = ("decider", "projector", "invoker", "gateway")
+
+
+def fresh(prefix: str) -> str:
+    """A name that no other test, and no earlier run on the same broker, has used."""
+    return f"{prefix}-{uuid4().hex[:12]}"
+
+
+def fresh_database(dsn: str) -> str:
+    """Makes an empty database beside the one that ``dsn`` names, and returns its DSN."""
+    name = fresh("test").replace("-", "_")
+
+    async def make() -> None:
+        connection = await asyncpg.connect(dsn)
+        try:
+            await connection.execute(f"CREATE DATABASE {name}")
+        finally:
+            await connection.close()
+
+    asyncio.run(make())
+    return urlsplit(dsn)._replace(path=f"/{name}").geturl()
+
+
+class Installation:
+    """A context manager; the services named are running and ready inside it.
+
+    ``environment`` is what a process needs to be part of it. Signed calls may go to 127.0.0.1 on `receiver_port`.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        dsn: str,
+        directory: Path,
+        *,
+        services: Iterable[str] = SERVICES,
+        receivers: int = 8,
+        retry_seconds: str = "0.2,0.2,0.2",
+        partitions: int = PARTITIONS,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.bootstrap_servers = bootstrap_servers
+        self.http_port = free_port()
+        self._receiver_ports = [free_port() for _ in range(receivers)]
+        self.keyring = KeyRing.make()
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("SWITCHBOARD_")
+        } | {
+            "SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "SWITCHBOARD_DATABASE_URL": dsn,
+            "SWITCHBOARD_DATA_DIR": str(directory),
+            "SWITCHBOARD_HTTP_PORT": str(self.http_port),
+            "SWITCHBOARD_PARTITIONS": str(partitions),
+            "SWITCHBOARD_KEYRING": self.keyring,
+            "SWITCHBOARD_INVOKER_ALLOW": ",".join(f"127.0.0.1:{port}" for port in self._receiver_ports),
+            "SWITCHBOARD_INVOKER_RETRY_SECONDS": retry_seconds,
+        }
+        self.services = {name: self.child(name) for name in services}
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_environment(self.environment)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def receiver_port(self) -> int:
+        """A port of loopback that calls may reach; each is given out once."""
+        return self._receiver_ports.pop()
+
+    def child(self, service: str, copy: str = "") -> Child:
+        """A process of that service, not started; ``copy`` tells the logs of several apart."""
+        return Child(service, self.environment, self.directory / f"{service}{copy}.log")
+
+    def __enter__(self) -> Self:
+        asyncio.run(apply_topics(self.bootstrap_servers, self.settings.partitions, {}))
+        for child in self.services.values():
+            child.start()
+        for child in self.services.values():
+            child.wait_until_ready()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for child in self.services.values():
+            child.stop()
+        for child in self.services.values():
+            child.wait()
+
+    def restart(self, service: str) -> None:
+        child = self.services[service]
+        child.wait()
+        child.start()
+        child.wait_until_ready()
+
+    def kill(self, service: str) -> None:
+        """SIGKILL, and waits for its end."""
+        process = self.services[service].process
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def api_key(self, account: str | None) -> str:
+        """A token for the account; for the platform where None."""
+
+        async def make() -> str:
+            pool = await pool_of(self.settings, size=1)
+            try:
+                await migrate(pool, "gateway", api_keys.MIGRATIONS)
+                role: api_keys.Role = "platform" if account is None else "account"
+                return await api_keys.create(pool, role=role, account=account, label="test")
+            finally:
+                await pool.close()
+
+        with ThreadPoolExecutor(1) as thread:  # the caller may be in an event loop
+            return thread.submit(asyncio.run, make()).result()
+
+    @asynccontextmanager
+    async def publisher(self, account: str | None = None) -> AsyncIterator[Publisher]:
+        async with Publisher(self.bootstrap_servers, source="tests", account=account) as publisher:
+            yield publisher
+
+    def output(self) -> str:
+        """Everything that the services said."""
+        return "".join(path.read_text(errors="replace") for path in self.directory.glob("*.log"))

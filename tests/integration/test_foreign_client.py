@@ -1,0 +1,87 @@
+"""A client in another library, with another default partitioner, can publish commands and read what came of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import aiohttp
+from confluent_kafka import Consumer, Producer
+
+from contracts.partitioner import partition_of
+from tests.installation import Installation, fresh
+from tests.servers import PARTITIONS
+
+
+def _command(kind: str, channel: str, **data: Any) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": fresh("cmd"),
+        "type": kind,
+        "source": "foreign",
+        "subject": channel,
+        "accountid": "acme",
+        "data": data,
+    }
+
+
+def _read(consumer: Consumer, channel: str, count: int) -> list[dict[str, Any]]:
+    """The first ``count`` records about the channel, of whichever topic is subscribed."""
+    found: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 30
+    while len(found) < count and time.monotonic() < deadline:
+        message = consumer.poll(0.5)
+        if message is not None and message.error() is None and message.key() == channel.encode():
+            found.append(json.loads(message.value() or b""))
+    return found
+
+
+def _misplaced() -> str:
+    """A channel that librdkafka's default partitioner (CRC32) puts on another partition than Kafka's own does."""
+    from zlib import crc32
+
+    while True:
+        channel = fresh("foreign")
+        if crc32(channel.encode()) % PARTITIONS != partition_of(channel, PARTITIONS):
+            return channel
+
+
+async def test_settings_change_by_a_foreign_client(installation: Installation) -> None:
+    channel = _misplaced()
+    producer = Producer({"bootstrap.servers": installation.bootstrap_servers})
+    sent = [
+        _command("RegisterChannel", channel, channel_type="whatsapp", name="Shop", enterprise_authenticated=True),
+        _command("ToggleSms", channel, enabled=True),
+    ]
+    for command in sent:
+        producer.produce("switchboard.commands", key=channel, value=json.dumps(command))
+        producer.flush(10)
+
+    options = {
+        "bootstrap.servers": installation.bootstrap_servers,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+    }
+    answers = Consumer(options | {"group.id": fresh("answers")})
+    answers.subscribe(["switchboard.outcomes"])
+    outcomes = _read(answers, channel, 2)
+    answers.close()
+    events = Consumer(options | {"group.id": fresh("events")})
+    events.subscribe(["switchboard.events"])
+    happened = _read(events, channel, 2)
+    events.close()
+
+    assert [(one["type"], one["causationid"]) for one in outcomes] == [
+        ("CommandAccepted", command["id"]) for command in sent
+    ]
+    assert [(one["type"], one["sequence"], one["causationid"]) for one in happened] == [
+        ("ChannelRegistered", 1, sent[0]["id"]),
+        ("SmsActivated", 2, sent[1]["id"]),
+    ]
+    headers = {"Authorization": f"Bearer {installation.api_key('acme')}"}
+    url = f"{installation.address}/v1/channels/{channel}/settings?min_version=2"
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
+        settings = await response.json()
+    assert settings["sms"] == {"enabled": True}
+    assert settings["version"] == 2
