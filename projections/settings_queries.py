@@ -53,9 +53,13 @@ async def channels(connection: Connection, account: str | None, after: str, limi
     return [_settings(row, [], [], "") for row in rows]
 
 
-async def channel_version(connection: Connection, channel: str) -> int:
-    """The version that the read model has of the channel; 0 where it has none."""
-    rows = await connection.fetch("SELECT version FROM settings.channels WHERE channel = $1", channel)
+async def channel_version(connection: Connection, account: str | None, channel: str) -> int:
+    """The version that the read model has of the channel; 0 where it has none, or not of this account."""
+    rows = await connection.fetch(
+        "SELECT version FROM settings.channels WHERE channel = $1 AND ($2::text IS NULL OR account = $2)",
+        channel,
+        account,
+    )
     return rows[0]["version"] if rows else 0
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import aiohttp
 import asyncpg
 
 from contracts.publisher import Publisher
@@ -46,6 +48,29 @@ def fresh_database(dsn: str) -> str:
 
     asyncio.run(make())
     return urlsplit(dsn)._replace(path=f"/{name}").geturl()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an HTTP request was answered with; ``body`` is the parsed JSON."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
+class Api:
+    """A client of the routes under ``/v1``."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+
+    async def __call__(self, method: str, path: str, body: object = None, **options: Any) -> Answer:
+        """``path`` is below ``/v1/``; ``body`` is sent as JSON unless None."""
+        if body is not None:
+            options["json"] = body
+        async with self.session.request(method, path, **options) as response:
+            return Answer(response.status, await response.json(content_type=None), response.headers)
 
 
 class Installation:
@@ -144,6 +169,13 @@ class Installation:
 
         with ThreadPoolExecutor(1) as thread:  # the caller may be in an event loop
             return thread.submit(asyncio.run, make()).result()
+
+    @asynccontextmanager
+    async def api(self, account: str | None, **headers: str) -> AsyncIterator[Api]:
+        """The HTTP API with a fresh key of the account; for the platform where None."""
+        authorization = {"Authorization": f"Bearer {self.api_key(account)}"}
+        async with aiohttp.ClientSession(f"{self.address}/v1/", headers=authorization | headers) as session:
+            yield Api(session)
 
     @asynccontextmanager
     async def publisher(self, account: str | None = None) -> AsyncIterator[Publisher]:

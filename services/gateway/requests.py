@@ -176,7 +176,7 @@ async def read_settings(request: Request, caller: Caller, channel: str, min_vers
     """The settings as the read model has them, at least of ``min_version``. Raises `Problem`."""
     pool = pool_of(request)
     if min_version is not None:
-        await _wait_for(pool, channel, min_version)
+        await _wait_for(pool, caller.account, channel, min_version)
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         found = await settings_queries.settings_of(connection, channel, rfc3339(request.app.state.now()))
     if found is None or caller.account not in (None, found[0].account):
@@ -184,9 +184,10 @@ async def read_settings(request: Request, caller: Caller, channel: str, min_vers
     return ReadSettings(*found)
 
 
-async def _wait_for(pool: Pool, channel: str, min_version: int) -> None:
+async def _wait_for(pool: Pool, account: str | None, channel: str, min_version: int) -> None:
+    """Another account's channel is waited for as one that nobody registered: neither the time nor the answer tells."""
     deadline = asyncio.get_running_loop().time() + LONGEST_WAIT_S
-    while (version := await settings_queries.channel_version(pool, channel)) < min_version:
+    while (version := await settings_queries.channel_version(pool, account, channel)) < min_version:
         if asyncio.get_running_loop().time() > deadline:
             raise Problem(
                 504,
