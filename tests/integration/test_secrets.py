@@ -1,0 +1,87 @@
+"""Signatures are nowhere in the clear: not on the broker's disk, not in the database's files, not in any output."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from services.domain.signing import plain_token
+from tests.installation import Installation, fresh
+from tests.servers import Servers
+
+
+def _forms(shown: str) -> dict[str, bytes]:
+    """Every form in which a signature, as its owner is shown it, could have been written down."""
+    prefix, _, text = shown.partition("_")
+    secret = base64.urlsafe_b64decode(text.replace("+", "-").replace("/", "_") + "=" * (-len(text) % 4))
+    assert (prefix, len(secret)) in [("whsec", 32), ("whtok", 32)]
+    return {
+        "raw": secret,
+        "base64": base64.b64encode(secret).rstrip(b"="),
+        "base64url": base64.urlsafe_b64encode(secret).rstrip(b"="),
+        "hex": secret.hex().encode(),
+        "HEX": secret.hex().upper().encode(),
+        "token": plain_token(secret).encode(),
+    }
+
+
+def _found(needles: dict[str, bytes], directories: list[Path]) -> list[str]:
+    return [
+        f"{form} in {path}"
+        for directory in directories
+        for path in directory.rglob("*")
+        if path.is_file()
+        for form, needle in needles.items()
+        if needle in path.read_bytes()
+    ]
+
+
+async def _echo(request: web.Request) -> web.Response:
+    """A receiver that gives away what it was told, in its JSON answer."""
+    return web.json_response({"headers": dict(request.headers), "body": await request.text()})
+
+
+@pytest.mark.parametrize("style", ["standard-webhooks", "plain-token"])
+async def test_signatures_are_nowhere_in_the_clear(
+    shared_servers: Servers, installation: Installation, style: str
+) -> None:
+    if not shared_servers.directories:
+        pytest.skip("the broker's and the database's files are not ours to read")
+    channel, port = fresh("secret"), installation.receiver_port()
+    app = web.Application()
+    app.router.add_post("/hook", _echo)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    url = f"http://127.0.0.1:{port}/hook"
+    async with installation.api(None, **{"Switchboard-Account": "acme"}) as platform, installation.api("acme") as api:
+        registered = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
+        assert (await platform("PUT", f"channels/{channel}", registered)).status == 201
+        system = f"channels/{channel}/business-systems/crm"
+        drawn = await api("POST", f"{system}/signature", {"api_request_url": url})
+        opened = {"name": "CRM", "api_request_url": url, "signature_style": style}
+        assert (await api("PUT", system, opened)).status == 201
+        refreshed = await api("POST", f"{system}/signature", {})
+        revealed = await api("GET", f"{system}/signature")
+        intent = {"name": "Order", "default_data": {"order": "1"}}
+        added = await api("PUT", f"{system}/intents/ORDER", intent)
+        assert added.status == 201
+        await api("GET", f"channels/{channel}/settings?min_version={added.body['version']}")
+        called = await api("POST", f"channels/{channel}/invocations?wait=20", {"system": "crm", "code": "ORDER"})
+        await api("DELETE", f"{system}/signature/{refreshed.body['events'][0]}")
+    await runner.cleanup()
+
+    assert called.body["delivery"]["state"] == "delivered", called.body
+    first, second = drawn.body["signature"], refreshed.body["signature"]
+    assert revealed.body["signature"] == second != first
+    assert second.startswith("whtok_" if style == "plain-token" else "whsec_")
+    for secret in (first, second):
+        needles = _forms(secret)
+        assert _found(needles, [*shared_servers.directories, installation.directory]) == []
+    # The search itself works: what is no secret is found by it.
+    fingerprint = {"fingerprint": hashlib.sha256(b"").hexdigest().encode(), "channel": channel.encode()}
+    assert _found(fingerprint, list(shared_servers.directories))
