@@ -1,0 +1,123 @@
+"""``switchboard up --demo`` as a person runs it: it gets ready, and has everything again after a stop or a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from services.infrastructure.embedded.process import free_port
+
+_VERIFIED = re.compile("Receiver: .* its signature is verified")
+
+
+class Up:
+    """A run of it; `lines` are what it said until it was ready."""
+
+    def __init__(self, data: Path, ports: dict[str, str]) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SWITCHBOARD_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "services.cli", "up", "--demo"],
+            env=environment | ports | {"SWITCHBOARD_DATA_DIR": str(data)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines = []
+        for line in self.process.stdout or ():
+            self.lines.append(line.rstrip())
+            if self.lines[-1] == "Switchboard is ready":
+                return
+        raise AssertionError("\n".join(self.lines))
+
+    def said(self, label: str) -> str:
+        """What stands behind a label."""
+        return next(line.removeprefix(label).split()[0] for line in self.lines if line.startswith(label))
+
+    def settings(self) -> dict[str, Any]:
+        """The demo channel's settings, over HTTP."""
+        request = urllib.request.Request(  # noqa: S310 -- our own address
+            f"{self.said('API ')}/channels/demo-whatsapp/settings",
+            headers={"Authorization": f"Bearer {self.said('API key')}"},
+        )
+        with urllib.request.urlopen(request) as response:  # noqa: S310
+            found: dict[str, Any] = json.load(response)
+            return found
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@contextmanager
+def _ended(up: Up) -> Iterator[None]:
+    """Ends it even when the test fails."""
+    try:
+        yield
+    finally:
+        if up.process.poll() is None:
+            up.process.terminate()
+        up.process.communicate()
+
+
+@pytest.mark.timeout(240)
+def test_it_runs_and_comes_back(tmp_path: Path) -> None:
+    ports = {f"SWITCHBOARD_{name}_PORT": str(free_port()) for name in ("HTTP", "KAFKA", "POSTGRES")}
+
+    first = Up(tmp_path, ports)
+    with _ended(first):
+        assert any(_VERIFIED.search(line) for line in first.lines), "\n".join(first.lines)
+        settings = first.settings()
+        assert settings["sms"] == {"enabled": True}
+        assert settings["otp_scheduling"]["countries"] == ["ID", "IN"]
+        assert [one["system"] for one in settings["business_systems"]] == ["crm"]
+        assert len(settings["business_systems"][0]["intents"]) == 1
+        assert first.said("Kafka bootstrap") == f"127.0.0.1:{ports['SWITCHBOARD_KAFKA_PORT']}"
+        children = first.children()
+        first.process.send_signal(signal.SIGTERM)
+        assert first.process.wait(60) == 0
+        assert psutil.wait_procs(children, timeout=30)[1] == []
+
+    second = Up(tmp_path, ports)
+    with _ended(second):
+        assert second.settings() == settings
+        assert second.said("API key") == first.said("API key")
+        assert not any(_VERIFIED.search(line) for line in second.lines), "the walk is walked once"
+        children = second.children()
+        os.killpg(second.process.pid, signal.SIGKILL)
+        second.process.wait()
+        assert psutil.wait_procs(children, timeout=60)[1] == []
+
+    third = Up(tmp_path, ports)
+    with _ended(third):
+        assert third.settings() == settings
+
+
+@pytest.mark.parametrize("name", ["HTTP", "KAFKA", "POSTGRES"])
+def test_a_port_that_is_taken_is_named(tmp_path: Path, name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = {f"SWITCHBOARD_{one}_PORT": str(free_port()) for one in ("HTTP", "KAFKA", "POSTGRES")}
+        ports[f"SWITCHBOARD_{name}_PORT"] = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "services.cli", "up"],
+            env=os.environ | ports | {"SWITCHBOARD_DATA_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"set SWITCHBOARD_{name}_PORT to a free port.")
+    assert "Traceback" not in done.stderr
