@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -27,12 +27,20 @@ from services.infrastructure.topics import apply_topics
 from services.infrastructure.vault import KeyRing
 from tests.servers import PARTITIONS
 
+Result = TypeVar("Result")
+
 SERVICES = ("decider", "projector", "invoker", "gateway")
 
 
 def fresh(prefix: str) -> str:
     """A name that no other test, and no earlier run on the same broker, has used."""
     return f"{prefix}-{uuid4().hex[:12]}"
+
+
+def run_apart(work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs it in a thread of its own, because the caller may be in an event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def fresh_database(dsn: str) -> str:
@@ -46,7 +54,7 @@ def fresh_database(dsn: str) -> str:
         finally:
             await connection.close()
 
-    asyncio.run(make())
+    run_apart(make())
     return urlsplit(dsn)._replace(path=f"/{name}").geturl()
 
 
@@ -167,8 +175,7 @@ class Installation:
             finally:
                 await pool.close()
 
-        with ThreadPoolExecutor(1) as thread:  # the caller may be in an event loop
-            return thread.submit(asyncio.run, make()).result()
+        return run_apart(make())
 
     @asynccontextmanager
     async def api(self, account: str | None, **headers: str) -> AsyncIterator[Api]:
