@@ -1,0 +1,197 @@
+"""The HTTP API on a running Switchboard: a command's answer is its outcome, and everybody reads their own writes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from contracts.sealing import SealKey
+from tests.installation import Api, Installation, fresh
+
+WHATSAPP = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
+CRM = {"name": "CRM", "api_request_url": "https://crm.example/hook"}
+
+
+@pytest.fixture
+async def channel(installation: Installation) -> str:
+    """A WhatsApp channel of acme, at version 1."""
+    name = fresh("http")
+    async with installation.api(None, **{"Switchboard-Account": "acme"}) as platform:
+        assert (await platform("PUT", f"channels/{name}", WHATSAPP)).status == 201
+    return name
+
+
+@pytest.fixture
+async def api(installation: Installation) -> AsyncIterator[Api]:
+    async with installation.api("acme") as api:
+        yield api
+
+
+async def test_every_resource_by_its_route(api: Api, channel: str) -> None:
+    at = f"channels/{channel}"
+    system, intent = f"{at}/business-systems/crm", f"{at}/business-systems/crm/intents/ORDER"
+
+    assert (await api("PUT", system, CRM)).body["version"] == 3
+    assert (await api("PATCH", system, {"remarks": "ours"})).body["version"] == 4
+    added = await api("PUT", intent, {"name": "Order", "default_data": {"order": "1"}})
+    assert (added.status, added.body["version"]) == (201, 5)
+    assert (await api("PATCH", intent, {"name": "Order state"})).body["version"] == 6
+    assert (await api("PUT", f"{at}/sms", {"enabled": True})).body["version"] == 7
+    form = {"enabled": True, "countries": ["IN", "ID", "IN"], "use_own_numbers": False}
+    saved = await api("PUT", f"{at}/otp-scheduling", form)
+    assert saved.body["version"] == 8
+
+    settings = (await api("GET", f"{at}/settings?min_version=8")).body
+    one = settings["business_systems"][0]
+    assert settings == {
+        "channel": channel,
+        "account": "acme",
+        "channel_type": "whatsapp",
+        "name": "Shop",
+        "provider": None,
+        "retired": False,
+        "version": 8,
+        "business_systems": [
+            {
+                "system": "crm",
+                **CRM,
+                "remarks": "ours",
+                "signature_style": "standard-webhooks",
+                "disabled": False,
+                "signatures": one["signatures"],
+                "intents": [
+                    {
+                        "code": "ORDER",
+                        "name": "Order state",
+                        "default_data": {"order": "1"},
+                        "schema": None,
+                        "templates": [],
+                    }
+                ],
+            }
+        ],
+        "sms": {"enabled": True},
+        "otp_scheduling": {"enabled": True, "countries": ["ID", "IN"], "use_own_numbers": False},
+    }
+    assert [signature["valid_until"] for signature in one["signatures"]] == [None]
+    assert (await api("GET", system)).body == one
+    assert (await api("GET", intent)).body == one["intents"][0]
+    assert (await api("GET", f"{at}/sms")).body == settings["sms"]
+    assert (await api("GET", f"{at}/otp-scheduling")).body == settings["otp_scheduling"]
+
+    assert (await api("DELETE", intent)).body["version"] == 9
+    deleted = await api("DELETE", system)
+    assert deleted.body["version"] == 10
+    assert (await api("GET", f"{at}/business-systems?min_version=10")).body == {"business_systems": []}
+    assert (await api("DELETE", at)).body["version"] == 11
+    assert (await api("GET", f"{at}?min_version=11")).body["retired"] is True
+    assert (await api("PUT", f"{at}/sms", {"enabled": False})).status == 410
+
+
+async def test_idempotency_key(api: Api, channel: str) -> None:
+    """The same request again gets the same answer, and changes nothing; another one with the key is refused."""
+    system, key = f"channels/{channel}/business-systems/crm", {"Idempotency-Key": fresh("key")}
+    await api("PUT", system, CRM)
+
+    first = await api("POST", f"{system}/signature", {"grace_seconds": 0}, headers=key)
+    again = await api("POST", f"{system}/signature", {"grace_seconds": 0}, headers=key)
+    other = await api("POST", f"{system}/signature", {"grace_seconds": 5}, headers=key)
+
+    assert first.body["signature"].startswith("whsec_")
+    assert again.body == first.body
+    assert (other.status, other.body["rejection"]) == (409, "CommandIdReused")
+    assert first.headers["Cache-Control"] == "no-store"
+
+
+async def test_etag_and_if_match(api: Api, channel: str) -> None:
+    """Two people who change different things do not collide; who changes the same thing is told."""
+    at = f"channels/{channel}"
+    await api("PUT", f"{at}/sms", {"enabled": True})
+    await api("PUT", f"{at}/business-systems/crm", CRM)
+    tag = (await api("GET", f"{at}/sms?min_version=4")).headers["ETag"]
+
+    fits = await api("PUT", f"{at}/sms", {"enabled": False}, headers={"If-Match": tag})
+    stale = await api("PUT", f"{at}/sms", {"enabled": True}, headers={"If-Match": tag})
+
+    assert tag == '"2"'
+    assert (fits.status, fits.body["version"]) == (200, 5)
+    assert (stale.status, stale.body["rejection"], stale.body["version"]) == (412, "VersionConflict", 5)
+
+
+async def test_a_dry_run_changes_nothing(api: Api, channel: str) -> None:
+    at = f"channels/{channel}"
+
+    dry = await api("PUT", f"{at}/sms?dry_run=true", {"enabled": True})
+    real = await api("PUT", f"{at}/sms", {"enabled": True})
+
+    assert dry.body["would_append"] == [{"type": "SmsActivated", "data": {}}]
+    assert (dry.body["version"], real.body["version"]) == (1, 2)
+
+
+async def test_a_secret_is_drawn_shown_and_sealed(api: Api, channel: str) -> None:
+    """Drawn before Open is confirmed and taken over by it; sealed for a key of the caller where one is given."""
+    system = f"channels/{channel}/business-systems/crm"
+    drafts = [
+        (await api("POST", f"{system}/signature", {"api_request_url": CRM["api_request_url"]})).body["signature"]
+        for _ in range(2)
+    ]
+    await api("PUT", system, CRM)
+    revealed = (await api("GET", f"{system}/signature")).body["signature"]
+    mine = SealKey()
+    sealed = (await api("POST", f"{system}/signature", {"seal_to": mine.seal_to})).body
+
+    assert drafts[0] != drafts[1] == revealed
+    assert "signature" not in sealed
+    assert mine.open(sealed["sealed"]) not in drafts
+    assert mine.open(sealed["sealed"]) == (await api("GET", f"{system}/signature")).body["signature"]
+
+
+async def test_the_platform_lists_every_account(installation: Installation, api: Api, channel: str) -> None:
+    async with installation.api(None) as platform:
+        await platform("GET", f"channels/{channel}?min_version=1")
+        everybody = (await platform("GET", "channels?limit=1000")).body["channels"]
+        unnamed = await platform("PUT", f"channels/{fresh('x')}", WHATSAPP)
+    mine = (await api("GET", "channels?limit=1000")).body["channels"]
+
+    assert channel in [one["channel"] for one in everybody]
+    assert channel in [one["channel"] for one in mine]
+    assert {one["account"] for one in mine} == {"acme"}
+    assert (unnamed.status, unnamed.body["title"]) == (400, "Account missing")
+
+
+async def test_pages(api: Api, channel: str) -> None:
+    await api("GET", f"channels/{channel}?min_version=1")
+    pages, after = [], ""
+    while True:
+        page = (await api("GET", f"channels?limit=2&after={after}")).body
+        pages += [one["channel"] for one in page["channels"]]
+        if page["next"] is None:
+            break
+        after = page["next"]
+
+    assert pages == sorted(set(pages))
+    assert channel in pages
+
+
+async def test_a_revoked_key_is_refused_at_once(installation: Installation, api: Api) -> None:
+    from services.gateway import api_keys
+    from services.infrastructure.postgres import pool_of
+
+    token = api.session.headers["Authorization"].removeprefix("Bearer ")
+    assert (await api("GET", "channels")).status == 200
+    pool = await pool_of(installation.settings, size=1)
+    assert await api_keys.revoke(pool, token.split("_")[1])
+    kept = await pool.fetchval(
+        "SELECT count(*) FROM gateway.api_keys WHERE api_keys::text LIKE '%' || $1 || '%'", token
+    )
+    await pool.close()
+
+    assert (await api("GET", "channels")).status == 401
+    assert kept == 0
+
+
+@pytest.mark.parametrize("path", ["healthz", "readyz", "docs", "openapi.json", ""])
+async def test_what_needs_no_key(installation: Installation, api: Api, path: str) -> None:
+    async with api.session.get(f"{installation.address}/{path}", headers={"Authorization": ""}) as response:
+        assert response.status == 200
