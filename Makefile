@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test faults check bench wheels lock jars clean
+.PHONY: setup run test faults check contract bench wheels lock jars clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,11 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m services.cli.contract check
+
+# After a change to a message: writes the schemas and the AsyncAPI document anew.
+contract: setup
+	$(BIN)/python -m services.cli.contract write
 
 bench: setup
 	$(BIN)/python -m tests.bench $(if $(BENCH),--only $(BENCH)) --scale $(or $(SCALE),1)

@@ -20,6 +20,7 @@ from swagger_ui_bundle import swagger_ui_path
 from contracts.publisher import Publisher, PublisherBroken
 from projections import settings as settings_projection
 from services.gateway import api_keys, problems
+from services.gateway.asyncapi import asyncapi
 from services.gateway.routes import router
 from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
 from services.infrastructure.kafka import security_options
@@ -68,6 +69,10 @@ def application(pool: Pool) -> FastAPI:
             swagger_css_url="/docs-assets/swagger-ui.css",
             swagger_favicon_url="/docs-assets/favicon-32x32.png",
         )
+
+    @app.get("/asyncapi", include_in_schema=False)
+    async def described_topics() -> JSONResponse:
+        return JSONResponse(asyncapi(), media_type="application/vnd.aai.asyncapi+json")
 
     @app.get("/healthz", include_in_schema=False)
     async def healthy() -> dict[str, str]:

@@ -191,7 +191,7 @@ async def test_a_revoked_key_is_refused_at_once(installation: Installation, api:
     assert kept == 0
 
 
-@pytest.mark.parametrize("path", ["healthz", "readyz", "docs", "openapi.json", ""])
+@pytest.mark.parametrize("path", ["healthz", "readyz", "docs", "openapi.json", "asyncapi", ""])
 async def test_what_needs_no_key(installation: Installation, api: Api, path: str) -> None:
     async with api.session.get(f"{installation.address}/{path}", headers={"Authorization": ""}) as response:
         assert response.status == 200

@@ -1,0 +1,60 @@
+"""The JSON Schema of every message, envelope included, from the models: what publishers write and subscribers read."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, create_model
+
+from . import topics
+from .commands import COMMANDS, EVENTS
+from .envelope import CommandEnvelope, EventEnvelope, NotificationEnvelope
+from .invocation import IntentInvoked, InvocationFailed, InvokeIntent
+from .otp_routing import OtpRouted, RouteOtp
+from .outcome import CommandAccepted, CommandRejected, OutcomeEnvelope
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_ON: dict[str, tuple[type[BaseModel], tuple[type[BaseModel], ...]]] = {
+    topics.COMMANDS.name: (CommandEnvelope, tuple(COMMANDS.values())),
+    topics.EVENTS.name: (EventEnvelope, tuple(EVENTS.values())),
+    topics.OUTCOMES.name: (OutcomeEnvelope, (CommandAccepted, CommandRejected)),
+    topics.INVOCATION_REQUESTS.name: (CommandEnvelope, (InvokeIntent,)),
+    topics.INVOCATIONS.name: (NotificationEnvelope, (IntentInvoked, InvocationFailed)),
+    topics.OTP_REQUESTS.name: (CommandEnvelope, (RouteOtp,)),
+    topics.OTP_DECISIONS.name: (NotificationEnvelope, (OtpRouted,)),
+}
+PUBLISHED_TO_US = (topics.COMMANDS.name, topics.INVOCATION_REQUESTS.name, topics.OTP_REQUESTS.name)
+
+
+def messages(topic: str) -> dict[str, type[BaseModel]]:
+    """The messages on a topic by ``type``: whole, the envelope with its data. Empty where a topic is our own."""
+    envelope, kinds = _ON.get(topic, (BaseModel, ()))
+    return {kind.__name__: _whole(envelope, kind) for kind in kinds}
+
+
+def _whole(envelope: type[BaseModel], kind: type[BaseModel]) -> type[BaseModel]:
+    needs_data = any(field.is_required() for field in kind.model_fields.values())
+    fields: dict[str, Any] = {
+        "type": (Literal[kind.__name__], ...),
+        "data": (kind, ... if needs_data else kind.model_construct()),
+    }
+    return create_model(f"{kind.__name__}Message", __base__=envelope, __doc__=kind.__doc__, **fields)
+
+
+def union(topic: str) -> Any:
+    """The messages on a topic as one type, told apart by ``type``."""
+    kinds = list(messages(topic).values())
+    return kinds[0] if len(kinds) == 1 else Annotated[reduce(or_, kinds), Field(discriminator="type")]
+
+
+def json_schemas() -> dict[str, dict[str, dict[str, Any]]]:
+    """By topic and type, the JSON Schema (2020-12) of each message."""
+    return {
+        topic: {
+            name: {"$schema": DIALECT, **model.model_json_schema()} for name, model in sorted(messages(topic).items())
+        }
+        for topic in _ON
+    }

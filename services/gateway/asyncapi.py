@@ -1,0 +1,49 @@
+"""The AsyncAPI 3 document: the topics that outsiders use, from the same models that we read and write by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from functools import cache
+from typing import Any
+
+from faststream.kafka import KafkaBroker
+from faststream.specification import AsyncAPI
+
+from contracts import schemas, topics
+
+_VERSION = "1"
+_ABOUT = (
+    "The service settings of chat message channels. Every record's key is the channel's id, its value a CloudEvents "
+    "1.0 message in structured mode; read with isolation level read_committed."
+)
+
+
+@cache
+def asyncapi() -> dict[str, Any]:
+    """The document; it names no server, because every deployment has its own."""
+    broker = KafkaBroker()
+    for topic in topics.TOPICS:
+        title = topic.name.removeprefix("switchboard.")
+        if topic.name in schemas.PUBLISHED_TO_US:
+            broker.subscriber(topic.name, title=title, description=topic.holds)(_reader(schemas.union(topic.name)))
+        elif schemas.messages(topic.name):
+            broker.publisher(
+                topic.name, schema=schemas.union(topic.name), title=title, description=topic.holds, batch=False
+            )
+    document = AsyncAPI(broker, title="Switchboard", version=_VERSION, description=_ABOUT, schema_version="3.0.0")
+    found: dict[str, Any] = json.loads(document.to_specification().to_json())
+    del found["servers"]
+    for channel in found["channels"].values():
+        del channel["servers"]
+    return found
+
+
+def _reader(message_type: Any) -> Callable[[Any], Coroutine[Any, Any, None]]:
+    """A handler that is never called: the type of its argument is what is described."""
+
+    async def read(message: Any) -> None:
+        pass
+
+    read.__annotations__["message"] = message_type
+    return read
