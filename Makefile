@@ -41,6 +41,7 @@ bench: setup
 
 wheels: setup
 	$(BIN)/python -m hatchling build -t wheel -d dist
+	cd contracts && ../$(BIN)/python -m hatchling build -t wheel -d ../dist
 
 # Needs uv on the PATH, and only when dependencies change.
 lock:
