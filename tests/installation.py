@@ -136,15 +136,22 @@ class Installation:
 
     def __enter__(self) -> Self:
         asyncio.run(apply_topics(self.bootstrap_servers, self.settings.partitions, {}))
-        for child in self.services.values():
-            child.start()
-        for child in self.services.values():
-            child.wait_until_ready()
+        try:
+            for child in self.services.values():
+                child.start()
+            for child in self.services.values():
+                child.wait_until_ready()
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         for child in self.services.values():
             child.stop()
         for child in self.services.values():

@@ -1,0 +1,128 @@
+"""The README's examples, as they stand there, on a running Switchboard."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import WebhookVerificationError
+
+import contracts
+from contracts.business_system import OpenBusinessSystem
+from contracts.channel import RegisterChannel
+from contracts.intent import AddIntent
+from services.domain.signing import shown, webhook_signature
+from tests.installation import Installation, run_apart
+
+HOME = Path(contracts.__file__).parent.parent
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (HOME / "README.md").read_text(), re.DOTALL)
+
+
+def _block(language: str, word: str) -> str:
+    found = [block for block in _blocks(language) if word in block]
+    assert len(found) == 1, f"the README has {len(found)} examples in {language} with {word}"
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def demo(installation: Installation) -> Installation:
+    """An installation with the demo's channel on it."""
+
+    async def walk() -> None:
+        async with installation.publisher("acme") as publisher:
+            for command in (
+                RegisterChannel(channel_type="whatsapp", name="Demo shop", enterprise_authenticated=True),
+                OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook"),
+                AddIntent(system="crm", code="ORDER_STATUS", name="Order status", default_data={}),
+            ):
+                await publisher.send(command, channel="demo-whatsapp", command_id=f"readme:{type(command).__name__}")
+
+    run_apart(walk())
+    return installation
+
+
+def _shell(demo: Installation, script: str, tmp_path: Path) -> str:
+    """Runs it where `switchboard up` would have put the API key, with the addresses of the installation."""
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data" / "api-key").write_text(demo.api_key("acme"))
+    (tmp_path / ".venv").symlink_to(HOME / ".venv")
+    script = script.replace("localhost:8080", f"127.0.0.1:{demo.http_port}")
+    script = script.replace("127.0.0.1:9092", demo.bootstrap_servers)
+    done = subprocess.run(
+        ("bash", "-euo", "pipefail", "-c", script),
+        cwd=tmp_path,
+        env=os.environ | demo.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_command_line(demo: Installation, tmp_path: Path) -> None:
+    said = _shell(demo, _block("sh", "switchboard send"), tmp_path)
+
+    assert said.count('"outcome": "CommandAccepted"') == 2
+    assert '"type": "IntentDeleted"' in said
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+def test_over_http(demo: Installation, tmp_path: Path) -> None:
+    said = _shell(demo, _block("sh", "curl") + "echo", tmp_path)
+
+    assert '"channel":"demo-whatsapp"' in said
+    assert '"command_id":"sms-on-1"' in said
+
+
+@pytest.mark.skipif(shutil.which("kcat") is None, reason="there is no kcat on this machine")
+def test_over_kafka(demo: Installation, tmp_path: Path) -> None:
+    send, read = _block("sh", "kcat").split("\n\n")
+    said = _shell(demo, f"{send}\nsleep 2\n{read.replace('-o -1 ', '')}", tmp_path)
+
+    answers = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert "CommandAccepted" in [one["type"] for one in answers if one.get("causationid") == "my-first"]
+
+
+def _call() -> tuple[str, bytes, dict[str, str]]:
+    """A signed call: the secret as its owner is shown it, the body, and the headers."""
+    secret, body, now = os.urandom(32), b'{"type":"ORDER_STATUS","data":{}}', int(time.time())
+    signed = webhook_signature(secret, "msg_1", now, body)
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(now), "webhook-signature": f"v1,AAAA {signed}"}
+    return shown(secret, "standard-webhooks"), body, headers
+
+
+def test_receiving_in_python() -> None:
+    names: dict[str, Any] = {}
+    exec(_block("python", "standardwebhooks"), names)  # noqa: S102 -- the example under test
+    secret, body, headers = _call()
+
+    assert names["receive"](secret, body, headers)["type"] == "ORDER_STATUS"
+    with pytest.raises(WebhookVerificationError):
+        names["receive"](secret, body + b" ", headers)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node on this machine")
+def test_receiving_in_javascript() -> None:
+    secret, body, headers = _call()
+    other = shown(os.urandom(32), "standard-webhooks")
+
+    def verify(secret: str, text: str, headers: dict[str, str]) -> str:
+        call = f"console.log(verify({json.dumps(secret)}, {json.dumps(text)}, {json.dumps(headers)}))"
+        script = f"{_block('js', 'createHmac')}\n{call}"
+        return subprocess.run(("node", "-e", script), capture_output=True, text=True, check=True).stdout.strip()
+
+    assert verify(secret, body.decode(), headers) == "true"
+    assert verify(secret, body.decode() + " ", headers) == "false"
+    assert verify(other, body.decode(), headers) == "false"
+    assert verify(secret, body.decode(), headers | {"webhook-timestamp": "1"}) == "false"
