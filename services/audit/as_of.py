@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -220,22 +221,34 @@ async def channel_at(
     log: Log, channel: str, moments: Sequence[Moment], now: int, progress: Progress = lambda _: None
 ) -> list[Then]:
     """A channel's settings at each of the moments, from one reading. Raises `AuditError`."""
+    folded = ChannelFold(channel, moments, now)
+    end = None
+    async with aclosing(channel_events(log, channel, progress)) as events:
+        async for event, end in events:
+            folded.take(event, end)
+            if folded.done:
+                break
+    return folded.thens(end or await _end_of(log, channel))
+
+
+async def _end_of(log: Log, channel: str) -> Position:
+    spans = await log.spans(topics.EVENTS.name)
+    home = home_of(log, topics.EVENTS.name, channel) if log.partitions else next(iter(spans), None)
+    return Position(topics.EVENTS.name, 0, 0) if home is None else Position(*astuple(home), spans[home].end)
+
+
+async def channel_events(
+    log: Log, channel: str, progress: Progress = lambda _: None
+) -> AsyncGenerator[tuple[Happened, Position], None]:
+    """The channel's events, each with the end of the log that is being read. Raises `AuditError`."""
     spans = await log.spans(topics.EVENTS.name)
     key = channel.encode()
-    folded = ChannelFold(channel, moments, now)
-    homes = [home_of(log, topics.EVENTS.name, channel)] if log.partitions else list(spans)
-    end = Position(topics.EVENTS.name, 0, 0)
-    for home in homes:
+    for home in [home_of(log, topics.EVENTS.name, channel)] if log.partitions else list(spans):
         end = Position(home.topic, home.partition, spans[home].end)
         async for batch in log.read(home, spans[home], progress):
             for record in batch:
                 if record.key == key:
-                    folded.take(readable(record), end)
-            if folded.done:
-                return folded.thens(end)
-        if folded.last is not None:
-            break
-    return folded.thens(end)
+                    yield readable(record), end
 
 
 async def channels_at(

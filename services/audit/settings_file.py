@@ -1,0 +1,213 @@
+"""A channel's settings as a YAML file that people keep in git, and what such a file wants of a channel.
+
+What the file leaves out stays as it is. Where it has ``business_systems``, or a system's ``intents``, these are all of
+them: one that the file does not list is deleted. Signatures are not in it: a secret cannot be put back from a file.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from contracts.envelope import problem_of
+from services.audit.as_of import Then
+from services.audit.leaves import (
+    CHANNEL,
+    INTENTS,
+    OTP_SCHEDULING,
+    SIGNATURES,
+    SMS,
+    SYSTEMS,
+    Leaves,
+    Path,
+)
+from services.audit.log import AuditError
+
+LARGEST_FILE = 4 * 1024 * 1024
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_name=True, validate_by_alias=True)
+
+
+class IntentPart(_Part):
+    name: str
+    default_data: dict[str, Any] = {}
+    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    templates: list[str] = []
+
+
+class SystemPart(_Part):
+    name: str
+    api_request_url: str
+    remarks: str = ""
+    signature_style: Literal["standard-webhooks", "plain-token"] = "standard-webhooks"
+    disabled: bool = False
+    intents: dict[str, IntentPart] = {}
+
+
+class SmsPart(_Part):
+    enabled: bool
+
+
+class OtpSchedulingPart(_Part):
+    enabled: bool
+    countries: list[str]
+    use_own_numbers: bool
+
+
+class SettingsFile(_Part):
+    """``version`` is the channel's version that the file shows; without it a change since then goes unnoticed."""
+
+    format: Literal[1] = 1
+    channel: str | None = None
+    version: int | None = None
+    name: str | None = None
+    provider: str | None = None
+    sms: SmsPart | None = None
+    otp_scheduling: OtpSchedulingPart | None = None
+    business_systems: dict[str, SystemPart] | None = None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and strict: a key given twice is a mistake, a date stays the text that it is, and NO is Norway."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    twice = {str(key) for key in keys if keys.count(key) > 1}
+    if twice:
+        raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} is given twice", node.start_mark)
+    return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)  # type: ignore[type-var]
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$") if tag == "tag:yaml.org,2002:bool" else pattern)
+        for tag, pattern in found
+    ]
+    for first, found in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def parse(text: str) -> SettingsFile:
+    """Raises `AuditError` with a sentence that names the place."""
+    if len(text) > LARGEST_FILE:
+        raise AuditError(f"The file is larger than {LARGEST_FILE:,} characters; no channel's settings are.")
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_Loader)):
+            raise AuditError("The file holds a YAML alias; write out what it stands for.")
+        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader
+    except yaml.YAMLError as error:
+        raise AuditError(f"The file is no YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(loaded, dict):
+        raise AuditError("The file must be a YAML mapping, as `switchboard settings export` writes it.")
+    try:
+        return SettingsFile.model_validate(loaded)
+    except ValidationError as error:
+        raise AuditError(f"The file is not as it must be: {problem_of(error)}") from None
+
+
+def wanted(file: SettingsFile, current: Leaves, *, as_itself: bool) -> Leaves:
+    """The leaves of a channel that is as the file wants it. ``as_itself``: its name and provider are the file's too."""
+    given = file.model_fields_set
+    result = dict(current)
+    if as_itself:
+        if "name" in given:
+            result[CHANNEL, "name"] = file.name
+        if "provider" in given:
+            result[CHANNEL, "provider"] = file.provider
+    if file.sms is not None:
+        result[SMS, "enabled"] = file.sms.enabled
+    if file.otp_scheduling is not None:
+        form = file.otp_scheduling
+        countries = sorted(set(form.countries))
+        result[OTP_SCHEDULING,] = form.model_dump() | {"countries": countries}
+    if file.business_systems is not None:
+        for path in [path for path in result if path[0] == SYSTEMS and path[1] not in file.business_systems]:
+            del result[path]
+        for name, system in file.business_systems.items():
+            _want_system(result, (SYSTEMS, name), system)
+    return result
+
+
+def _want_system(result: Leaves, here: Path, system: SystemPart) -> None:
+    known = here in result
+    result[here] = True
+    for field in ("name", "api_request_url", "remarks", "signature_style", "disabled"):
+        if not known or field in system.model_fields_set:
+            result[*here, field] = getattr(system, field)
+    if "intents" in system.model_fields_set:
+        for path in [path for path in result if path[:2] == here and path[2:3] == (INTENTS,)]:
+            if path[3] not in system.intents:
+                del result[path]
+    for code, intent in system.intents.items():
+        _want_intent(result, (*here, INTENTS, code), intent)
+
+
+def _want_intent(result: Leaves, here: Path, intent: IntentPart) -> None:
+    known = here in result
+    result[here] = True
+    for field, value in (
+        ("name", intent.name),
+        ("default_data", intent.default_data),
+        ("json_schema", intent.json_schema),
+        ("templates", sorted(set(intent.templates))),
+    ):
+        if not known or field in intent.model_fields_set:
+            result[*here, "schema" if field == "json_schema" else field] = value
+
+
+def exported(then: Then, leaves: Leaves) -> str:
+    """The file of a channel as it was read; applied at once, it would change nothing."""
+    settings = then.settings
+    if settings is None:
+        raise AuditError(f"The log holds no event of channel {then.channel!r}.")
+    systems: dict[str, Any] = {}
+    for path, value in leaves.items():
+        if path[0] != SYSTEMS or SIGNATURES in path[2:3]:
+            continue
+        place = systems.setdefault(path[1], {})
+        if len(path) > 3:
+            place = place.setdefault(INTENTS, {}).setdefault(path[3], {})
+        if len(path) in (3, 5):
+            place[path[-1]] = value
+    for system in systems.values():
+        system.setdefault(INTENTS, {})
+    document = {
+        "format": 1,
+        "channel": then.channel,
+        "version": settings.version,
+        "name": settings.name,
+        "provider": settings.provider,
+        "sms": {"enabled": settings.sms.enabled},
+        "otp_scheduling": leaves[OTP_SCHEDULING,],
+        "business_systems": systems,
+    }
+    head = (
+        f"# The settings of channel {then.channel} ({settings.channel_type}) of account {settings.account}, read from\n"
+        f"# the log up to {then.read_to}; the last event is at {then.position}.\n"
+        "# Put back with: switchboard settings apply FILE. What is left out stays; a business system or intent that is\n"
+        "# not listed is deleted. Delete the line `version` to apply it over changes made since.\n"
+    )
+    return head + yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts that other YAML readers take for something else are quoted by SafeDumper already; no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 -- the overridden method's own
+        return True
+
+
+def with_version(text: str, version: int) -> str:
+    """The file's text with its version line brought up to date, all else untouched; the same where it has none."""
+    return re.sub(r"(?m)^version:[ \t]*\d+(?=[ \t]*(#.*)?$)", f"version: {version}", text, count=1)
