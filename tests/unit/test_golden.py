@@ -1,0 +1,108 @@
+"""The events and outcomes of ``tests/golden``, as they were once written, are read and folded for ever.
+
+Add to these files when there is a new event or a new field; never change a line that is there.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from contracts.commands import EVENTS, Event
+from contracts.envelope import GENESIS, EventEnvelope
+from contracts.message import milliseconds_of
+from contracts.outcome import CommandRejected, OutcomeEnvelope
+from services.domain.decision import Mark
+from services.domain.evolve import evolve
+from services.domain.records import BUSINESS_SYSTEM, CHANNEL
+from services.domain.state import ChannelState
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+EVENT_LINES = (GOLDEN / "events.jsonl").read_bytes().splitlines()
+OUTCOME_LINES = (GOLDEN / "outcomes.jsonl").read_bytes().splitlines()
+
+
+def _fold(lines: list[bytes]) -> ChannelState:
+    state = ChannelState()
+    for line in lines:
+        event = EventEnvelope.model_validate_json(line)
+        mark = Mark(event.sequence, milliseconds_of(event.time), sha256(line).hexdigest())
+        state = evolve(state, cast("Event", event.body()), event.accountid, mark)
+    return state
+
+
+def test_every_event_has_a_sample() -> None:
+    assert {json.loads(line)["type"] for line in EVENT_LINES} == EVENTS.keys()
+
+
+@pytest.mark.parametrize("number", range(len(EVENT_LINES)))
+def test_an_event_is_read_whole(number: int) -> None:
+    """No field is lost or changed between the log and its type."""
+    event = EventEnvelope.model_validate_json(EVENT_LINES[number])
+    body = event.body()
+
+    assert body is not None
+    assert type(body).__name__ == event.type
+    assert body.model_dump(mode="json", exclude_unset=True) == json.loads(EVENT_LINES[number])["data"]
+
+
+def test_an_event_with_more_than_we_know_is_read() -> None:
+    sample = json.loads(EVENT_LINES[0])
+    newer = sample | {"newattribute": 1, "data": sample["data"] | {"new_field": {"a": 1}}}
+
+    assert EventEnvelope.model_validate(newer).body() == EventEnvelope.model_validate(sample).body()
+    assert EventEnvelope.model_validate(sample | {"type": "ChannelBlessed"}).body() is None
+
+
+def test_the_chain_holds() -> None:
+    previous = GENESIS
+    for number, line in enumerate(EVENT_LINES, 1):
+        event = EventEnvelope.model_validate_json(line)
+        assert (event.sequence, event.partitionsequence, event.previoushash) == (number, number, previous)
+        previous = sha256(line).hexdigest()
+
+
+def test_the_story_folds_to_the_state_that_it_had() -> None:
+    """All but the last event, which retires the channel and leaves little to compare."""
+    state = _fold(EVENT_LINES[:-1])
+    assert state.channel is not None
+    records = {"golden-1": json.loads(CHANNEL.encode(state.channel))}
+    for name in state.channel.systems:
+        system = state.system(name)
+        assert system is not None
+        records[f"golden-1/{name}"] = json.loads(BUSINESS_SYSTEM.encode(system))
+
+    assert records == json.loads((GOLDEN / "state.json").read_text())
+    retired = _fold(EVENT_LINES).channel
+    assert retired is not None
+    assert retired.retired
+
+
+@pytest.mark.parametrize("number", range(len(OUTCOME_LINES)))
+def test_an_outcome_is_read_whole(number: int) -> None:
+    sample = json.loads(OUTCOME_LINES[number])
+    outcome = OutcomeEnvelope.model_validate_json(OUTCOME_LINES[number])
+    body = outcome.body()
+
+    assert type(body).__name__ == outcome.type
+    assert json.loads(body.model_dump_json(exclude_unset=True)) == sample["data"]
+    assert outcome.repeated is sample.get("repeated", False)
+    if isinstance(body, CommandRejected):
+        typed = body.typed()
+        assert typed is not None
+        assert typed.message == body.message
+
+
+def test_every_kind_of_outcome_has_a_sample() -> None:
+    samples = [json.loads(line) for line in OUTCOME_LINES]
+    accepted = [sample["data"] for sample in samples if sample["type"] == "CommandAccepted"]
+
+    assert any("sealed" in data for data in accepted)
+    assert any("would_append" in data for data in accepted)
+    assert any(data.get("events") == [] for data in accepted)
+    assert any(sample.get("repeated") for sample in samples)
+    assert any(sample["type"] == "CommandRejected" for sample in samples)
