@@ -1,0 +1,48 @@
+"""`make bench`: runs benchmarks, prints a table, and writes `.bench/results.json`.
+
+python -m tests.bench --only decider,restore --scale 0.1
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from importlib import import_module
+
+from rich.console import Console
+
+from tests.bench.report import Result, merge, show
+from tests.bench.surroundings import surroundings
+
+BENCHMARKS = {
+    "decider": "tests.bench.decider",
+}
+"""The names in `results.json`, and where each is measured."""
+
+
+def run(names: list[str], scale: float, console: Console) -> list[Result]:
+    """Runs the benchmarks one after the other, each with servers of its own."""
+    results: list[Result] = []
+    for name in names:
+        console.rule(name)
+        with surroundings(scale, console) as place:
+            found = asyncio.run(import_module(BENCHMARKS[name]).run(place))
+        merge(found)
+        results += found
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", default=",".join(BENCHMARKS), help="names, separated by commas")
+    parser.add_argument("--scale", type=float, default=1.0, help="1 is full size; 0.01 only shows that it works")
+    arguments = parser.parse_args()
+    names = arguments.only.split(",")
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    console = Console(width=160)
+    show(run(names, arguments.scale, console), console)
+
+
+if __name__ == "__main__":
+    main()
