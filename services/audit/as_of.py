@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -234,7 +234,7 @@ async def channel_at(
 async def _end_of(log: Log, channel: str) -> Position:
     spans = await log.spans(topics.EVENTS.name)
     home = home_of(log, topics.EVENTS.name, channel) if log.partitions else next(iter(spans), None)
-    return Position(topics.EVENTS.name, 0, 0) if home is None else Position(*astuple(home), spans[home].end)
+    return Position(topics.EVENTS.name, 0, 0) if home is None else Position(home.topic, home.partition, spans[home].end)
 
 
 async def channel_events(

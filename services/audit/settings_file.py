@@ -84,7 +84,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)  # type: ignore[type-var]
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -194,9 +194,9 @@ def exported(then: Then, leaves: Leaves) -> str:
     }
     head = (
         f"# The settings of channel {then.channel} ({settings.channel_type}) of account {settings.account}, read from\n"
-        f"# the log up to {then.read_to}; the last event is at {then.position}.\n"
-        "# Put back with: switchboard settings apply FILE. What is left out stays; a business system or intent that is\n"
-        "# not listed is deleted. Delete the line `version` to apply it over changes made since.\n"
+        f"# the log up to {then.read_to}; its last event is at {then.position}.\n"
+        "# Put back with: switchboard settings apply FILE. What is left out stays; a business system or intent that\n"
+        "# is not listed is deleted. Delete the line `version` to apply it over changes made since.\n"
     )
     return head + yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 

@@ -1,0 +1,103 @@
+"""The records of ``switchboard.channel-state``, and whether the events fold to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ValidationError
+
+from services.audit.history import Folds, systems_of
+from services.audit.log import Log, LogRecord, Source, Span
+from services.domain.records import BUSINESS_SYSTEM, CHANNEL, RecordFormat
+from services.domain.state import BusinessSystem, Channel
+
+CHECKPOINT_KEY = b"~checkpoint"
+
+
+class Checkpoint(BaseModel):
+    """What the audit reads of the decider's checkpoint: the partitionsequence of the last event it covers."""
+
+    partitionsequence: int = 0
+
+
+@dataclass(slots=True)
+class StateRecords:
+    """A partition's state as `channel-state` has it: the last value of each key, and the checkpoint of that cut."""
+
+    records: dict[bytes, bytes] = field(default_factory=dict)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+
+    def take(self, record: LogRecord) -> None:
+        key = record.key or b""
+        if key == CHECKPOINT_KEY:
+            self.checkpoint = Checkpoint.model_validate_json(record.value or b"{}")
+        elif record.value is None:
+            self.records.pop(key, None)
+        else:
+            self.records[key] = record.value
+
+    def heads(self) -> dict[str, str]:
+        """Channel -> the hash of its last event, of those whose record can be read."""
+        found = {}
+        for key, value in self.records.items():
+            if b"/" not in key and (record := _readable(CHANNEL, value)) is not None:
+                found[key.decode()] = record.head
+        return found
+
+
+def _readable(form: RecordFormat[Channel], value: bytes) -> Channel | None:
+    try:
+        return form.decode(value)
+    except ValidationError:
+        return None
+
+
+async def read_state(log: Log, source: Source, span: Span) -> StateRecords:
+    """The partition's state at the end of the span."""
+    state = StateRecords()
+    async for batch in log.read(source, span):
+        for record in batch:
+            state.take(record)
+    return state
+
+
+def compare(folds: Folds, state: StateRecords, unfolded: Set[str]) -> Iterator[tuple[str, str]]:
+    """(channel, a clause) for each channel whose state record is not what its events fold to, at the same cut.
+
+    Channels in ``unfolded`` are left out: their events are broken, which is a finding of its own.
+    """
+    seen = set()
+    for channel, folded in folds.items():
+        if folded.channel is None or channel in unfolded:
+            continue
+        key = channel.encode()
+        seen.add(key)
+        differing = _differing(CHANNEL, state.records.get(key), folded.channel)
+        if differing is not None:
+            yield channel, f"its record in channel-state {differing}"
+        for name, record in systems_of(folded).items():
+            system_key = f"{channel}/{name}".encode()
+            seen.add(system_key)
+            differing = _differing(BUSINESS_SYSTEM, state.records.get(system_key), record)
+            if differing is not None:
+                yield channel, f"the record of business system {name!r} in channel-state {differing}"
+    for key in state.records.keys() - seen:
+        channel = key.decode(errors="replace").partition("/")[0]
+        if channel not in unfolded:
+            yield channel, f"channel-state has a record {key.decode(errors='replace')!r} that no event led to"
+
+
+def _differing(
+    form: RecordFormat[Channel] | RecordFormat[BusinessSystem], value: bytes | None, folded: Channel | BusinessSystem
+) -> str | None:
+    if value is None:
+        return "is missing"
+    try:
+        found = form.decode(value)
+    except ValidationError:
+        return "cannot be read"
+    if found == folded:
+        return None
+    fields = [name for name in type(folded).__dataclass_fields__ if getattr(found, name) != getattr(folded, name)]
+    return f"is not what the events fold to: {', '.join(fields)}"
