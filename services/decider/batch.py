@@ -49,6 +49,10 @@ FORWARDED = "forwarded"
 
 FAILURES_IN_A_ROW_LIMIT = 20
 
+LARGEST_PASSED_ON = 1_900_000
+"""Bytes of a record that still fit our topics with the headers that we add. More can come in: a broker's limit is on
+batches as they are compressed."""
+
 
 class IncomingCommand(Protocol):
     """What is read of a record of `switchboard.commands`."""
@@ -267,7 +271,11 @@ class Batch:
             ("partition", str(self.deciding.partition).encode()),
             ("offset", str(incoming.offset).encode()),
         ]
-        self._append(topics.DEAD_LETTERS.name, incoming.key, incoming.value, headers)
+        value = incoming.value
+        if _size(incoming) > LARGEST_PASSED_ON:
+            headers.append(("omitted", str(len(value or b"")).encode()))
+            value = None
+        self._append(topics.DEAD_LETTERS.name, incoming.key, value, headers)
 
     def _forwarded_home(self, subject: str, incoming: IncomingCommand) -> bool:
         """Sends a command that came on another partition than its channel's to its home; never twice."""
@@ -278,12 +286,20 @@ class Batch:
         if any(name == FORWARDED for name, _ in incoming.headers):
             self._dead_letter(incoming, f"it was forwarded once already, and partition {here} is not its home")
             return True
+        if _size(incoming) > LARGEST_PASSED_ON:
+            self._dead_letter(incoming, f"partition {here} is not its home, and it is too large to be forwarded")
+            return True
         headers = [*incoming.headers, (FORWARDED, str(here).encode())]
         self.records.append(OutgoingRecord(topics.COMMANDS.name, home, subject.encode(), incoming.value, headers))
         return True
 
     def _append(self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
         self.records.append(OutgoingRecord(topic, self.deciding.partition, key, value, headers))
+
+
+def _size(incoming: IncomingCommand) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in incoming.headers)
+    return len(incoming.key or b"") + len(incoming.value or b"") + headers
 
 
 def rejection_json(rejection: Rejection, version: int | None) -> bytes:
