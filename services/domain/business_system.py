@@ -95,7 +95,7 @@ def edit(state: ChannelState, channel: Channel, command: EditBusinessSystem, con
     refused = (_name_taken(channel, command.system, changed["name"]) if "name" in changed else None) or (
         _url_refused(changed["api_request_url"], context) if "api_request_url" in changed else None
     )
-    refused = refused or too_large(command.system, replace(system, **changed))
+    refused = refused or too_large(command.system, replace(system, **changed), system)
     if refused is not None:
         return refused
     edited = BusinessSystemEdited(system=command.system, **changed)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import jsonschema_rs
-
 from contracts.intent import (
     AddIntent,
     DeleteIntent,
@@ -33,6 +31,7 @@ from contracts.rejections import (
     TooManyIntents,
 )
 from services.domain.decision import NOTHING_CHANGES, Decision, Mark
+from services.domain.json_schema import SchemaUnusable, problem_of_data
 from services.domain.records import too_large
 from services.domain.state import INTENTS_LIMIT, BusinessSystem, Channel, ChannelState, Intent
 
@@ -47,7 +46,7 @@ def add(state: ChannelState, channel: Channel, command: AddIntent) -> Decision |
         return TooManyIntents(system=command.system, limit=INTENTS_LIMIT)
     intent = Intent(command.name, command.default_data, command.json_schema, (), channel.version + 1)
     refused = _breaks_schema(command.code, intent) or too_large(
-        command.system, _with_intent(system, command.code, intent)
+        command.system, _with_intent(system, command.code, intent), system
     )
     if refused is not None:
         return refused
@@ -65,28 +64,14 @@ def add(state: ChannelState, channel: Channel, command: AddIntent) -> Decision |
 
 
 def _breaks_schema(code: str, intent: Intent) -> Rejection | None:
-    """Whether the default data satisfies the schema. References are never fetched; patterns run in linear time."""
+    """Whether the schema can be used, and the default data satisfies it."""
     if intent.json_schema is None:
         return None
     try:
-        validator = jsonschema_rs.Draft202012Validator(
-            intent.json_schema,
-            mask="the value",  # a message that repeats data of any length helps nobody
-            offline=True,
-            pattern_options=jsonschema_rs.RegexOptions(),
-        )
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
-        return IntentSchemaInvalid(code=code, reason=_clause(error))
-    try:
-        validator.validate(intent.default_data)
-    except (jsonschema_rs.ValidationError, ValueError) as error:
-        return DefaultDataBreaksSchema(code=code, reason=_clause(error))
-    return None
-
-
-def _clause(error: Exception) -> str:
-    message = getattr(error, "message", None) or str(error)
-    return str(message).splitlines()[0][:300].rstrip(".")
+        problem = problem_of_data(intent.json_schema, intent.default_data)
+    except SchemaUnusable as unusable:
+        return IntentSchemaInvalid(code=code, reason=str(unusable))
+    return None if problem is None else DefaultDataBreaksSchema(code=code, reason=problem)
 
 
 def edit(state: ChannelState, channel: Channel, command: EditIntent) -> Decision | Rejection:
@@ -107,7 +92,7 @@ def edit(state: ChannelState, channel: Channel, command: EditIntent) -> Decision
     if "json_schema" in changed and intent.templates and not command.force:
         return IntentInUse(system=command.system, code=command.code, templates=list(intent.templates))
     refused = _breaks_schema(command.code, edited) or too_large(
-        command.system, _with_intent(system, command.code, edited)
+        command.system, _with_intent(system, command.code, edited), system
     )
     if refused is not None:
         return refused
@@ -149,7 +134,7 @@ def refer(state: ChannelState, channel: Channel, command: ReferToIntent) -> Deci
     if command.template in intent.templates:
         return TemplateRefersAlready(system=command.system, code=command.code, template=command.template)
     referred = _with_template(intent, command.template, channel.version + 1)
-    refused = too_large(command.system, _with_intent(system, command.code, referred))
+    refused = too_large(command.system, _with_intent(system, command.code, referred), system)
     if refused is not None:
         return refused
     return Decision((IntentReferredTo(system=command.system, code=command.code, template=command.template),))

@@ -30,9 +30,16 @@ CHANNEL = RecordFormat(TypeAdapter(Channel))
 BUSINESS_SYSTEM = RecordFormat(TypeAdapter(BusinessSystem))
 
 
-def too_large(name: str, system: BusinessSystem) -> Rejection | None:
-    """Refuses a system whose record would pass its limit; what we remember of deletions does not count."""
-    size = len(BUSINESS_SYSTEM.encode(replace(system, deleted_intents=Deletions())))
-    if size <= BUSINESS_SYSTEM_BYTES_LIMIT:
+def too_large(name: str, after: BusinessSystem, before: BusinessSystem) -> Rejection | None:
+    """Refuses a change that takes a system's record past its limit; what we remember of deletions does not count.
+
+    What makes it smaller is never refused: a refreshed signature, which is not asked, may have taken it past.
+    """
+    size = _size(after)
+    if size <= BUSINESS_SYSTEM_BYTES_LIMIT or size < _size(before):
         return None
     return BusinessSystemTooLarge(system=name, size=size, limit=BUSINESS_SYSTEM_BYTES_LIMIT)
+
+
+def _size(system: BusinessSystem) -> int:
+    return len(BUSINESS_SYSTEM.encode(replace(system, deleted_intents=Deletions())))
