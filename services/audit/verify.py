@@ -5,7 +5,8 @@ A partition is read once, in memory that grows with its channels and not with it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -17,9 +18,11 @@ from contracts.partitioner import partition_of
 from services.audit.anchor import Anchor, PartitionAnchor, RunningDigest
 from services.audit.history import Folds, Happened, NotAnEvent, fold, happened
 from services.audit.log import Log, LogRecord, Position, Progress, Source, Span, position_of
+from services.audit.read_model import ReadModel
 from services.audit.state_records import StateRecords, compare, read_state
 from services.domain.resources import resource_of_event
 
+_WAITS_S = (0.2, 0.5, 1.0, 3.0)
 FINDINGS_LIMIT = 100
 """So many findings of a partition are kept: what follows a broken record is often broken because of it."""
 
@@ -47,7 +50,6 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     compared_state: int = 0
     compared_settings: int = 0
-    behind_settings: int = 0
     anchored: int = 0
     anchors: dict[int, PartitionAnchor] = field(default_factory=dict)
 
@@ -72,7 +74,13 @@ class _Chain:
 class PartitionCheck:
     """Takes the events of one partition in order, and gathers what is wrong with them."""
 
-    def __init__(self, source: Source, partitions: int, anchored: PartitionAnchor | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        partitions: int,
+        anchored: PartitionAnchor | None = None,
+        shown: ReadModel | None = None,
+    ) -> None:
         """``partitions`` is 0 where their number is not known."""
         self.source, self.partitions = source, partitions
         self.folds = Folds()
@@ -82,8 +90,8 @@ class PartitionCheck:
         self.last: Position | None = None
         self.partitionsequence = 0
         self.running = RunningDigest()
-        self._anchored = anchored
-        self._chains: dict[str, _Chain] = {}
+        self._anchored, self._shown = anchored, shown
+        self.chains: dict[str, _Chain] = {}
 
     def take(self, record: LogRecord) -> Happened | None:
         """The event, folded; None where it cannot be read."""
@@ -143,7 +151,7 @@ class PartitionCheck:
     def _chained(self, event: Happened) -> bool:
         """Checks the event against the one before it; whether the channel can still be folded."""
         envelope, channel = event.envelope, event.envelope.subject
-        before = self._chains.get(channel)
+        before = self.chains.get(channel)
         sequence, digest = (0, GENESIS) if before is None else (before.sequence, before.digest)
         follows = envelope.sequence == sequence + 1
         doubted = None
@@ -160,7 +168,7 @@ class PartitionCheck:
                 doubted = before.position
         if before is not None:
             self._against(event, before, intact=before.doubted is None or envelope.previoushash == digest)
-        self._chains[channel] = _Chain(
+        self.chains[channel] = _Chain(
             envelope.accountid, envelope.sequence, event.digest, event.time, event.position, doubted
         )
         if not follows:
@@ -199,16 +207,25 @@ class PartitionCheck:
             self.unfolded.add(channel)
             return
         try:
-            self.folds.put(channel, fold(state, event))
+            state = fold(state, event)
         except LookupError as error:
             self._find(event.position, f"it cannot have happened: {error}", channel)
             self.unfolded.add(channel)
+            return
+        self.folds.put(channel, state)
+        if self._shown is not None and self._shown.differs(channel, state):
+            self._find(event.position, "the read model shows other settings in this version", channel)
 
     def end(self, heads: Mapping[str, str]) -> None:
         """Settles what only the end can tell; ``heads`` are the hashes that `channel-state` has of last events."""
-        for channel, chain in self._chains.items():
+        for channel, chain in self.chains.items():
             if chain.doubted is not None:
                 self._settle(channel, chain, intact=heads.get(channel, chain.digest) == chain.digest)
+            if self._shown is not None:
+                offset = chain.position.offset
+                amiss = self._shown.amiss(channel, chain.sequence, self.source.partition, offset)
+                if amiss is not None:
+                    self._find(chain.position, amiss, channel)
         anchored = self._anchored
         if anchored is not None and anchored.count > self.running.count:
             end = self.last or Position(self.source.topic, self.source.partition, 0)
@@ -219,67 +236,86 @@ class PartitionCheck:
             )
 
     def position_in(self, channel: str) -> Position | None:
-        chain = self._chains.get(channel)
+        chain = self.chains.get(channel)
         return None if chain is None else chain.position
-
-    @property
-    def channels(self) -> int:
-        return len(self._chains)
 
 
 def _numbers(what: str, first: int, last: int) -> str:
     return f"{what} {first} is" if first == last else f"{what}s {first} to {last} are"
 
 
-async def verify(log: Log, anchor: Anchor | None = None, progress: Progress = lambda _: None) -> Report:
-    """Checks every partition of the events topic, and `channel-state` where the log holds it."""
+async def verify(
+    log: Log,
+    anchor: Anchor | None = None,
+    progress: Progress = lambda _: None,
+    *,
+    partitions: Sequence[int] | None = None,
+    shown: ReadModel | None = None,
+) -> Report:
+    """Checks the events topic, or the partitions given of it; against `channel-state` where the log holds it."""
     report = Report()
     # The state first: its cut then lies within the events, which are read to an end taken later.
-    states = await log.spans(topics.CHANNEL_STATE.name) if await _has_state(log) else {}
-    events = await log.spans(topics.EVENTS.name)
+    live = await log.spans(topics.EVENTS.name)
+    copied_state = log.partitions or await log.spans(topics.CHANNEL_STATE.name)
+    states = await log.spans(topics.CHANNEL_STATE.name) if copied_state else {}
     for partition in anchor.partitions if anchor is not None else ():
-        events.setdefault(Source(topics.EVENTS.name, partition), Span(0, 0))
-    for source, span in events.items():
+        live.setdefault(Source(topics.EVENTS.name, partition), Span(0, 0))
+    known: set[str] = set()
+    for source in sorted(live):
+        if partitions is not None and source.partition not in partitions:
+            continue
         state_source = Source(topics.CHANNEL_STATE.name, source.partition)
         state = await read_state(log, state_source, states[state_source]) if state_source in states else None
         anchored = None if anchor is None else anchor.partitions.get(source.partition)
-        check = PartitionCheck(source, log.partitions, anchored)
-        await check_partition(log, check, span, state, report, progress)
-        report.read_to.append(Position(source.topic, source.partition, span.end))
+        check = PartitionCheck(source, log.partitions, anchored, shown)
+        await _check_partition(log, check, state, report, progress)
         report.anchored += anchored is not None
-    report.findings.sort()
+        known |= check.chains.keys()
+    if shown is not None:
+        report.compared_settings = len(shown.compared)
+        if partitions is None:
+            nowhere = Position(topics.EVENTS.name, -1, -1)
+            report.findings += [
+                Finding(nowhere, "the read model shows it, but the log has no event of it", channel)
+                for channel in shown.strangers(known)
+            ]
+    report.findings.sort(key=lambda finding: finding.position)
     return report
 
 
-async def _has_state(log: Log) -> bool:
-    return bool(log.partitions) or bool(await log.spans(topics.CHANNEL_STATE.name))
-
-
-async def check_partition(
-    log: Log, check: PartitionCheck, span: Span, state: StateRecords | None, report: Report, progress: Progress
+async def _check_partition(
+    log: Log, check: PartitionCheck, state: StateRecords | None, report: Report, progress: Progress
 ) -> None:
     """Reads one partition through the check, compares it with its state, and adds it all to the report."""
-    cut = None if state is None else state.checkpoint.partitionsequence
-    differences: Iterable[tuple[str, str]] | None = None
-    if cut == 0:
-        differences = ()
-    async for batch in log.read(check.source, span, progress):
-        for record in batch:
-            check.take(record)
-            if differences is None and state is not None and check.partitionsequence == cut:
-                differences = list(compare(check.folds, state, check.unfolded))
-                report.compared_state += len(check.folds)
+    cut = 0 if state is None else state.checkpoint.partitionsequence
+    differences: list[tuple[str, str]] | None = None if cut else []
+    at = 0
+    for wait in (0.0, *_WAITS_S):
+        # A transaction's markers reach its partitions one by one: the state's cut may be visible before its events.
+        await asyncio.sleep(wait)
+        span = (await log.spans(topics.EVENTS.name)).get(check.source, Span(0, 0))
+        async for batch in log.read(check.source, Span(max(span.first, at), span.end), progress):
+            for record in batch:
+                check.take(record)
+                if differences is None and state is not None and check.partitionsequence == cut:
+                    differences = list(compare(check.folds, state, check.unfolded))
+                    report.compared_state += len(check.folds)
+        at = span.end
+        if check.partitionsequence >= cut or not log.partitions:
+            break
     check.end({} if state is None else state.heads())
-    here = check.last or Position(check.source.topic, check.source.partition, span.first)
-    for channel, what in differences or ():
-        check.findings.append(Finding(check.position_in(channel) or here, what, channel))
-    if state is not None and differences is None:
+    here = check.last or Position(check.source.topic, check.source.partition, 0)
+    check.findings += [
+        Finding(check.position_in(channel) or here, what, channel) for channel, what in differences or ()
+    ]
+    if differences is None:
         what = (
             f"channel-state counts {cut} events of this partition, but the log has {check.partitionsequence}: "
             "the later ones were taken out"
         )
         check.findings.append(Finding(here, what))
     report.events += check.events
-    report.channels += check.channels
+    report.channels += len(check.chains)
     report.findings += check.findings
+    report.read_to.append(Position(check.source.topic, check.source.partition, at))
     report.anchors[check.source.partition] = check.running.anchor(-1 if check.last is None else check.last.offset)
