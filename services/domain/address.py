@@ -15,10 +15,15 @@ from urllib.parse import SplitResult, urlsplit
 LONGEST_URL = 512
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _HOST_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-_LOOKS_NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*")
+_ENDS_IN_NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)")
+_BRACKETED = re.compile(r"\[[0-9a-f:.]+\](:[0-9]+)?", re.IGNORECASE)
+_PRIVATE_NAMES = ("localhost", "localdomain", "local", "internal", "home.arpa")
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+_ALLOCATED_IPV6 = IPv6Network("2000::/3")
+"""Outside of it there are no public hosts: translations, tunnels to IPv4, multicast, what is not allocated yet."""
 
 _NEVER_PUBLIC: tuple[Network, ...] = tuple(
     ip_network(text)
@@ -29,18 +34,12 @@ _NEVER_PUBLIC: tuple[Network, ...] = tuple(
         "192.88.99.0/24",
         "224.0.0.0/4",
         "240.0.0.0/4",
-        "::/8",
-        "2002::/16",
         "2001::/32",
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "fec0::/10",
-        "ff00::/8",
-        "5f00::/16",
+        "2002::/16",
         "3fff::/20",
-        "100::/64",
     )
 )
+_OURSELVES: tuple[Network, ...] = tuple(ip_network(text) for text in ("127.0.0.0/8", "0.0.0.0/32", "::1/128", "::/128"))
 
 
 def _unmapped(address: Address) -> Address:
@@ -50,6 +49,8 @@ def _unmapped(address: Address) -> Address:
 
 def _is_public(address: Address) -> bool:
     address = _unmapped(address)
+    if isinstance(address, IPv6Address) and address not in _ALLOCATED_IPV6:
+        return False
     return address.is_global and not any(address in network for network in _NEVER_PUBLIC)
 
 
@@ -79,9 +80,9 @@ class Allowances:
     def parse(cls, entries: Iterable[str], never: Iterable[str] = ()) -> Allowances:
         """From ``host-or-network:port`` entries. Raises ValueError with a sentence on anything else."""
         own = [_place(entry) for entry in never]
-        by_address = [_Place(ip_network("127.0.0.0/8"), one.port) for one in own if _is_local(one.place)]
-        by_address += [_Place(ip_network("::1/128"), one.port) for one in own if _is_local(one.place)]
-        return cls(tuple(_place(entry) for entry in entries), (*own, *by_address))
+        local_ports = {one.port for one in own if _is_local(one.place)}
+        local = (_Place(place, port) for port in local_ports for place in ("localhost", *_OURSELVES))
+        return cls(tuple(_place(entry) for entry in entries), (*own, *local))
 
     def allows(self, host: str | None, address: Address | None, port: int) -> bool:
         return any(place.covers(host, address, port) for place in self.allowed)
@@ -97,13 +98,20 @@ def _is_local(place: str | Network) -> bool:
     return place.is_loopback or place.network_address.is_unspecified
 
 
+def _unmapped_network(network: Network) -> Network:
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return IPv4Network((mapped, network.prefixlen - 96))
+
+
 def _place(entry: str) -> _Place:
     place, _, port = entry.strip().rpartition(":")
     place = place.strip("[]").lower().rstrip(".")
     if not place or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise ValueError(f"{entry!r} is no host-or-network:port; write it as crm.internal:8443 or 10.1.0.0/16:443")
     try:
-        return _Place(ip_network(place, strict=False), int(port))
+        return _Place(_unmapped_network(ip_network(place, strict=False)), int(port))
     except ValueError:
         if "/" in place or not _HOST_NAME.fullmatch(place):
             raise ValueError(f"{entry!r} has neither a host name nor a network before its port") from None
@@ -137,8 +145,8 @@ def target_of(url: str) -> Target | str:
     if host is None:
         return "its host name is not a valid one"
     address = _literal(host)
-    if address is None and _LOOKS_NUMERIC.fullmatch(host):
-        return "its host is a number that some read as an address; write the address in its usual form"
+    if address is None and _ENDS_IN_NUMBER.fullmatch(host):
+        return "its host ends in a number, which some read as an address; write the address in its usual form"
     if address is None and not _HOST_NAME.fullmatch(host):
         return "its host name is not a valid one"
     return Target(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], address)
@@ -161,18 +169,26 @@ def _wrong_parts(parts: SplitResult, port: int | None) -> str | None:
         return "it must not hold a user name or password; the signature authenticates the call"
     if port == 0 or parts.netloc.endswith(":"):
         return "its port must be 1 to 65535"
+    if any(bracket in parts.netloc for bracket in "[]") and not _is_bracketed_ipv6(parts):
+        return "only an IPv6 address without a zone stands in brackets, and nothing beside it but the port"
     return None if parts.hostname else "it has no host"
 
 
+def _is_bracketed_ipv6(parts: SplitResult) -> bool:
+    return _BRACKETED.fullmatch(parts.netloc) is not None and isinstance(_literal(parts.hostname or ""), IPv6Address)
+
+
 def _host_in_ascii(host: str) -> str | None:
-    """The host as it is dialled: IDNA for other scripts, which also turns other scripts' digits and dots into ours."""
+    """The host as it is dialled: IDNA for other scripts, which also turns wide digits and dots into ours."""
     host = host.removesuffix(".")
     if ":" in host:
         return host
     try:
-        return host.encode("idna").decode().lower()
+        encoded = host.encode("idna").decode().lower()
     except UnicodeError:
         return None
+    has_other_digits = any(character.isdecimal() and not character.isascii() for character in host)
+    return None if has_other_digits and "xn--" in encoded else encoded
 
 
 def _literal(host: str) -> Address | None:
@@ -195,7 +211,7 @@ def refusal_of_url(url: str, allowances: Allowances) -> str | None:
         return "it must begin with https://, unless the operator allows this host and port"
     if target.address is not None and not _is_public(target.address):
         return f"{target.host} is a private or reserved address, and the operator does not allow it"
-    if target.host == "localhost" or target.host.endswith((".localhost", ".local", ".internal")):
+    if any(target.host == name or target.host.endswith(f".{name}") for name in _PRIVATE_NAMES):
         return f"{target.host} is a private name, and the operator does not allow it"
     return None
 
