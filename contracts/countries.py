@@ -23,7 +23,7 @@ ISO_3166_ALPHA_2 = frozenset(
 
 def _assigned(code: str) -> str:
     if code not in ISO_3166_ALPHA_2:
-        raise ValueError(f"{code!r} is no ISO 3166-1 alpha-2 country code; write two capital letters such as 'ID'")
+        raise ValueError("it must be an ISO 3166-1 alpha-2 country code, two capital letters such as 'ID'")
     return code
 
 

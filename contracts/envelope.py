@@ -16,6 +16,9 @@ CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
 LONGEST_READABLE = 1024
 """A longer id, type, source, subject or account id cannot be answered on its own terms: the envelope is unreadable."""
 
+_LONGEST_STEP = 128
+"""Whoever invents a field chooses the length of its name; an answer repeats no more of it."""
+
 GENESIS = "0" * 64
 """The ``previoushash`` of a channel's first event."""
 
@@ -159,7 +162,7 @@ def problem_of(error: ValidationError, inside: str = "") -> str:
     """A pydantic error as one sentence that names each field, and repeats no input."""
     parts = []
     for detail in error.errors(include_url=False, include_input=False, include_context=False)[:5]:
-        field = ".".join(str(step) for step in (inside, *detail["loc"]) if step != "")
+        field = ".".join(str(step)[:_LONGEST_STEP] for step in (inside, *detail["loc"]) if step != "")
         match detail["type"]:
             case "missing":
                 parts.append(f"{field!r} is missing")

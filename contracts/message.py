@@ -14,6 +14,9 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})", re.IGNORECASE
+)
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
@@ -96,7 +99,10 @@ def rfc3339(milliseconds: int) -> str:
 
 def milliseconds_of(text: str) -> int:
     """The Unix milliseconds of an RFC 3339 time with an offset; raises ValueError on anything else."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None or "T" not in text.upper():
-        raise ValueError(f"{text!r} is no RFC 3339 time; write it as 2026-11-22T08:00:00Z")
+    try:
+        moment = datetime.fromisoformat(text.upper()) if _RFC_3339.fullmatch(text) else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise ValueError("it must be an RFC 3339 time with an offset, such as 2026-11-22T08:00:00Z")
     return round(moment.timestamp() * 1000)

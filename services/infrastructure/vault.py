@@ -15,7 +15,7 @@ from os import urandom
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.infrastructure.settings import SettingsError
 
@@ -103,19 +103,22 @@ class KeyRing:
 
     def decrypt(self, value: bytes, address: SignatureAddress) -> bytes:
         """The secret in a record's value; raises `VaultError`."""
-        record = EncryptedSignature.model_validate_json(value)
+        where = f"Signature {address.key_id} of {address.channel}/{address.system}"
+        try:
+            record = EncryptedSignature.model_validate_json(value)
+        except ValidationError:
+            raise VaultError(f"{where} cannot be read: its record on the signatures topic was damaged.") from None
         cipher = self._ciphers.get(record.kek)
         if cipher is None:
             raise VaultError(
-                f"Signature {address.key_id} of {address.channel}/{address.system} is under key {record.kek!r}, "
+                f"{where} is under key {record.kek!r}, "
                 "which SWITCHBOARD_KEYRING does not hold; add that key behind the newest."
             )
         try:
             return cipher.decrypt(
                 base64.b64decode(record.nonce), base64.b64decode(record.ciphertext), address.record_key()
             )
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise VaultError(
-                f"Signature {address.key_id} of {address.channel}/{address.system} does not open with key "
-                f"{record.kek!r}: the record was damaged or moved, or the key is another one of that id."
+                f"{where} does not open with key {record.kek!r}: the record was damaged or moved, or the key is another one of that id."
             ) from None
