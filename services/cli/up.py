@@ -123,7 +123,8 @@ def run_everything(settings: Settings, *, demo: bool) -> None:
     require_free(settings.http_port, "the API", "SWITCHBOARD_HTTP_PORT")
     (data / "logs").mkdir(exist_ok=True)
     with ExitStack() as stack:
-        environment = _with_servers(settings, stack)
+        servers: list[EmbeddedKafka | EmbeddedPostgres] = []
+        environment = _with_servers(settings, stack, servers)
         receiver = stack.enter_context(Demo(data)) if demo else None
         if receiver is not None:
             allowed = [*settings.invoker_allow, receiver.place]
@@ -150,26 +151,33 @@ def run_everything(settings: Settings, *, demo: bool) -> None:
         say(f"Data and logs      {data}")
         say("Switchboard is ready")
         while not stopping.wait(0.5):
+            for server in servers:
+                if server.ended():
+                    say(f"{server.name} ended; it starts again. See {server.log}")
+                    server.stop()
+                    server.start()
             for child in children:
                 child.revive()
 
 
-def _with_servers(settings: Settings, stack: ExitStack) -> dict[str, str]:
+def _with_servers(
+    settings: Settings, stack: ExitStack, servers: list[EmbeddedKafka | EmbeddedPostgres]
+) -> dict[str, str]:
     """Starts what the environment does not name, side by side; returns the environment that names it all."""
     environment = dict(os.environ) | {"SWITCHBOARD_DATA_DIR": str(settings.data_dir)}
-    starts: list[Future[Any]] = []
+    if settings.kafka_bootstrap_servers is None:
+        kafka = EmbeddedKafka(settings.data_dir / "kafka", settings.kafka_port)
+        environment["SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
+        servers.append(kafka)
+    if settings.database_url is None:
+        postgres = EmbeddedPostgres(settings.data_dir / "postgres", settings.postgres_port)
+        servers.append(postgres)
     with ThreadPoolExecutor(2) as pool:
-        if settings.kafka_bootstrap_servers is None:
-            kafka = EmbeddedKafka(settings.data_dir / "kafka", settings.kafka_port)
-            stack.callback(kafka.stop)
-            environment["SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
-            say("Starting Apache Kafka …")
-            starts.append(pool.submit(kafka.start))
-        if settings.database_url is None:
-            postgres = EmbeddedPostgres(settings.data_dir / "postgres", settings.postgres_port)
-            stack.callback(postgres.stop)
-            say("Starting PostgreSQL …")
-            starts.append(pool.submit(postgres.start))
+        starts: list[Future[Any]] = []
+        for server in servers:
+            say(f"Starting {server.name} …")
+            stack.callback(server.stop)
+            starts.append(pool.submit(server.start))
         for start in starts:
             start.result()
     if settings.database_url is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,8 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,9 +51,17 @@ class Up:
 
     def settings(self) -> dict[str, Any]:
         """The demo channel's settings, over HTTP."""
+        return self._ask("GET", "settings")
+
+    def switch_sms_off(self) -> dict[str, Any]:
+        return self._ask("PUT", "sms", b'{"enabled": false}')
+
+    def _ask(self, method: str, resource: str, body: bytes | None = None) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310 -- our own address
-            f"{self.said('API ')}/channels/demo-whatsapp/settings",
-            headers={"Authorization": f"Bearer {self.said('API key')}"},
+            f"{self.said('API ')}/channels/demo-whatsapp/{resource}",
+            data=body,
+            headers={"Authorization": f"Bearer {self.said('API key')}", "Content-Type": "application/json"},
+            method=method,
         )
         with urllib.request.urlopen(request) as response:  # noqa: S310
             found: dict[str, Any] = json.load(response)
@@ -59,6 +69,22 @@ class Up:
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def _kill(up: Up, word: str) -> None:
+    """SIGKILL to the child whose command line ends in the word, or names it; it comes back as another process."""
+    for process in up.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(part == word or part.endswith(f"/{word}") for part in process.cmdline()):
+                process.kill()
+
+
+def _eventually(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer, once there is one: servers that were killed need a while."""
+    while True:
+        with contextlib.suppress(OSError):
+            return ask()
+        time.sleep(0.5)
 
 
 @contextmanager
@@ -103,6 +129,11 @@ def test_it_runs_and_comes_back(tmp_path: Path) -> None:
     third = Up(tmp_path, ports)
     with _ended(third):
         assert third.settings() == settings
+        _kill(third, "kafka.Kafka")
+        _kill(third, "postgres")
+        _kill(third, "projector")
+        assert _eventually(third.settings) == settings
+        assert _eventually(third.switch_sms_off)["version"] > settings["version"]
 
 
 @pytest.mark.parametrize("name", ["HTTP", "KAFKA", "POSTGRES"])

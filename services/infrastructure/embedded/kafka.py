@@ -76,6 +76,8 @@ class EmbeddedKafka:
     Blocking; use it from a thread where there is an event loop. Raises `EmbeddedServerError`.
     """
 
+    name = "Apache Kafka"
+
     def __init__(self, directory: Path, port: int | None = None) -> None:
         self._directory = directory
         self.port = port or free_port()
@@ -108,6 +110,10 @@ class EmbeddedKafka:
         self._process = GuardedProcess(Server("kafka", (*java, "kafka.Kafka", str(properties)), self._directory))
         self._wait_until_ready()
         return self
+
+    def ended(self) -> bool:
+        """Whether it ended by itself, or by somebody else's hand; `start` starts it again."""
+        return self._process is not None and self._process.ended()
 
     def stop(self) -> None:
         if self._process is not None:

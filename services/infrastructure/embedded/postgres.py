@@ -45,6 +45,8 @@ class EmbeddedPostgres:
     ``durable=False`` lets a crash of the machine lose data, which is fine for tests. Raises `EmbeddedServerError`.
     """
 
+    name = "PostgreSQL"
+
     def __init__(self, directory: Path, port: int | None = None, *, durable: bool = True) -> None:
         self._directory = directory
         self._durable = durable
@@ -89,6 +91,10 @@ class EmbeddedPostgres:
         self._process = GuardedProcess(Server("postgres", command, self._directory, signal.SIGINT))
         self._wait_until_ready()
         return self
+
+    def ended(self) -> bool:
+        """Whether it ended by itself, or by somebody else's hand; `start` starts it again."""
+        return self._process is not None and self._process.ended()
 
     def stop(self) -> None:
         if self._process is not None:
