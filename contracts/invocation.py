@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .ids import IntentCode, SystemId, TemplateId
+from .ids import IntentCode, KeyId, SystemId, TemplateId
 from .message import CommandData, EventData
 
 INVOCATION_DATA_LIMIT = 256 * 1024
+TEST_CALL = "switchboard.test"
+"""The ``type`` in a test call's body, which no intent's code can be."""
 
 
 class InvokeIntent(CommandData):
@@ -23,8 +25,19 @@ class InvokeIntent(CommandData):
     settings_version: Annotated[int, Field(ge=1)] | None = None
 
 
+class MakeTestCall(CommandData):
+    """Calls a business system exactly as an invocation does, once, disabled or not.
+
+    ``key_id``: signed with that signature alone, to prove that the receiver knows it.
+    """
+
+    system: SystemId
+    key_id: KeyId | None = None
+    settings_version: Annotated[int, Field(ge=1)] | None = None
+
+
 class WebhookBody(BaseModel):
-    """The JSON body that a business system receives; ``type`` is the intent's code."""
+    """The JSON body that a business system receives; ``type`` is the intent's code, or `TEST_CALL`."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -32,6 +32,7 @@ class Settings:
     keyring: str | None
     invoker_allow: tuple[str, ...]
     invoker_retry_seconds: tuple[float, ...] | None
+    delivery_log_days: int = 30
 
     def own_addresses(self) -> tuple[str, ...]:
         """``host:port`` of our own broker, database and API, which signed calls must never reach."""
@@ -81,4 +82,5 @@ class Settings:
             keyring=text("KEYRING"),
             invoker_allow=tuple(part.strip() for part in (text("INVOKER_ALLOW") or "").split(",") if part.strip()),
             invoker_retry_seconds=waits(),
+            delivery_log_days=number("DELIVERY_LOG_DAYS", 1, 3650) or 30,
         )

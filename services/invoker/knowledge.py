@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,8 @@ from contracts.intent import IntentAdded, IntentDeleted, IntentEdited
 from contracts.message import compact_json
 from contracts.signature import SignatureRefreshed, SignatureRevoked
 from services.infrastructure.postgres import Connection
-from services.infrastructure.vault import KeyRing, SignatureAddress
+from services.infrastructure.vault import KeyRing, SignatureAddress, VaultError
+from services.invoker import queue
 
 
 async def learn_events(connection: Connection, _: int, records: Sequence[Any]) -> None:
@@ -58,9 +60,9 @@ async def _learn(  # noqa: C901 -- one match over what matters here is the point
             )
         case ChannelRetired():
             await connection.execute("UPDATE invoker.channels SET retired = true WHERE channel = $1", channel)
-            for table in ("business_systems", "signatures", "intents"):
+            for table in ("business_systems", "signatures", "intents", "circuits"):
                 await connection.execute(f"DELETE FROM invoker.{table} WHERE channel = $1", channel)  # noqa: S608
-            await _hurry(connection, channel, None)
+            await queue.hurry(connection, channel, None)
         case BusinessSystemOpened():
             await connection.execute(
                 "INSERT INTO invoker.business_systems VALUES ($1, $2, $3, $4)",
@@ -80,14 +82,15 @@ async def _learn(  # noqa: C901 -- one match over what matters here is the point
                 event.api_request_url,
                 event.signature_style,
             )
+            await _close_circuit(connection, channel, event.system)  # whatever failed may be put right
         case BusinessSystemDeleted():
-            for table in ("business_systems", "signatures", "intents"):
+            for table in ("business_systems", "signatures", "intents", "circuits"):
                 await connection.execute(
                     f"DELETE FROM invoker.{table} WHERE channel = $1 AND system = $2",  # noqa: S608 -- our names
                     channel,
                     event.system,
                 )
-            await _hurry(connection, channel, event.system)
+            await queue.hurry(connection, channel, event.system)
         case BusinessSystemDisabled() | BusinessSystemEnabled():
             await _switch(connection, channel, event)
         case SignatureRefreshed() | SignatureRevoked():
@@ -143,6 +146,7 @@ async def _drawn(connection: Connection, envelope: EventEnvelope, system: str, k
 
 
 async def _switch(connection: Connection, channel: str, event: BusinessSystemDisabled | BusinessSystemEnabled) -> None:
+    """What waits for a disabled system is parked, and goes on, with a closed circuit, when it is enabled."""
     disabled = isinstance(event, BusinessSystemDisabled)
     await connection.execute(
         "UPDATE invoker.business_systems SET disabled = $3 WHERE channel = $1 AND system = $2",
@@ -150,44 +154,38 @@ async def _switch(connection: Connection, channel: str, event: BusinessSystemDis
         event.system,
         disabled,
     )
-    if not disabled:
-        await connection.execute(
-            "UPDATE invoker.deliveries SET state = 'due', due_at = now() "
-            "WHERE channel = $1 AND system = $2 AND state = 'parked'",
-            channel,
-            event.system,
-        )
+    if disabled:
+        await queue.park(connection, channel, event.system)
+    else:
+        await _close_circuit(connection, channel, event.system)
+        await queue.hurry(connection, channel, event.system)
 
 
-async def _hurry(connection: Connection, channel: str, system: str | None) -> None:
-    """What waits for a system that is gone ends now, not at its next retry."""
-    await connection.execute(
-        "UPDATE invoker.deliveries SET state = 'due', due_at = now() "
-        "WHERE channel = $1 AND ($2::text IS NULL OR system = $2) AND state IN ('due', 'parked')",
-        channel,
-        system,
-    )
+async def _close_circuit(connection: Connection, channel: str, system: str) -> None:
+    await connection.execute("DELETE FROM invoker.circuits WHERE channel = $1 AND system = $2", channel, system)
 
 
 @dataclass(frozen=True, slots=True)
 class LiveSignature:
-    """A signature that is valid now, opened for the length of one call."""
-
     key_id: str
-    secret: bytes
-
-    def __repr__(self) -> str:
-        return f"LiveSignature({self.key_id!r})"
+    secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where and how to call a business system now; the newest signature first."""
+    """Where a system is called, and every signature that is valid now, newest first."""
 
     api_request_url: str
     signature_style: SignatureStyle
     disabled: bool
     signatures: tuple[LiveSignature, ...]
+
+    def alone(self, key_id: str) -> Endpoint | Gone:
+        """The same with one signature only."""
+        found = tuple(one for one in self.signatures if one.key_id == key_id)
+        if not found:
+            return Gone("SignatureUnknown", f"Signature {key_id!r} is not, or no more, valid.")
+        return replace(self, signatures=found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,36 +196,66 @@ class Gone:
     message: str
 
 
-class SecretsNotHereYet(Exception):
-    """The event of a signature came before its secret, on another topic: look again in a moment."""
+@dataclass(frozen=True, slots=True)
+class NotReadable:
+    """Its signatures are not here yet (they come on another topic than their events), or cannot be opened."""
+
+    why: str | None = None
+    """The sentence for the log, where it is more than a matter of a moment."""
 
 
-async def endpoint_of(connection: Connection, keyring: KeyRing, channel: str, system: str) -> Endpoint | Gone:
-    """What an attempt needs, as of now. Raises `SecretsNotHereYet` and `VaultError`."""
-    row = await connection.fetchrow(
-        "SELECT c.retired, s.* FROM invoker.channels c "
-        "LEFT JOIN invoker.business_systems s ON s.channel = c.channel AND s.system = $2 WHERE c.channel = $1",
-        channel,
-        system,
-    )
-    if row is None or row["retired"]:
-        return Gone("ChannelIsRetired", f"Channel {channel!r} is retired.")
-    if row["system"] is None:
-        return Gone("BusinessSystemUnknown", f"Business system {system!r} was deleted.")
-    keys = await connection.fetch(
-        "SELECT k.key_id, s.encrypted FROM invoker.signatures k LEFT JOIN invoker.secrets s "
-        "ON s.record_key = k.channel || '/' || k.system || '/' || k.key_id "
-        "WHERE k.channel = $1 AND k.system = $2 AND (k.valid_until IS NULL OR k.valid_until > now()) "
-        "ORDER BY k.drawn DESC",
-        channel,
-        system,
-    )
+Known = Endpoint | Gone | NotReadable
+SystemKey = tuple[str, str]
+"""Channel and system."""
+
+_SYSTEMS = """
+    SELECT w.channel, w.system, coalesce(c.retired, true) AS retired, s.system IS NOT NULL AS open,
+        s.api_request_url, s.signature_style, s.disabled
+    FROM unnest($1::text[], $2::text[]) AS w(channel, system)
+    LEFT JOIN invoker.channels c ON c.channel = w.channel
+    LEFT JOIN invoker.business_systems s ON s.channel = w.channel AND s.system = w.system
+"""
+_KEYS = """
+    SELECT k.channel, k.system, k.key_id, s.encrypted
+    FROM unnest($1::text[], $2::text[]) AS w(channel, system)
+    JOIN invoker.signatures k ON k.channel = w.channel AND k.system = w.system
+    LEFT JOIN invoker.secrets s ON s.record_key = k.channel || '/' || k.system || '/' || k.key_id
+    WHERE k.valid_until IS NULL OR k.valid_until > now()
+    ORDER BY k.drawn DESC
+"""
+
+
+async def endpoints_of(connection: Connection, keyring: KeyRing, keys: Collection[SystemKey]) -> dict[SystemKey, Known]:
+    """What attempts at these systems need, as of now."""
+    wanted = [channel for channel, _ in keys], [system for _, system in keys]
+    signatures: dict[SystemKey, list[Any]] = defaultdict(list)
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        systems = await connection.fetch(_SYSTEMS, *wanted)
+        for key in await connection.fetch(_KEYS, *wanted):
+            signatures[key["channel"], key["system"]].append(key)
+    return {
+        (row["channel"], row["system"]): _endpoint(row, signatures[row["channel"], row["system"]], keyring)
+        for row in systems
+    }
+
+
+def _endpoint(row: Any, keys: list[Any], keyring: KeyRing) -> Known:
+    if row["retired"]:
+        return Gone("ChannelIsRetired", f"Channel {row['channel']!r} is retired.")
+    if not row["open"]:
+        return Gone("BusinessSystemUnknown", f"Business system {row['system']!r} was deleted.")
     if not keys or any(key["encrypted"] is None for key in keys):
-        raise SecretsNotHereYet
-    signatures = tuple(
-        LiveSignature(
-            key["key_id"], keyring.decrypt(key["encrypted"], SignatureAddress(channel, system, key["key_id"]))
+        return NotReadable()
+    try:
+        signatures = tuple(
+            LiveSignature(
+                key["key_id"],
+                keyring.decrypt(key["encrypted"], SignatureAddress(row["channel"], row["system"], key["key_id"])),
+            )
+            for key in keys
         )
-        for key in keys
-    )
+    except VaultError as error:
+        return NotReadable(str(error))
+    except ValueError:
+        return NotReadable(f"A signature of {row['channel']}/{row['system']} is kept in a form that cannot be read.")
     return Endpoint(row["api_request_url"], row["signature_style"], row["disabled"], signatures)

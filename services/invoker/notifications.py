@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from pydantic_core import to_json
 
 from contracts import topics
+from contracts.business_system import DisableBusinessSystem
 from contracts.envelope import CONTENT_TYPE, NotificationEnvelope
 from contracts.invocation import IntentInvoked, InvocationFailed
 from contracts.message import rfc3339
@@ -20,51 +24,107 @@ from services.infrastructure.postgres import OUTAGES, Connection, Pool
 log = logging.getLogger(__name__)
 
 SOURCE = "switchboard"
+ACTOR = "switchboard-invoker"
 _AT_ONCE = 500
 
 
-def notification_id(account: str, channel: str, request_id: str) -> str:
-    """Unique per request: the same outcome told twice has the same id."""
-    return f"{account}/{channel}/{request_id}/outcome"
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asked, and is told: a request, and how often it was replayed."""
+
+    account: str
+    channel: str
+    request_id: str
+    correlation_id: str
+    replays: int = 0
+
+    @classmethod
+    def of(cls, row: Any) -> Asked:
+        return cls(row["account"], row["channel"], row["request_id"], row["correlation_id"], row["replays"])
+
+    def notification_id(self) -> str:
+        """Unique per request and replay: the same outcome told twice has the same id."""
+        again = f"/{self.replays}" if self.replays else ""
+        return f"{self.account}/{self.channel}/{self.request_id}/outcome{again}"
 
 
-async def tell(
-    connection: Connection,
-    *,
-    account: str,
-    channel: str,
-    request_id: str,
-    correlation_id: str,
-    outcome: IntentInvoked | InvocationFailed,
-) -> None:
-    """Puts the outcome into the outbox, within the transaction that makes it true."""
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A record to publish, keyed by its channel."""
+
+    topic: str
+    channel: str
+    value: bytes
+
+
+def outcome_note(asked: Asked, outcome: IntentInvoked | InvocationFailed) -> Note:
     envelope = NotificationEnvelope(
-        id=notification_id(account, channel, request_id),
+        id=asked.notification_id(),
         type=type(outcome).__name__,
         source=SOURCE,
-        subject=channel,
+        subject=asked.channel,
         time=rfc3339(time.time_ns() // 1_000_000),
-        accountid=account,
-        causationid=request_id,
-        correlationid=correlation_id,
+        accountid=asked.account,
+        causationid=asked.request_id,
+        correlationid=asked.correlation_id,
         data=outcome.model_dump(by_alias=True),
     )
-    value = envelope.model_dump_json(exclude_none=False).encode()
-    await connection.execute("INSERT INTO invoker.outbox (channel, value) VALUES ($1, $2)", channel, value)
+    return Note(topics.INVOCATIONS.name, asked.channel, envelope.model_dump_json(exclude_none=False).encode())
+
+
+def disable_command_id(delivery: str, attempt: int) -> str:
+    """Unique per attempt: recorded twice, it is one command."""
+    return f"disable:{delivery}:{attempt}"
+
+
+def disable_note(row: Any, reason: str) -> Note:
+    """The command that disables a system which a call at it has shown to be gone."""
+    command = DisableBusinessSystem(system=row["system"], reason=reason)
+    value = {
+        "specversion": "1.0",
+        "id": disable_command_id(row["id"], row["attempts"]),
+        "type": type(command).__name__,
+        "source": SOURCE,
+        "subject": row["channel"],
+        "time": rfc3339(time.time_ns() // 1_000_000),
+        "accountid": row["account"],
+        "actor": ACTOR,
+        "correlationid": row["correlation_id"],
+        "datacontenttype": "application/json",
+        "data": command.model_dump(),
+    }
+    return Note(topics.COMMANDS.name, row["channel"], to_json(value))
+
+
+async def tell(connection: Connection, notes: Sequence[Note]) -> None:
+    """Puts records into the outbox, within the transaction that makes them true."""
+    if notes:
+        await connection.execute(
+            "INSERT INTO invoker.outbox (topic, channel, value) "
+            "SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])",
+            [note.topic for note in notes],
+            [note.channel.replace("\x00", "") for note in notes],  # an unusable channel's name may hold one
+            [note.value for note in notes],
+        )
 
 
 async def publish_outbox(pool: Pool, bootstrap_servers: str, security: dict[str, Any], wake: asyncio.Event) -> None:
     """Publishes what is in the outbox, for ever; a row goes only once the broker has its record."""
     producer: Any = None
+    partitions: dict[str, int] = {}
     try:
         while True:
             try:
                 if producer is None:
                     producer = AIOKafkaProducer(
-                        bootstrap_servers=bootstrap_servers, enable_idempotence=True, **security
+                        bootstrap_servers=bootstrap_servers,
+                        enable_idempotence=True,
+                        max_request_size=2 * 1024 * 1024,
+                        **security,
                     )
                     await producer.start()
-                    partitions = len(await producer.partitions_for(topics.INVOCATIONS.name))
+                    for topic in (topics.INVOCATIONS.name, topics.COMMANDS.name):
+                        partitions[topic] = len(await producer.partitions_for(topic))
                 sent = await _publish_some(pool, producer, partitions)
             except (KafkaError, *OUTAGES) as error:
                 log.warning("outcomes of invocations wait (%s)", type(error).__name__)
@@ -84,22 +144,23 @@ async def publish_outbox(pool: Pool, bootstrap_servers: str, security: dict[str,
             await producer.stop()
 
 
-async def _publish_some(pool: Pool, producer: Any, partitions: int) -> int:
+async def _publish_some(pool: Pool, producer: Any, partitions: dict[str, int]) -> int:
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(
             "SELECT * FROM invoker.outbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED", _AT_ONCE
         )
+        if not rows:
+            return 0
         sends = [
             await producer.send(
-                topics.INVOCATIONS.name,
+                row["topic"],
                 row["value"],
                 key=row["channel"].encode(),
-                partition=partition_of(row["channel"], partitions),
+                partition=partition_of(row["channel"], partitions[row["topic"]]),
                 headers=[CONTENT_TYPE],
             )
             for row in rows
         ]
-        for send in sends:
-            await send
+        await asyncio.gather(*sends)
         await connection.execute("DELETE FROM invoker.outbox WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
     return len(rows)

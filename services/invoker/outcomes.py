@@ -1,27 +1,33 @@
-"""How an attempt can end, and the one function that says what happens next."""
+"""How an attempt can end, and the one function that says what happens next. Pure: times come in as data."""
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
-RETRY_AFTER_SECONDS = (5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000)
-"""Waits between attempts, each ± 20 %, so that receivers that fail together do not come back together."""
+from services.invoker.pace import Pace
 
-LONGEST_RETRY_AFTER_S = 24 * 60 * 60
-_GONE = 410
+GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The receiver answered, whatever it said; ``result`` is its JSON, where it is some."""
+    """The receiver answered, whatever it said; ``result`` is its JSON, where it is some.
+
+    ``named_key`` is the signature that it says it verified (a key id or a fingerprint).
+    """
 
     status: int
     answer: bytes
     result: Any = None
     retry_after_s: float | None = None
+    named_key: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return 200 <= self.status < 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
+    """``excused``: the attempt does not count among those that a request has."""
+
     when: datetime
+    excused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +61,65 @@ class GaveUp:
     message: str
 
 
-Next = Delivered | RetryAt | GaveUp
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """No call was made: the system is disabled, and it goes on when it is enabled."""
 
 
-def what_next(
-    ended: Answered | Failed,
-    *,
-    attempt: int,
-    now: datetime,
-    expires_at: datetime | None,
-    waits: tuple[float, ...] = RETRY_AFTER_SECONDS,
-    spread: float | None = None,
-) -> Next:
-    """After attempt number ``attempt`` (1, 2, …). ``spread`` from -1 to 1 is drawn at random where not given."""
-    if isinstance(ended, Answered) and 200 <= ended.status < 300:
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """No call was made: something of ours is not there yet."""
+
+    when: datetime
+
+
+Next = Delivered | RetryAt | GaveUp | Parked | PutBack
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """The attempt that ended: its number among those that count (1, 2, …), and what limits the request."""
+
+    number: int
+    expires_at: datetime | None = None
+    once: bool = False
+    """A test call is not tried again."""
+
+
+def what_next(ended: Answered | Failed, tried: Try, *, now: datetime, spread: float, pace: Pace) -> Next:
+    """After an attempt. ``spread`` from -1 to 1, drawn at random, is the share of the jitter."""
+    if isinstance(ended, Answered) and ended.succeeded:
         return Delivered(ended.result)
-    said = f"status {ended.status}" if isinstance(ended, Answered) else f"{ended.stage}: {ended.error}"
-    if isinstance(ended, Answered) and ended.status == _GONE:
+    if tried.once:
+        return GaveUp("TestCallFailed", f"The test call failed with {said(ended)}.")
+    if isinstance(ended, Answered) and ended.status == GONE:
         return GaveUp("EndpointGone", "The business system answered 410 Gone.")
-    if attempt > len(waits):
-        return GaveUp("RetriesExhausted", f"All {attempt} attempts failed, the last one with {said}.")
-    drawn = random.uniform(-1, 1) if spread is None else spread  # noqa: S311 -- jitter
-    wait = waits[attempt - 1] * (1 + 0.2 * drawn)
+    ours = isinstance(ended, Failed) and ended.ours
+    if not ours and tried.number > len(pace.retry_after):
+        return GaveUp("RetriesExhausted", f"All {tried.number} attempts failed, the last one with {said(ended)}.")
+    wait = pace.retry_after[min(tried.number, len(pace.retry_after)) - 1] * (1 + 0.2 * spread)
     if isinstance(ended, Answered) and ended.retry_after_s is not None:
-        wait = max(wait, min(ended.retry_after_s, LONGEST_RETRY_AFTER_S))
+        wait = max(wait, min(ended.retry_after_s, pace.longest_retry_after))
     when = now + timedelta(seconds=wait)
-    if expires_at is not None and when >= expires_at:
-        return GaveUp("TimeToLiveOver", f"Its time to live ends before the next attempt; the last one: {said}.")
-    return RetryAt(when)
+    if tried.expires_at is not None and when >= tried.expires_at:
+        return GaveUp("TimeToLiveOver", f"Its time to live ends before the next attempt; the last one: {said(ended)}.")
+    return RetryAt(when, excused=ours)
+
+
+def said(ended: Answered | Failed) -> str:
+    """What came of a call, in a few words without anything that a receiver chose."""
+    return f"status {ended.status}" if isinstance(ended, Answered) else f"{ended.stage}: {ended.error}"
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait, from a ``Retry-After`` header's seconds or HTTP date; None for anything odd."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return max(0.0, (when - now).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

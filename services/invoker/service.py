@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,10 @@ from services.invoker.dispatch import Dispatcher
 from services.invoker.ingest import Ingest, UnreadableRequest
 from services.invoker.knowledge import learn_events, learn_signatures
 from services.invoker.notifications import publish_outbox
-from services.invoker.outcomes import RETRY_AFTER_SECONDS
+from services.invoker.pace import Pace
+from services.invoker.recording import Recorder
+from services.invoker.sweeping import Sweeper
+from services.invoker.waiting import EventLog, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -31,27 +35,36 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 async def run(
-    settings: Settings, *, ready: Callable[[], None], on_step: Callable[[str], None] = lambda _: None
+    settings: Settings,
+    *,
+    ready: Callable[[], None],
+    on_step: Callable[[str], None] = lambda _: None,
+    pace: Pace | None = None,
 ) -> None:
-    """Invokes until cancelled; outlives its broker and database. Raises `SettingsError`."""
+    """Invokes until cancelled; outlives its broker and database. Raises `SettingsError`.
+
+    ``on_step`` is told each step of a delivery by name: ``ingested`` (before its commit), ``claimed``, ``called``,
+    ``recorded``.
+    """
     keyring = KeyRing.parse(settings.keyring)
     try:
         allowances = Allowances.parse(settings.invoker_allow, never=settings.own_addresses())
     except ValueError as error:
         raise SettingsError(f"SWITCHBOARD_INVOKER_ALLOW cannot be used: {error}") from None
+    pace = pace or Pace.of(settings)
     pool = await pool_of(settings, size=20)
     await migrate(pool, "invoker", MIGRATIONS)
     told = asyncio.Event()
     bootstrap = settings.kafka_bootstrap_servers or ""
-    waits = settings.invoker_retry_seconds or RETRY_AFTER_SECONDS
-    async with Caller(allowances) as caller:
-        dispatcher = Dispatcher(pool, caller, keyring, waits, told, on_step)
+    async with Caller(allowances, pace) as caller:
+        recorder = Recorder(pool, pace, told.set, on_step)
+        dispatcher = Dispatcher(pool, caller, keyring, recorder, pace, on_step)
 
-        def applied() -> None:
+        def changed() -> None:
             dispatcher.wake.set()
             told.set()
 
-        ingest = Ingest(lambda request: _dead_letter(bootstrap, request))
+        ingest = Ingest(lambda request: _dead_letter(bootstrap, request), on_step)
         consumer = Consumer(
             settings,
             pool,
@@ -61,17 +74,34 @@ async def run(
                 topics.SIGNATURES.name: learn_signatures,
                 topics.INVOCATION_REQUESTS.name: ingest.take,
             },
-            applied,
+            changed,
         )
+        events = EventLog(bootstrap, security_options())
+        sweeper = Sweeper(pool, pace, recorder.tallies, changed)
         try:
             await consumer.start()
             ready()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(dispatcher.run())
+                tasks.create_task(_dispatch(dispatcher, recorder))
                 tasks.create_task(publish_outbox(pool, bootstrap, security_options(), told))
+                tasks.create_task(Waiting(pool, events, NAME, pace, changed).run())
+                tasks.create_task(sweeper.run())
         finally:
             await consumer.stop()
+            await events.close()
             await pool.close()
+
+
+async def _dispatch(dispatcher: Dispatcher, recorder: Recorder) -> None:
+    """Calls, and records until the last call that was in flight at the end is recorded too."""
+    recording = asyncio.create_task(recorder.run())
+    try:
+        await dispatcher.run()
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await recorder.drained()
+        recording.cancel()
 
 
 async def _dead_letter(bootstrap_servers: str, request: UnreadableRequest) -> None:

@@ -1,0 +1,141 @@
+"""The queue in Postgres: what is due is claimed by system and lane, so that nobody's backlog costs anybody else.
+
+A line (`invoker.lines`) says when a system's lane may have something due. Whoever makes a delivery due wakes its line
+in the same transaction; a claimer takes awake lines (`SKIP LOCKED`), claims as many of each as it has free slots, and
+puts each line to sleep until what is due next. So a claim costs what is due, however much waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import uuid4
+
+from services.infrastructure.postgres import Connection, Pool
+from services.invoker.pace import Pace
+
+Lane = Literal["test", "first", "retry"]
+
+_AWAKE = """
+    SELECT * FROM (
+        SELECT l.channel, l.system, l.wake_at, c.open_until IS NOT NULL AND $1 <> 'test' AS probe,
+            CASE
+                WHEN $1 = 'test' THEN $2
+                WHEN c.open_until IS NULL THEN greatest($2 - coalesce(c.failures, 0), 1)
+                ELSE 1
+            END - coalesce(b.calls, 0) AS free
+        FROM invoker.lines l
+        LEFT JOIN invoker.circuits c ON c.channel = l.channel AND c.system = l.system
+        LEFT JOIN unnest($3::text[], $4::text[], $5::int[]) AS b(channel, system, calls)
+            ON b.channel = l.channel AND b.system = l.system
+        WHERE l.lane = $1 AND l.wake_at <= now()
+            AND ($1 = 'test' OR c.open_until IS NULL OR c.open_until <= now())
+            AND ($1 = 'test' OR coalesce(b.calls, 0) < $2)
+        ORDER BY l.wake_at LIMIT $6 FOR UPDATE OF l SKIP LOCKED
+    ) AS awake WHERE free > 0
+"""
+_CLAIM = """
+    WITH mine AS (
+        SELECT d.id FROM unnest($1::text[], $2::text[], $3::int[]) AS awake(channel, system, free)
+        CROSS JOIN LATERAL (
+            SELECT id FROM invoker.deliveries
+            WHERE channel = awake.channel AND system = awake.system AND lane = $4
+                AND state = 'due' AND lease IS NULL AND due_at <= now()
+            ORDER BY due_at LIMIT awake.free FOR UPDATE SKIP LOCKED
+        ) AS d LIMIT $5
+    )
+    UPDATE invoker.deliveries d
+    SET lease = $6, leased_until = now() + $7, claimed_at = now(), attempts = attempts + 1
+    FROM mine WHERE d.id = mine.id RETURNING d.*
+"""
+_SLEEP = """
+    UPDATE invoker.lines l SET wake_at = coalesce((
+        SELECT min(d.due_at) FROM invoker.deliveries d
+        WHERE d.channel = l.channel AND d.system = l.system AND d.lane = l.lane AND d.state = 'due' AND d.lease IS NULL
+    ), 'infinity')
+    FROM unnest($1::text[], $2::text[]) AS claimed(channel, system)
+    WHERE l.channel = claimed.channel AND l.system = claimed.system AND l.lane = $3
+"""
+_PROBE = """
+    UPDATE invoker.circuits c SET probing = true, open_until = now() + $3
+    FROM unnest($1::text[], $2::text[]) AS probed(channel, system)
+    WHERE c.channel = probed.channel AND c.system = probed.system
+"""
+_WAKE = """
+    INSERT INTO invoker.lines (channel, system, lane, wake_at)
+    SELECT channel, system, lane, min(wake_at) FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
+        AS w(channel, system, lane, wake_at)
+    GROUP BY channel, system, lane ORDER BY channel, system, lane
+    ON CONFLICT (channel, system, lane) DO UPDATE SET wake_at = least(lines.wake_at, excluded.wake_at)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    channel: str
+    system: str
+    lane: Lane
+    at: datetime
+
+
+async def claim(pool: Pool, lane: Lane, busy: Mapping[tuple[str, str], int], free: int, pace: Pace) -> list[Any]:
+    """Up to ``free`` delivery rows of the lane, leased to the caller. ``busy``: its calls in flight by system."""
+    keys = list(busy)
+    counts = [channel for channel, _ in keys], [system for _, system in keys], [busy[key] for key in keys]
+    lease = timedelta(seconds=pace.lease)
+    async with pool.acquire() as connection, connection.transaction():
+        awake = await connection.fetch(_AWAKE, lane, pace.calls_per_system, *counts, max(free, 100))
+        if not awake:
+            return []
+        channels, systems = [row["channel"] for row in awake], [row["system"] for row in awake]
+        slots = [row["free"] for row in awake]
+        rows = await connection.fetch(_CLAIM, channels, systems, slots, lane, free, uuid4(), lease)
+        await connection.execute(_SLEEP, channels, systems, lane)
+        claimed = {(row["channel"], row["system"]) for row in rows}
+        probes = [row for row in awake if row["probe"] and (row["channel"], row["system"]) in claimed]
+        if probes:
+            probed = [row["channel"] for row in probes], [row["system"] for row in probes]
+            await connection.execute(_PROBE, *probed, lease)
+    return rows
+
+
+async def wake(connection: Connection, wakes: Iterable[Wake]) -> None:
+    """To be called last in a transaction: its rows are locked until the end, and claimers pass locked lines by."""
+    some = list(wakes)
+    if some:
+        await connection.execute(
+            _WAKE, [w.channel for w in some], [w.system for w in some], [w.lane for w in some], [w.at for w in some]
+        )
+
+
+async def park(connection: Connection, channel: str, system: str) -> None:
+    """What waits for the system waits no longer for a time, but for its being enabled; test calls go on."""
+    await connection.execute(
+        "UPDATE invoker.deliveries SET state = 'parked' "
+        "WHERE channel = $1 AND system = $2 AND state = 'due' AND lease IS NULL AND NOT test",
+        channel,
+        system,
+    )
+
+
+async def hurry(connection: Connection, channel: str, system: str | None) -> None:
+    """Everything that waits for the system, or for any of the channel's, is due at once.
+
+    Where the system is gone, that ends it now and not at its next retry.
+    """
+    await connection.execute(
+        "UPDATE invoker.deliveries SET state = 'due', due_at = now() WHERE channel = $1 "
+        "AND ($2::text IS NULL OR system = $2) AND state IN ('due', 'parked') AND lease IS NULL",
+        channel,
+        system,
+    )
+    await connection.execute(
+        "INSERT INTO invoker.lines SELECT DISTINCT $1, d.system, lane.name, now() "
+        "FROM invoker.deliveries d, (VALUES ('first'), ('retry')) AS lane(name) "
+        "WHERE d.channel = $1 AND ($2::text IS NULL OR d.system = $2) AND d.state = 'due' AND d.lease IS NULL "
+        "ON CONFLICT (channel, system, lane) DO UPDATE SET wake_at = now()",
+        channel,
+        system,
+    )

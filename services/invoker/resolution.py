@@ -1,0 +1,114 @@
+"""Whether a request can be served with the settings known now. Pure, but for one query that reads what is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.invocation import TEST_CALL, WebhookBody
+from contracts.message import compact_json, rfc3339
+from services.infrastructure.postgres import Connection
+
+_KNOWN = """
+    SELECT c.channel IS NOT NULL AS known, coalesce(c.retired, false) AS retired, coalesce(c.version, 0) AS version,
+        s.system IS NOT NULL AS open, coalesce(s.disabled, false) AS disabled, i.default_data
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
+        AS w(account, channel, system, code, place)
+    LEFT JOIN invoker.channels c ON c.channel = w.channel AND c.account = w.account
+    LEFT JOIN invoker.business_systems s ON s.channel = c.channel AND s.system = w.system
+    LEFT JOIN invoker.intents i ON i.channel = c.channel AND i.system = w.system AND i.code = w.code
+    ORDER BY w.place
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request for a call; ``data`` None: the intent's default data."""
+
+    account: str
+    channel: str
+    system: str
+    code: str
+    template: str | None
+    data: dict[str, Any] | None
+    settings_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of what a request names. Another account's channel looks like an unknown one."""
+
+    known: bool
+    retired: bool
+    version: int
+    open: bool
+    disabled: bool
+    default_data: str | None
+    """JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """``body`` is frozen now, and sent as it is at every attempt."""
+
+    body: bytes
+    parked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What is missing, as far as is known: a stable name and a sentence. ``behind``: a version that is yet to come."""
+
+    reason: str
+    message: str
+    behind: bool = False
+
+
+async def known_of(connection: Connection, wanted: Sequence[Wanted]) -> list[Known]:
+    rows = await connection.fetch(
+        _KNOWN,
+        [one.account for one in wanted],
+        [one.channel for one in wanted],
+        [one.system for one in wanted],
+        [one.code for one in wanted],
+    )
+    return [Known(**row) for row in rows]
+
+
+def resolve(wanted: Wanted, known: Known, milliseconds: int | None = None) -> Ready | Lacking:
+    """``milliseconds`` (Unix) is the body's time; now where not given."""
+    lacking = _lacking(wanted, known)
+    if lacking is not None:
+        return lacking
+    test = wanted.code == TEST_CALL
+    body = WebhookBody(
+        type=wanted.code,
+        timestamp=rfc3339(time.time_ns() // 1_000_000 if milliseconds is None else milliseconds),
+        account=wanted.account,
+        channel=wanted.channel,
+        business_system=wanted.system,
+        template=wanted.template,
+        data={},
+    )
+    data = known.default_data if wanted.data is None and not test else compact_json(wanted.data or {})
+    # The default data goes in as it is kept: it was checked when it was saved, and parsing it would cost more.
+    frozen = compact_json(body.model_dump())[: -len("{}}")] + f"{data}}}"
+    return Ready(frozen.encode(), parked=known.disabled and not test)
+
+
+def _lacking(wanted: Wanted, known: Known) -> Lacking | None:
+    if not known.known:
+        return Lacking("ChannelUnknown", f"The account has no channel {wanted.channel!r}.")
+    if known.retired:
+        return Lacking("ChannelIsRetired", f"Channel {wanted.channel!r} is retired.")
+    version = wanted.settings_version or 0
+    if known.version < version:
+        message = f"Version {version} was asked for, but the channel is at version {known.version}."
+        return Lacking("VersionYetToCome", message, behind=True)
+    if not known.open:
+        return Lacking("BusinessSystemUnknown", f"No business system {wanted.system!r} is open on this channel.")
+    if wanted.code != TEST_CALL and known.default_data is None:
+        return Lacking("IntentUnknown", f"Business system {wanted.system!r} has no intent {wanted.code!r}.")
+    return None
