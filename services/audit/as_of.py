@@ -25,7 +25,7 @@ from services.domain.state import BusinessSystem, ChannelState
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A version of a channel, or an instant in Unix milliseconds: one of the two is None."""
+    """A version of a channel, or an instant in Unix milliseconds, or, without either, the log's end."""
 
     text: str
     version: int | None = None
@@ -37,11 +37,15 @@ class Moment:
         return self.time is not None and event.time > self.time
 
 
-def moment(text: str, now: int) -> Moment:
+LATEST = Moment("now")
+"""Not an instant: the clocks that stamp events may be ahead of ours."""
+
+
+def moment(text: str) -> Moment:
     """``7``, ``2026-11-22T08:00:00Z``, ``2026-11-22`` (its first instant in UTC) or ``now``. Raises `AuditError`."""
     text = text.strip()
     if text == "now":
-        return Moment(text, time=now)
+        return LATEST
     if text.isascii() and text.isdigit() and len(text) < 16:
         return Moment(text, version=int(text))
     try:
@@ -58,7 +62,8 @@ def moment(text: str, now: int) -> Moment:
 class Then:
     """A channel's settings at a moment; None where it had none yet, and ``notes`` say why.
 
-    ``position`` is of the last event that the answer rests on, ``read_to`` the end of the log that was looked at.
+    ``position`` is of the last event that the answer rests on, ``read_to`` the end of the log that was looked at;
+    ``clock`` (Unix milliseconds) decides which older signatures count as valid.
     """
 
     channel: str
@@ -68,6 +73,7 @@ class Then:
     position: Position | None
     event: str | None
     time: int | None
+    clock: int
     read_to: Position
     notes: tuple[str, ...] = ()
 
@@ -184,7 +190,8 @@ class ChannelFold:
                     f"Channel {self.channel!r} is at version {version}; version {wanted.version} is yet to come."
                 )
         # A version is looked at as it was made; a time at that time, when a signature may have expired since.
-        clock = wanted.time if wanted.time is not None else (last.time if last else 0)
+        made = 0 if last is None else last.time
+        clock = made if wanted.version is not None else wanted.time or max(self.now, made)
         return Then(
             channel=self.channel,
             moment=wanted,
@@ -193,6 +200,7 @@ class ChannelFold:
             position=None if last is None else last.position,
             event=None if last is None else last.envelope.id,
             time=None if last is None else last.time,
+            clock=clock,
             read_to=read_to,
             notes=tuple(self._notes(wanted, following)),
         )

@@ -46,7 +46,7 @@ async def replay(
     log: Log,
     until: int | None = None,
     progress: Progress = lambda _: None,
-    each: Callable[[LogRecord], None] = lambda _: None,
+    each: Callable[[LogRecord], object] = lambda _: None,
 ) -> Replayed:
     """Folds every event up to and with the time ``until`` (Unix milliseconds; None: the end), partition by partition.
 
@@ -80,7 +80,7 @@ class _Folding:
     done: Replayed
     state: StateRecords | None
     until: int | None
-    each: Callable[[LogRecord], None]
+    each: Callable[[LogRecord], object]
     folds: Folds = field(default_factory=Folds)
     last: Position | None = None
 

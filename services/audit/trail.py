@@ -114,8 +114,7 @@ def _of_event(record: LogRecord, folds: Folds, asked: Asked) -> Entry | None:
             f"The log cannot be folded at {event.position}: {error}; `switchboard audit verify` names the fault."
         ) from None
     folds.put(envelope.subject, after)
-    entry = _entry(event, state, after)
-    return entry
+    return _entry(event, state, after)
 
 
 def _entry(event: Happened, before: ChannelState, after: ChannelState) -> Entry:

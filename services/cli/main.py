@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from aiokafka.errors import KafkaError
 
+from services.cli.audit import app as audit_app
+from services.cli.settings import app as settings_app
 from services.infrastructure.embedded.process import EmbeddedServerError
 from services.infrastructure.settings import Settings, SettingsError
 
@@ -25,6 +27,8 @@ topics_app = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
 api_keys_app = typer.Typer(help="Access to the HTTP API.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(api_keys_app, name="api-keys")
+app.add_typer(audit_app, name="audit")
+app.add_typer(settings_app, name="settings")
 
 UNUSABLE = 2
 
