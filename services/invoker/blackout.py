@@ -15,6 +15,7 @@ from services.invoker.knowledge import Endpoint
 MARK = "[blacked out]"
 _SHORTEST = 43
 """No form of 32 bytes is shorter: what is, needs no search."""
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _NOTHING = re.compile(r"(?!)")
 
 
@@ -32,7 +33,7 @@ def _secrets_of(endpoint: Endpoint, headers: Mapping[str, str]) -> re.Pattern[st
         }
     for value in headers.get("webhook-signature", "").split():
         forms.add(value.removeprefix("v1,").rstrip("="))
-    return re.compile("|".join(f"(?:whsec_|whtok_|v1,)?{form}={{0,2}}" for form in _spellings(forms)))
+    return re.compile("|".join(f"(?:whsec_|whtok_|v1,)?{form}(?:=|%3D){{0,2}}" for form in _spellings(forms)))
 
 
 def _spellings(forms: Iterable[str]) -> list[str]:
@@ -57,13 +58,14 @@ def blacked_out(answer: bytes, endpoint: Endpoint, headers: Mapping[str, str]) -
         clean = _clean(parsed, secrets)
         return json.dumps(clean, ensure_ascii=False).encode(), clean
     except (ValueError, RecursionError):
-        return secrets.sub(MARK, answer.decode("utf-8", errors="replace")).encode(), None
+        text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), answer.decode("utf-8", errors="replace"))
+        return secrets.sub(MARK, text).encode(errors="replace"), None
 
 
 def _clean(value: Any, secrets: re.Pattern[str]) -> Any:
     match value:
         case str():
-            return secrets.sub(MARK, value).replace("\x00", "\ufffd")
+            return secrets.sub(MARK, value).replace("\x00", "\ufffd").encode(errors="replace").decode()
         case list():
             return [_clean(one, secrets) for one in value]
         case dict():

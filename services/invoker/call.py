@@ -25,7 +25,7 @@ ANSWER_LIMIT = 64 * 1024
 _BEYOND = 1024
 """Read beyond the limit, so that a secret that lies across it is recognised before the answer is cut."""
 _STALE_WITHIN_S = 1.0
-"""A connection kept alive that breaks so soon had been closed before we used it: the call is made on a fresh one."""
+_STALE_AT_MOST = 2
 _KEY_NAME_LIMIT = 128
 KEY_HEADER = "webhook-key-id"
 KEY_FIELD = "webhook_key_id"
@@ -82,14 +82,8 @@ class Caller:
             return Failed("address", refusal or str(target))
         _dialling.set(target)
         headers = {"Content-Type": "application/json", **signature_headers(endpoint, webhook_id, body)}
-        began = time.monotonic()
         try:
-            try:
-                return await self._post(endpoint, headers, body)
-            except aiohttp.ServerDisconnectedError:
-                if time.monotonic() - began > _STALE_WITHIN_S:
-                    raise
-                return await self._post(endpoint, headers, body)
+            return await self._post_freshly(endpoint, headers, body)
         except AddressRefused as error:
             return Failed("address", str(error))
         except aiohttp.ClientConnectorError as error:
@@ -100,6 +94,19 @@ class Caller:
             return Failed("answer", f"no whole answer within {self._pace.total:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Failed("answer", f"the connection broke ({type(error).__name__})")
+
+    async def _post_freshly(self, endpoint: Endpoint, headers: dict[str, str], body: bytes) -> Answered:
+        """A connection kept alive may have been closed just before we use it: that is nobody's failure."""
+        began = time.monotonic()
+        for _ in range(_STALE_AT_MOST):
+            try:
+                return await self._post(endpoint, headers, body)
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if time.monotonic() - began > _STALE_WITHIN_S:
+                    raise
+        return await self._post(endpoint, headers, body)
 
     async def _post(self, endpoint: Endpoint, headers: dict[str, str], body: bytes) -> Answered:
         if self._session is None:
