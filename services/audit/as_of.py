@@ -209,15 +209,16 @@ class ChannelFold:
         notes = []
         if wanted.time is not None and wanted.time > self.now:
             notes.append(f"{wanted.text} lies in the future: these are the settings as of now, which may yet change.")
-        if self.last is None:
-            if following is None:
-                notes.append(f"The log holds no event of channel {self.channel!r}.")
-            else:
-                notes.append(
-                    f"Channel {self.channel!r} did not exist yet: its first event is of "
-                    f"{following.envelope.time}, at {following.position}."
-                )
-        elif following is not None and following.envelope.causationid == self.last.envelope.causationid:
+        if self.last is None and following is not None:
+            notes.append(
+                f"Channel {self.channel!r} did not exist yet: its first event is of "
+                f"{following.envelope.time}, at {following.position}."
+            )
+        elif (
+            self.last is not None
+            and following is not None
+            and following.envelope.causationid == self.last.envelope.causationid
+        ):
             notes.append(
                 f"Version {self.last.envelope.sequence} lies between two events of one command "
                 f"({following.envelope.causationid}), which became visible together: nobody saw these settings."
@@ -236,13 +237,9 @@ async def channel_at(
             folded.take(event, end)
             if folded.done:
                 break
-    return folded.thens(end or await _end_of(log, channel))
-
-
-async def _end_of(log: Log, channel: str) -> Position:
-    spans = await log.spans(topics.EVENTS.name)
-    home = home_of(log, topics.EVENTS.name, channel) if log.partitions else next(iter(spans), None)
-    return Position(topics.EVENTS.name, 0, 0) if home is None else Position(home.topic, home.partition, spans[home].end)
+    if end is None:
+        raise AuditError(f"The log holds no event of channel {channel!r}; the platform registers channels.")
+    return folded.thens(end)
 
 
 async def channel_events(

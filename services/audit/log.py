@@ -20,7 +20,9 @@ from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
+from contracts import topics
 from contracts.partitioner import partition_of
 from services.infrastructure.settings import SettingsError
 
@@ -102,8 +104,8 @@ class Log(Protocol):
 
     partitions: int
 
-    async def spans(self, *topics: str) -> dict[Source, Span]:
-        """What the topics hold of committed records at this moment; a topic that the log does not have has none."""
+    async def spans(self, *names: str) -> dict[Source, Span]:
+        """What these topics hold of committed records at this moment; a topic that a copy lacks has none."""
 
     def read(self, source: Source, span: Span, progress: Progress = _silent) -> AsyncIterator[Sequence[LogRecord]]:
         """The records of one partition in the order of their offsets, batch by batch."""
@@ -124,8 +126,16 @@ class KafkaLog:
         self.partitions = 0
         self._bootstrap_servers, self._security = bootstrap_servers, security
         self._consumer: Any = None
+        self._topics: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers, **self._security)
+        await admin.start()
+        try:
+            self._topics = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics()}
+        finally:
+            await admin.close()
+        self.partitions = self._topics.get(topics.EVENTS.name, 0)
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap_servers,
             isolation_level="read_committed",
@@ -143,15 +153,11 @@ class KafkaLog:
     ) -> None:
         await self._consumer.stop()
 
-    async def spans(self, *topics: str) -> dict[Source, Span]:
-        homes: list[TopicPartition] = []
-        there = await self._consumer.topics()
-        for topic in topics:
-            if topic not in there:
-                raise SettingsError(f"The broker has no topic {topic}; `switchboard topics apply` makes the topics.")
-            numbers = sorted(self._consumer.partitions_for_topic(topic) or ())
-            self.partitions = len(numbers)
-            homes += [TopicPartition(topic, number) for number in numbers]
+    async def spans(self, *names: str) -> dict[Source, Span]:
+        for name in names:
+            if name not in self._topics:
+                raise SettingsError(f"The broker has no topic {name}; `switchboard topics apply` makes the topics.")
+        homes = [TopicPartition(name, number) for name in names for number in range(self._topics[name])]
         # For a read_committed consumer the end is the last stable offset: nothing before it is still undecided.
         first, end = await self._consumer.beginning_offsets(homes), await self._consumer.end_offsets(homes)
         return {Source(home.topic, home.partition): Span(first[home], end[home]) for home in homes}
@@ -248,8 +254,8 @@ class CopiedLog:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise AuditError(f"{self._path}, line {number} is no record of the log ({error!r}).") from None
 
-    async def spans(self, *topics: str) -> dict[Source, Span]:
-        return {source: span for source, span in sorted(self._spans.items()) if source.topic in topics}
+    async def spans(self, *names: str) -> dict[Source, Span]:
+        return {source: span for source, span in sorted(self._spans.items()) if source.topic in names}
 
     async def read(
         self, source: Source, span: Span, progress: Progress = _silent
@@ -311,10 +317,10 @@ def copied_line(record: LogRecord) -> str:
     )
 
 
-async def copy(log: Log, topics: Iterable[str], out: IO[str], progress: Progress = _silent) -> int:
+async def copy(log: Log, names: Iterable[str], out: IO[str], progress: Progress = _silent) -> int:
     """Writes a copy of the topics as they are at this moment, and returns how many records it holds."""
     written = 0
-    for source, span in (await log.spans(*topics)).items():
+    for source, span in (await log.spans(*names)).items():
         async for batch in log.read(source, span, progress):
             out.writelines(copied_line(record) + "\n" for record in batch)
             written += len(batch)
