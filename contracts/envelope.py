@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -26,7 +27,8 @@ ShortText = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_RE
 
 
 def _rfc3339(text: str) -> str:
-    milliseconds_of(text)
+    if datetime.fromisoformat(text).tzinfo is None or text[10] not in "Tt":
+        milliseconds_of(text)  # which says what is wrong
     return text
 
 

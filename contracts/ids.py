@@ -6,7 +6,6 @@ import re
 import time
 from os import urandom
 from typing import Annotated
-from uuid import UUID
 
 from pydantic import StringConstraints
 
@@ -34,7 +33,8 @@ def uuid7(milliseconds: int, randomness: bytes) -> str:
     value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(randomness[:10], "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def new_id() -> str:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from contracts import topics
-from contracts.commands import COMMANDS, Command, Event
+from contracts.commands import COMMANDS, Command
 from contracts.envelope import (
     CONTENT_TYPE,
     GENESIS,
@@ -29,7 +29,15 @@ from contracts.ids import uuid7
 from contracts.message import rfc3339
 from contracts.partitioner import partition_of
 from contracts.rejections import CommandIdReused, DecisionFailed, InvalidCommand, Rejection, SealKeyRefused
-from services.decider.encoding import data_json, digest_of, envelope_head, outcome_headers, with_data
+from services.decider.encoding import (
+    EventPlace,
+    data_json,
+    digest_of,
+    event_json,
+    outcome_headers,
+    outcome_json,
+    shared_attributes,
+)
 from services.decider.memory import RememberedAnswer, memory_key
 from services.decider.partition_state import CHECKPOINT_KEY, Fork
 from services.decider.sealing import sealed
@@ -48,6 +56,7 @@ FORWARDED = "forwarded"
 """The header that forbids a second hop; its value is the partition that the command came in on."""
 
 FAILURES_IN_A_ROW_LIMIT = 20
+_EVENT_HEADERS = [CONTENT_TYPE]
 
 LARGEST_PASSED_ON = 1_900_000
 """Bytes of a record that still fit our topics with the headers that we add. More can come in: a broker's limit is on
@@ -86,6 +95,10 @@ class Batch:
     now: int
     records: list[OutgoingRecord] = field(default_factory=list)
     failures_in_a_row: int = 0
+    time: str = ""
+
+    def __post_init__(self) -> None:
+        self.time = rfc3339(self.now)
 
     def take(self, incoming: IncomingCommand) -> None:
         """Decides one command; whatever it is, it leads to exactly one outcome, dead letter or forward."""
@@ -99,12 +112,11 @@ class Batch:
         else:
             if not self._forwarded_home(command.subject, incoming):
                 self._answer(command, incoming)
-        self.fork.checkpoint = self.fork.checkpoint.model_copy(update={"next_offset": incoming.offset + 1})
+        self.fork.next_offset = incoming.offset + 1
 
     def transaction(self, outcomes_from: int) -> list[OutgoingRecord]:
         """Every record of the batch's transaction: answers, events, state, signatures, and the checkpoint."""
         at = self.deciding.partition
-        self.fork.checkpoint = self.fork.checkpoint.model_copy(update={"outcomes_from": outcomes_from})
         changed = (
             OutgoingRecord(topics.CHANNEL_STATE.name, at, key, value)
             for key, value in self.fork.changed_records().items()
@@ -112,7 +124,7 @@ class Batch:
         secrets = (
             OutgoingRecord(topics.SIGNATURES.name, at, key, value) for key, value in self.fork.signatures.items()
         )
-        checkpoint = to_json(self.fork.checkpoint)
+        checkpoint = to_json(self.fork.checkpoint_at(outcomes_from))
         return [
             *self.records,
             *changed,
@@ -132,25 +144,23 @@ class Batch:
             return
         digest = digest_of(envelope)
         key = memory_key(envelope.accountid, envelope.subject, envelope.id)
+        shared = shared_attributes(envelope)
         remembered = self.fork.answer(key)
         if remembered is None:
-            data = self._decided(envelope, command, incoming)
+            data = self._decided(envelope, command, shared, incoming)
             self.fork.answers[key] = RememberedAnswer(digest, data)
-            self._outcome(envelope, data, digest)
+            self._outcome(envelope, shared, data, digest)
         elif remembered.digest == digest:
-            self._outcome(envelope, remembered.data, digest, repeated=True)
+            self._outcome(envelope, shared, remembered.data, digest, repeated=True)
         else:
             data = rejection_json(CommandIdReused(command=envelope.id), self._version(envelope))
-            self._outcome(envelope, data, None)
+            self._outcome(envelope, shared, data, None)
 
-    def _decided(self, envelope: CommandEnvelope, command: Command, incoming: IncomingCommand) -> bytes:
+    def _decided(self, envelope: CommandEnvelope, command: Command, shared: bytes, incoming: IncomingCommand) -> bytes:
         """The outcome's data. A decision that raises is our fault: rejected, kept, and nothing of it remains."""
-        marks = len(self.records), dict(self.fork.signatures), self.fork.checkpoint
         try:
-            data = self._decide(envelope, command)
+            data = self._decide(envelope, command, shared)
         except Exception as error:  # whatever it is, the rest of the batch is unharmed
-            del self.records[marks[0] :]
-            self.fork.signatures, self.fork.checkpoint = marks[1], marks[2]
             self.failures_in_a_row += 1
             reason = f"the decision raised {type(error).__name__}"
             log.error(
@@ -167,24 +177,43 @@ class Batch:
         self.failures_in_a_row = 0
         return data
 
-    def _decide(self, envelope: CommandEnvelope, command: Command) -> bytes:
-        state = self.fork.channel(envelope.subject)
+    def _decide(self, envelope: CommandEnvelope, command: Command, shared: bytes) -> bytes:
+        """The outcome's data. All that can raise comes before the first change of the fork."""
+        channel = envelope.subject
+        state = self.fork.channel(channel)
         now = self.now if state.channel is None else max(self.now, state.channel.time)
-        context = Context(envelope.subject, envelope.accountid, now, urandom(SECRET_BYTES), self.deciding.allowances)
+        context = Context(channel, envelope.accountid, now, urandom(SECRET_BYTES), self.deciding.allowances)
         decision = decide(state, command, context, envelope.expectedversion)
         if isinstance(decision, Rejection):
             return rejection_json(decision, self._version(envelope))
-        if envelope.dryrun:
-            return self._would_append(envelope, decision)
-        seal = self._sealed(envelope.subject, decision)
+        seal = self._sealed(channel, decision)
         if isinstance(seal, Rejection):
             return rejection_json(seal, self._version(envelope))
-        ids = [self._append_event(envelope, event, now) for event in decision.events]
-        self._keep_secrets(envelope.subject, decision)
-        accepted: dict[str, Any] = {"version": self._version(envelope), "events": ids}
+        if envelope.dryrun:
+            return self._would_append(envelope, decision)
+        secrets = self._secrets(channel, decision)
+        ids: list[str] = []
+        values: list[bytes] = []
+        time = self.time if now == self.now else rfc3339(now)
+        for event in decision.events:
+            ids.append(uuid7(now, urandom(10)))
+            version, previous = (0, GENESIS) if state.channel is None else (state.channel.version, state.channel.head)
+            place = EventPlace(version + 1, self.fork.partitionsequence + len(ids), previous, resource_of_event(event))
+            values.append(event_json(ids[-1], type(event).__name__, time, shared, place, data_json(event)))
+            mark = Mark(place.sequence, now, sha256(values[-1]).hexdigest())
+            state = evolve(state, event, envelope.accountid, mark)
+        version = 0 if state.channel is None else state.channel.version
+        accepted: dict[str, Any] = {"version": version, "events": ids}
         if seal is not None:
             accepted["sealed"] = seal
-        return to_json(accepted)
+        data = to_json(accepted)
+        if values:
+            self.fork.channels[channel] = state
+            self.fork.partitionsequence += len(values)
+            self.fork.signatures |= secrets
+            for value in values:
+                self._append(topics.EVENTS.name, channel.encode(), value, _EVENT_HEADERS)
+        return data
 
     def _would_append(self, envelope: CommandEnvelope, decision: Decision) -> bytes:
         would = b",".join(
@@ -192,32 +221,15 @@ class Batch:
         )
         return b'{"version":%d,"would_append":[%b]}' % (self._version(envelope), would)
 
-    def _append_event(self, envelope: CommandEnvelope, event: Event, now: int) -> str:
-        """Puts the event onto the log and into the fork; returns its id."""
-        fork, channel = self.fork, envelope.subject
-        before = fork.channel(channel)
-        known = before.channel
-        version, previous = (1, GENESIS) if known is None else (known.version + 1, known.head)
-        sequence = fork.checkpoint.partitionsequence + 1
-        event_id = uuid7(now, urandom(10))
-        head = envelope_head(record_id=event_id, kind=type(event).__name__, time=rfc3339(now), command=envelope)
-        head["sequence"] = version
-        head["partitionsequence"] = sequence
-        head["previoushash"] = previous
-        head["resource"] = resource_of_event(event)
-        value = with_data(head, data_json(event))
-        mark = Mark(version, now, sha256(value).hexdigest())
-        fork.channels[channel] = evolve(before, event, envelope.accountid, mark)
-        fork.checkpoint = fork.checkpoint.model_copy(update={"partitionsequence": sequence})
-        self._append(topics.EVENTS.name, channel.encode(), value, [CONTENT_TYPE])
-        return event_id
-
-    def _keep_secrets(self, channel: str, decision: Decision) -> None:
-        for gone in decision.deleted:
-            self.fork.signatures[SignatureAddress(channel, gone.system, gone.key_id).record_key()] = None
+    def _secrets(self, channel: str, decision: Decision) -> dict[bytes, bytes | None]:
+        """What the decision writes to the signatures topic; None is a tombstone."""
+        secrets: dict[bytes, bytes | None] = {
+            SignatureAddress(channel, gone.system, gone.key_id).record_key(): None for gone in decision.deleted
+        }
         if decision.kept is not None:
             address = SignatureAddress(channel, decision.kept.system, decision.kept.key_id)
-            self.fork.signatures[address.record_key()] = self.deciding.keyring.encrypt(decision.kept.secret, address)
+            secrets[address.record_key()] = self.deciding.keyring.encrypt(decision.kept.secret, address)
+        return secrets
 
     def _sealed(self, channel: str, decision: Decision) -> str | Rejection | None:
         wanted = decision.sealed
@@ -240,29 +252,29 @@ class Batch:
         return self.deciding.keyring.decrypt(value, address)
 
     def _version(self, envelope: CommandEnvelope) -> int:
-        """The channel's version now; 0 where it is unknown, or another account's."""
-        channel = self.fork.channel(envelope.subject).channel
+        """The channel's version now; 0 where it is unknown, another account's, or its record cannot be read."""
+        try:
+            channel = self.fork.channel(envelope.subject).channel
+        except ValidationError:  # each of its commands fails by itself, so the partition goes on
+            return 0
         return 0 if channel is None or channel.account != envelope.accountid else channel.version
 
     def _reject_invalid(self, envelope: CommandEnvelope | ReadableEnvelope, problem: str) -> None:
-        self._outcome(envelope, rejection_json(InvalidCommand(problem=problem), None), None)
+        data = rejection_json(InvalidCommand(problem=problem), None)
+        self._outcome(envelope, shared_attributes(envelope), data, None)
 
     def _outcome(
         self,
         envelope: CommandEnvelope | ReadableEnvelope,
+        shared: bytes,
         data: bytes,
         digest: bytes | None,
         *,
         repeated: bool = False,
     ) -> None:
-        kind = "CommandRejected" if data.startswith(b'{"rejection":') else "CommandAccepted"
-        head = envelope_head(
-            record_id=uuid7(self.now, urandom(10)), kind=kind, time=rfc3339(self.now), command=envelope
-        )
-        if repeated:
-            head["repeated"] = True
+        value = outcome_json(uuid7(self.now, urandom(10)), self.time, shared, data, repeated=repeated)
         headers = outcome_headers(envelope.id, envelope.accountid, digest)
-        self._append(topics.OUTCOMES.name, envelope.subject.encode(), with_data(head, data), headers)
+        self._append(topics.OUTCOMES.name, envelope.subject.encode(), value, headers)
 
     def _dead_letter(self, incoming: IncomingCommand, reason: str) -> None:
         headers = [
@@ -279,6 +291,8 @@ class Batch:
 
     def _forwarded_home(self, subject: str, incoming: IncomingCommand) -> bool:
         """Sends a command that came on another partition than its channel's to its home; never twice."""
+        if self.fork.knows(subject):
+            return False
         here = self.deciding.partition
         home = partition_of(subject, self.deciding.partitions)
         if home == here:

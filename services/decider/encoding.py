@@ -1,24 +1,44 @@
-"""Events and outcomes as the bytes that go onto the log. ``data`` comes last in both, which `data_of` relies on."""
+"""Events and outcomes as the bytes that go onto the log. ``data`` comes last in both, which `data_of` relies on.
+
+Each command's own attributes are encoded once and shared by its events and its outcome. What is put between them is
+made by us and needs no escaping: ids, times, hashes, names of types and resources.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
 from contracts.envelope import CONTENT_TYPE, CommandEnvelope, ReadableEnvelope
 from contracts.message import EventData
 
-SOURCE = "switchboard"
 _DATA = b',"data":'
+
+
+class EventPlace(NamedTuple):
+    """Where an event stands: in its channel, in its partition, after which one, and what it changed."""
+
+    sequence: int
+    partitionsequence: int
+    previoushash: str
+    resource: str
 
 
 def digest_of(envelope: CommandEnvelope) -> bytes:
     """Hex SHA-256 of what counts as a command's content: its type, its data, and whether it is a dry run."""
-    content = [envelope.type, envelope.data, envelope.dryrun]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest().encode()
+    content = to_json([envelope.type, _sorted(envelope.data), envelope.dryrun])
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def _sorted(value: Any) -> Any:
+    """JSON with the keys of every object in order."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    return value
 
 
 def data_json(event: EventData) -> bytes:
@@ -26,26 +46,10 @@ def data_json(event: EventData) -> bytes:
     return event.__pydantic_serializer__.to_json(event, exclude_unset=True, by_alias=True)
 
 
-def with_data(head: dict[str, Any], data: bytes) -> bytes:
-    return to_json(head)[:-1] + _DATA + data + b"}"
-
-
-def data_of(value: bytes) -> bytes:
-    """The ``data`` of a record that `with_data` made. A JSON string escapes its quotes, so the first match is it."""
-    return value[value.index(_DATA) + len(_DATA) : -1]
-
-
-def envelope_head(
-    *, record_id: str, kind: str, time: str, command: CommandEnvelope | ReadableEnvelope
-) -> dict[str, Any]:
-    """The attributes that the events and the outcome of a command share."""
-    head: dict[str, Any] = {
-        "specversion": "1.0",
-        "id": record_id,
-        "type": kind,
-        "source": SOURCE,
+def shared_attributes(command: CommandEnvelope | ReadableEnvelope) -> bytes:
+    """The attributes that the events and the outcome of a command share: the inside of a JSON object."""
+    shared: dict[str, Any] = {
         "subject": command.subject,
-        "time": time,
         "accountid": command.accountid,
         "commandsource": command.source,
         "commandtype": command.type,
@@ -55,12 +59,32 @@ def envelope_head(
     }
     if isinstance(command, CommandEnvelope):
         if command.correlationid is not None:
-            head["correlationid"] = command.correlationid
+            shared["correlationid"] = command.correlationid
         if command.actor is not None:
-            head["actor"] = command.actor
+            shared["actor"] = command.actor
         if command.traceparent is not None:
-            head["traceparent"] = command.traceparent
-    return head
+            shared["traceparent"] = command.traceparent
+    return to_json(shared)[1:-1]
+
+
+def event_json(event_id: str, kind: str, time: str, shared: bytes, place: EventPlace, data: bytes) -> bytes:
+    head = f'{{"specversion":"1.0","id":"{event_id}","type":"{kind}","source":"switchboard","time":"{time}",'
+    tail = (
+        f',"sequence":{place.sequence},"partitionsequence":{place.partitionsequence}'
+        f',"previoushash":"{place.previoushash}","resource":"{place.resource}"'
+    )
+    return b"%b%b%b%b%b}" % (head.encode(), shared, tail.encode(), _DATA, data)
+
+
+def outcome_json(outcome_id: str, time: str, shared: bytes, data: bytes, *, repeated: bool) -> bytes:
+    kind = "CommandRejected" if data.startswith(b'{"rejection":') else "CommandAccepted"
+    head = f'{{"specversion":"1.0","id":"{outcome_id}","type":"{kind}","source":"switchboard","time":"{time}",'
+    return b"%b%b%b%b%b}" % (head.encode(), shared, b',"repeated":true' if repeated else b"", _DATA, data)
+
+
+def data_of(value: bytes) -> bytes:
+    """The ``data`` of an event or outcome as made here. JSON escapes quotes in strings, so the first match is it."""
+    return value[value.index(_DATA) + len(_DATA) : -1]
 
 
 def outcome_headers(command_id: str, account: str, digest: bytes | None) -> list[tuple[str, bytes]]:

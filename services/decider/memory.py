@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 WINDOW = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class RememberedAnswer:
+class RememberedAnswer(NamedTuple):
     """``data`` is the outcome's data as JSON bytes; ``digest`` of the command's content."""
 
     digest: bytes

@@ -107,11 +107,24 @@ class Fork:
         self.channels: dict[str, ChannelState] = {}
         self.signatures: dict[bytes, bytes | None] = {}
         self.answers: dict[str, RememberedAnswer] = {}
+        self.next_offset = state.checkpoint.next_offset
+        self.partitionsequence = state.checkpoint.partitionsequence
         self.checkpoint = state.checkpoint
         self._changes: dict[bytes, bytes | None] | None = None
 
     def channel(self, channel: str) -> ChannelState:
         return self.channels.get(channel) or self._state.channel(channel)
+
+    def knows(self, channel: str) -> bool:
+        """Whether the channel lives here; a channel of another partition never gets any state."""
+        return channel in self.channels or channel_key(channel) in self._state.records
+
+    def checkpoint_at(self, outcomes_from: int) -> Checkpoint:
+        """The checkpoint that the batch's transaction holds, once all is decided."""
+        self.checkpoint = Checkpoint(
+            next_offset=self.next_offset, partitionsequence=self.partitionsequence, outcomes_from=outcomes_from
+        )
+        return self.checkpoint
 
     def answer(self, key: str) -> RememberedAnswer | None:
         return self.answers.get(key) or self._state.memory.get(key)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from contracts.business_system import SignatureStyle
 from contracts.commands import Event
 from services.domain.address import Allowances
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """Time, identity and randomness come in as data.
 
     ``now`` is Unix milliseconds and never before the channel's last event; ``secret`` is 32 fresh random bytes.
@@ -64,8 +64,7 @@ class Decision:
 NOTHING_CHANGES = Decision()
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """What an event's place in the channel's history says: its version, its time, and the hash of its bytes."""
 
     version: int

@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka.errors as errors
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -64,8 +63,7 @@ class _SenderThatEndsOnce(aiokafka_sender.Sender):  # type: ignore[misc]
         await _EndTxnOnce(self, commit_result).do(node_id)
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingRecord:
+class OutgoingRecord(NamedTuple):
     """A record to append; ``partition`` is of ``topic``."""
 
     topic: str

@@ -155,7 +155,8 @@ class Track:
     ) -> list[float]:
         """Keeps so many commands in flight; seconds from publish to outcome of each. One is answered before ``pause_s``
         passes and the next goes out in its place."""
-        slots, latencies = asyncio.Semaphore(in_flight), []
+        slots = asyncio.Semaphore(in_flight)
+        latencies: list[float] = []
         sent: dict[bytes, list[float]] = {}
         everywhere = [TopicPartition(lane.outcomes, partition) for partition in range(self.partitions)]
         async with (
