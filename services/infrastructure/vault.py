@@ -120,5 +120,6 @@ class KeyRing:
             )
         except (InvalidTag, ValueError):
             raise VaultError(
-                f"{where} does not open with key {record.kek!r}: the record was damaged or moved, or the key is another one of that id."
+                f"{where} does not open with key {record.kek!r}: the record was damaged or moved, or the key is "
+                "another one of that id."
             ) from None
