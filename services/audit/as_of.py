@@ -19,7 +19,7 @@ from contracts.settings import (
     SmsSettings,
 )
 from services.audit.history import Happened, NotAnEvent, fold, happened, systems_of
-from services.audit.log import AuditError, Log, Position, Progress, Source, Span, home_of
+from services.audit.log import BrokenLog, Log, NoSuchVersion, Position, Progress, Source, Span, Unclear, home_of
 from services.domain.state import BusinessSystem, ChannelState
 
 
@@ -53,7 +53,7 @@ def moment(text: str) -> Moment:
             return Moment(text, time=round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000))
         return Moment(text, time=milliseconds_of(text))
     except (ValueError, OverflowError):
-        raise AuditError(
+        raise Unclear(
             f"{text!r} is neither a version, like 7, nor a time, like 2026-11-22T08:00:00Z, 2026-11-22 or now."
         ) from None
 
@@ -165,7 +165,7 @@ class ChannelFold:
         try:
             self.state = fold(self.state, event)
         except LookupError as error:
-            raise AuditError(
+            raise BrokenLog(
                 f"The log cannot be folded at {event.position}: {error}; `switchboard audit verify` names the fault."
             ) from None
         self.last = event
@@ -186,7 +186,7 @@ class ChannelFold:
         if wanted.version is not None and following is None:
             version = 0 if last is None else last.envelope.sequence
             if wanted.version > version:
-                raise AuditError(
+                raise NoSuchVersion(
                     f"Channel {self.channel!r} is at version {version}; version {wanted.version} is yet to come."
                 )
         # A version is looked at as it was made; a time at that time, when a signature may have expired since.
@@ -238,7 +238,7 @@ async def channel_at(
             if folded.done:
                 break
     if end is None:
-        raise AuditError(f"The log holds no event of channel {channel!r}; the platform registers channels.")
+        raise NoSuchVersion(f"The log holds no event of channel {channel!r}; the platform registers channels.")
     return folded.thens(end)
 
 
@@ -270,7 +270,7 @@ async def channels_at(
     A provider's channels are those that name it at the last of the moments.
     """
     if any(wanted.version is not None for wanted in moments):
-        raise AuditError("A version belongs to one channel; for several, give a time, or choose the channel.")
+        raise Unclear("A version belongs to one channel; for several, give a time, or choose the channel.")
     answers = []
     for home, span in (await log.spans(topics.EVENTS.name)).items():
         for folded in (await _folds(log, home, span, moments, now, account, progress)).values():
@@ -308,7 +308,7 @@ def readable(record: Any) -> Happened:
     try:
         return happened(record)
     except NotAnEvent as error:
-        raise AuditError(
+        raise BrokenLog(
             f"{record.topic}/{record.partition}/{record.offset} is no event that can be read: {error}; "
             "`switchboard audit verify` names all that is wrong."
         ) from None

@@ -8,7 +8,19 @@ import jsonpatch
 
 from contracts.message import compact_json
 from contracts.settings import ChannelSettings
-from services.audit.leaves import INTENTS, MISSING, OTP_SCHEDULING, SIGNATURES, SMS, SYSTEMS, Leaves, Path, changes
+from services.audit.as_of import Then
+from services.audit.leaves import (
+    INTENTS,
+    MISSING,
+    OTP_SCHEDULING,
+    SIGNATURES,
+    SMS,
+    SYSTEMS,
+    Leaves,
+    Path,
+    changes,
+    leaves_of,
+)
 
 _LONGEST_VALUE = 120
 _FIELDS = {
@@ -20,6 +32,16 @@ _FIELDS = {
     "default_data": "default data",
     "schema": "schema",
 }
+
+
+def difference(before: Then, after: Then) -> dict[str, Any]:
+    """What changed between two moments of a channel, as JSON: words, patch, and what each end rests on."""
+    ends = {
+        name: {key: value for key, value in then.answer().items() if key not in ("settings", "channel")}
+        for name, then in (("from", before), ("to", after))
+    }
+    said = words(leaves_of(before.state, before.clock), leaves_of(after.state, after.clock))
+    return {"channel": after.channel, **ends, "words": said, "patch": patch(before.settings, after.settings)}
 
 
 def patch(before: ChannelSettings | None, after: ChannelSettings | None) -> list[dict[str, Any]]:

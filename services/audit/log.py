@@ -37,6 +37,18 @@ class AuditError(Exception):
     """What was asked for cannot be answered; the sentence says why."""
 
 
+class Unclear(AuditError):
+    """What was given is no moment, no file or no name that can be read."""
+
+
+class NoSuchVersion(AuditError):
+    """The channel has no such version, or none yet."""
+
+
+class BrokenLog(AuditError):
+    """The log cannot be read or folded at a record."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Source:
     """A partition of a topic."""

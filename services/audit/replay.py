@@ -10,7 +10,7 @@ from typing import Any
 from contracts import topics
 from services.audit.as_of import readable
 from services.audit.history import Folds, fold, systems_of
-from services.audit.log import AuditError, Log, LogRecord, Position, Progress, Source
+from services.audit.log import BrokenLog, Log, LogRecord, Position, Progress, Source
 from services.audit.state_records import StateRecords, compare, read_state
 from services.domain.records import BUSINESS_SYSTEM, CHANNEL
 from services.domain.state import ChannelState
@@ -92,7 +92,7 @@ class _Folding:
         try:
             self.folds.put(channel, fold(self.folds.get(channel), event))
         except LookupError as error:
-            raise AuditError(
+            raise BrokenLog(
                 f"The log cannot be folded at {event.position}: {error}; `switchboard audit verify` names the fault."
             ) from None
         self.done.events += 1

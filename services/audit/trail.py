@@ -17,7 +17,7 @@ from contracts.outcome import CommandRejected, OutcomeEnvelope
 from services.audit.as_of import readable
 from services.audit.history import Folds, Happened, fold
 from services.audit.leaves import MISSING, changes, leaves_below
-from services.audit.log import AuditError, Log, LogRecord, Position, Progress, home_of, position_of
+from services.audit.log import BrokenLog, Log, LogRecord, Position, Progress, home_of, position_of
 from services.domain.state import ChannelState
 
 _REJECTED = b'"type":"CommandRejected"'
@@ -110,7 +110,7 @@ def _of_event(record: LogRecord, folds: Folds, asked: Asked) -> Entry | None:
     try:
         after = fold(state, event)
     except LookupError as error:
-        raise AuditError(
+        raise BrokenLog(
             f"The log cannot be folded at {event.position}: {error}; `switchboard audit verify` names the fault."
         ) from None
     folds.put(envelope.subject, after)
@@ -159,7 +159,7 @@ def _of_outcome(record: LogRecord) -> Entry | None:
         body = envelope.body()
         time = milliseconds_of(envelope.time)
     except (ValidationError, ValueError) as error:
-        raise AuditError(f"{position_of(record)} is no outcome that can be read: {type(error).__name__}.") from None
+        raise BrokenLog(f"{position_of(record)} is no outcome that can be read: {type(error).__name__}.") from None
     if not isinstance(body, CommandRejected):
         return None
     return Entry(

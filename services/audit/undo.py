@@ -12,7 +12,7 @@ from contracts.signature import SignatureRefreshed, SignatureRevealed, Signature
 from services.audit.as_of import channel_events
 from services.audit.history import Happened, fold, systems_of
 from services.audit.leaves import Leaves, leaves_of, taken_back
-from services.audit.log import AuditError, Log, Position, Progress
+from services.audit.log import AuditError, Log, NoSuchVersion, Position, Progress
 from services.audit.plan import Leave, plan
 from services.domain.state import ChannelState
 
@@ -58,9 +58,9 @@ async def command_at(log: Log, channel: str, version: int, progress: Progress = 
         if found is command:
             after = state
     if state.channel is None:
-        raise AuditError(f"The log holds no event of channel {channel!r}.")
+        raise NoSuchVersion(f"The log holds no event of channel {channel!r}.")
     if found is None:
-        raise AuditError(
+        raise NoSuchVersion(
             f"Channel {channel!r} has the versions 1 to {state.channel.version}; there is no version {version}."
         )
     return Undone(channel, tuple(found), before, after, state, read_to)

@@ -57,6 +57,20 @@ class Report:
     def sound(self) -> bool:
         return not self.findings
 
+    def answer(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "sound": self.sound,
+            "events": self.events,
+            "channels": self.channels,
+            "compared_with_channel_state": self.compared_state,
+            "read_to": [position.cited() for position in self.read_to],
+            "findings": [
+                {"position": finding.position.cited(), "channel": finding.channel, "what": finding.what}
+                for finding in self.findings
+            ],
+        }
+
 
 @dataclass(slots=True)
 class _Chain:

@@ -19,8 +19,7 @@ from contracts.message import rfc3339
 from services.audit import anchor as anchors
 from services.audit import log as logs
 from services.audit.as_of import Then, channel_at, channels_at, moment
-from services.audit.difference import patch, words
-from services.audit.leaves import leaves_of
+from services.audit.difference import difference
 from services.audit.log import AuditError
 from services.audit.replay import Replayed, replay
 from services.audit.trail import Asked, Entry, trail
@@ -175,16 +174,6 @@ def _say_differences(one: str, other: str, answers: list[dict[str, Any]]) -> Non
             for note in answer[end]["notes"]:
                 typer.echo(f"  Note: {note}")
         typer.echo("  " + json.dumps(answer["patch"], ensure_ascii=False))
-
-
-def difference(before: Then, after: Then) -> dict[str, Any]:
-    """The answer to `diff`, as JSON."""
-    ends = {
-        name: {key: value for key, value in then.answer().items() if key not in ("settings", "channel")}
-        for name, then in (("from", before), ("to", after))
-    }
-    said = words(leaves_of(before.state, before.clock), leaves_of(after.state, after.clock))
-    return {"channel": after.channel, **ends, "words": said, "patch": patch(before.settings, after.settings)}
 
 
 async def read_and_verify(

@@ -99,7 +99,7 @@ async def retire_channel(
     return _answer(await commanding.send("RetireChannel", {}))
 
 
-@router.get("/channels/{channel}/settings", tags=["settings"])
+@router.get("/channels/{channel}/settings", include_in_schema=False)  # audit_routes has it too, with ?at=
 async def get_settings(
     reading: Reading,
 ) -> JSONResponse:

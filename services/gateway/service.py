@@ -19,8 +19,9 @@ from swagger_ui_bundle import swagger_ui_path
 
 from contracts.publisher import Publisher, PublisherBroken
 from projections import settings as settings_projection
-from services.gateway import api_keys, problems
+from services.gateway import api_keys, delivery_routes, problems
 from services.gateway.asyncapi import asyncapi
+from services.gateway.audit_routes import router as audit_router
 from services.gateway.routes import router
 from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
 from services.infrastructure.kafka import security_options
@@ -50,7 +51,9 @@ def application(pool: Pool) -> FastAPI:
     app.state.publisher = None
     app.state.now = lambda: time.time_ns() // 1_000_000
     problems.install(app)
+    app.include_router(audit_router)  # before the others: its settings route knows ?at= besides
     app.include_router(router)
+    app.include_router(delivery_routes.router)
     app.mount("/docs-assets", StaticFiles(directory=swagger_ui_path))
     app.mount("/console", StaticFiles(directory=CONSOLE))
 
