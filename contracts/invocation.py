@@ -50,6 +50,9 @@ class WebhookBody(BaseModel):
     data: dict[str, Any]
 
 
+DeliveryState = Literal["waiting", "due", "parked", "delivered", "dead", "refused"]
+"""Waiting for settings that are not known yet; due; parked while its system is disabled; and how it ended."""
+
 InvocationStatus = Literal["delivered", "dead", "refused"]
 
 

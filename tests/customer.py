@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from contracts.publisher import Publisher
 from tests.installation import Answer, Api, Installation, fresh
 
 ACCOUNT = "acme"
@@ -45,6 +46,13 @@ class Customer:
         assert answer.status < 300, answer.body
         await self.api("GET", f"channels/{self.channel}/settings?min_version={answer.body['version']}")
 
+    async def send(self, kind: str, data: dict[str, Any]) -> None:
+        """A command that has no route of its own; returns once the read model has it."""
+        async with Publisher(self.bootstrap_servers, source="tests", account=ACCOUNT) as publisher:
+            outcome = await publisher.send_raw(kind, data, channel=self.channel)
+        assert outcome.accepted, outcome.body
+        await self.api("GET", f"channels/{self.channel}/settings?min_version={outcome.version}")
+
     async def invoke(self, system: str, wait: float = 20, **request: Any) -> dict[str, Any]:
         """The answer's body: ``request_id`` and ``delivery``, which has ended unless the wait was too short."""
         body = {"system": system, "code": CODE, **request}
@@ -57,6 +65,14 @@ class Customer:
         found = [one for one in listed.body["invocations"] if one["request_id"] == request_id]
         assert len(found) <= 1
         return found[0] if found else None
+
+    async def disabled(self, system: str, timeout: float = 20) -> None:
+        """Returns once the read model shows the system as disabled."""
+        async with asyncio.timeout(timeout):
+            while True:
+                if (await self.api("GET", self.path(system))).body["disabled"]:
+                    return
+                await asyncio.sleep(0.05)
 
     async def until(self, request_id: str, state: str, timeout: float = 20) -> dict[str, Any]:
         """The delivery of a request, once it is in that state."""

@@ -12,6 +12,7 @@ import typer
 from aiokafka.errors import KafkaError
 
 from services.cli.audit import app as audit_app
+from services.cli.deliveries import app as deliveries_app
 from services.cli.settings import app as settings_app
 from services.infrastructure.embedded.process import EmbeddedServerError
 from services.infrastructure.settings import Settings, SettingsError
@@ -29,6 +30,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(api_keys_app, name="api-keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(settings_app, name="settings")
+app.add_typer(deliveries_app, name="deliveries")
 
 UNUSABLE = 2
 

@@ -15,7 +15,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts import topics
 from contracts.partitioner import partition_of
-from contracts.publisher import Publisher
 from services.domain.signing import plain_token
 from tests.customer import CODE, Customer, customer
 from tests.installation import Installation, fresh
@@ -224,25 +223,17 @@ async def test_a_disabled_system_parks_what_waits_and_goes_on_when_enabled(recei
     retried = await shop.invoke("crm", wait=0)
     await receiver.wait_for("parked", 1)
     command = {"system": "crm", "reason": "maintenance"}
-    await _send(shop, "DisableBusinessSystem", command)
+    await shop.send("DisableBusinessSystem", command)
     later = await shop.invoke("crm", wait=0)
     held.set()
     for one in (retried, later):
         await shop.until(one["request_id"], "parked")
     assert len(receiver.calls["parked"]) == 1
-    await _send(shop, "EnableBusinessSystem", {"system": "crm"})
+    await shop.send("EnableBusinessSystem", {"system": "crm"})
     for one in (retried, later):
         assert (await shop.until(one["request_id"], "delivered"))["reason"] is None
     for call in receiver.calls["parked"]:
         verify(call, secret)
-
-
-async def _send(shop: Customer, kind: str, data: dict[str, Any]) -> None:
-    """A command that has no route of its own, and waits until the read model has it."""
-    async with Publisher(shop.bootstrap_servers, source="tests", account="acme") as publisher:
-        outcome = await publisher.send_raw(kind, data, channel=shop.channel)
-    assert outcome.accepted, outcome.body
-    await shop.api("GET", f"channels/{shop.channel}/settings?min_version={outcome.version}")
 
 
 @pytest.mark.parametrize("style", ["standard-webhooks", "plain-token"])
