@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import from_json
 
 from .ids import AccountId, ChannelId, CommandId
-from .message import EventData, milliseconds_of
+from .message import EventData, moment_of
 
 CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
 """The record header by which the CloudEvents Kafka binding tells structured mode."""
@@ -27,8 +26,7 @@ ShortText = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_RE
 
 
 def _rfc3339(text: str) -> str:
-    if datetime.fromisoformat(text).tzinfo is None or text[10] not in "Tt":
-        milliseconds_of(text)  # which says what is wrong
+    moment_of(text)
     return text
 
 

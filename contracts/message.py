@@ -97,12 +97,17 @@ def rfc3339(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def milliseconds_of(text: str) -> int:
-    """The Unix milliseconds of an RFC 3339 time with an offset; raises ValueError on anything else."""
+def moment_of(text: str) -> datetime:
+    """The moment of an RFC 3339 time with an offset; raises ValueError, which repeats no input, on anything else."""
     try:
         moment = datetime.fromisoformat(text.upper()) if _RFC_3339.fullmatch(text) else None
     except ValueError:
         moment = None
     if moment is None:
         raise ValueError("it must be an RFC 3339 time with an offset, such as 2026-11-22T08:00:00Z")
-    return round(moment.timestamp() * 1000)
+    return moment
+
+
+def milliseconds_of(text: str) -> int:
+    """The Unix milliseconds of an RFC 3339 time with an offset; raises ValueError on anything else."""
+    return round(moment_of(text).timestamp() * 1000)
