@@ -100,7 +100,9 @@ class _Folding:
         self.each(record)
         if self.state is not None and self.state.checkpoint.partitionsequence == event.envelope.partitionsequence:
             self.done.compared += len(self.folds)
-            self.done.differences += [f"{name}: {what}" for name, what in compare(self.folds, self.state, frozenset())]
+            self.done.differences += [
+                f"{one.channel}: {one.what}" for one in compare(self.folds, self.state, frozenset())
+            ]
 
 
 def digest_of(state: ChannelState) -> bytes:

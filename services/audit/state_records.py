@@ -62,30 +62,45 @@ async def read_state(log: Log, source: Source, span: Span) -> StateRecords:
     return state
 
 
-def compare(folds: Folds, state: StateRecords, unfolded: Set[str]) -> Iterator[tuple[str, str]]:
-    """(channel, a clause) for each channel whose state record is not what its events fold to, at the same cut.
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A clause on a channel whose records are not what its events fold to.
 
-    Channels in ``unfolded`` are left out: their events are broken, which is a finding of its own.
+    ``at_its_end``: both are of the channel's same version, so that its last event is where they part.
     """
+
+    channel: str
+    what: str
+    at_its_end: bool = True
+
+
+def compare(folds: Folds, state: StateRecords, unfolded: Set[str]) -> Iterator[Difference]:
+    """What differs at the same cut. Channels in ``unfolded`` are left out: their events are broken already."""
     seen = set()
     for channel, folded in folds.items():
-        if folded.channel is None or channel in unfolded:
+        if folded.channel is None:
             continue
         key = channel.encode()
-        seen.add(key)
+        systems = {f"{channel}/{name}".encode(): record for name, record in systems_of(folded).items()}
+        seen |= {key, *systems}
+        if channel in unfolded:
+            continue
         differing = _differing(CHANNEL, state.records.get(key), folded.channel)
         if differing is not None:
-            yield channel, f"its record in channel-state {differing}"
-        for name, record in systems_of(folded).items():
-            system_key = f"{channel}/{name}".encode()
-            seen.add(system_key)
+            found = _readable(CHANNEL, state.records.get(key, b""))
+            same_version = found is not None and found.version == folded.channel.version
+            yield Difference(channel, f"its record in channel-state {differing}", same_version)
+            continue
+        for system_key, record in systems.items():
             differing = _differing(BUSINESS_SYSTEM, state.records.get(system_key), record)
             if differing is not None:
-                yield channel, f"the record of business system {name!r} in channel-state {differing}"
+                name = system_key.decode().partition("/")[2]
+                yield Difference(channel, f"the record of business system {name!r} in channel-state {differing}")
     for key in state.records.keys() - seen:
         channel = key.decode(errors="replace").partition("/")[0]
         if channel not in unfolded:
-            yield channel, f"channel-state has a record {key.decode(errors='replace')!r} that no event led to"
+            what = f"channel-state has a record {key.decode(errors='replace')!r} that no event led to"
+            yield Difference(channel, what, at_its_end=False)
 
 
 def _differing(

@@ -19,7 +19,7 @@ from services.audit.anchor import Anchor, PartitionAnchor, RunningDigest
 from services.audit.history import Folds, Happened, NotAnEvent, fold, happened
 from services.audit.log import Log, LogRecord, Position, Progress, Source, Span, position_of
 from services.audit.read_model import ReadModel
-from services.audit.state_records import StateRecords, compare, read_state
+from services.audit.state_records import Difference, StateRecords, compare, read_state
 from services.domain.resources import resource_of_event
 
 _WAITS_S = (0.2, 0.5, 1.0, 3.0)
@@ -249,9 +249,11 @@ class PartitionCheck:
                 f"the last at offset {anchored.offset}: the later ones were taken out",
             )
 
-    def position_in(self, channel: str) -> Position | None:
-        chain = self.chains.get(channel)
-        return None if chain is None else chain.position
+    def at(self, difference: Difference) -> Finding:
+        """Where events and state part: at the channel's last event, or at the cut where the two were compared."""
+        chain = self.chains.get(difference.channel) if difference.at_its_end else None
+        cut = self.last or Position(self.source.topic, self.source.partition, 0)
+        return Finding(cut if chain is None else chain.position, difference.what, difference.channel)
 
 
 def _numbers(what: str, first: int, last: int) -> str:
@@ -302,7 +304,7 @@ async def _check_partition(
 ) -> None:
     """Reads one partition through the check, compares it with its state, and adds it all to the report."""
     cut = 0 if state is None else state.checkpoint.partitionsequence
-    differences: list[tuple[str, str]] | None = None if cut else []
+    differences: list[Finding] | None = None if cut else []
     at = 0
     for wait in (0.0, *_WAITS_S):
         # A transaction's markers reach its partitions one by one: the state's cut may be visible before its events.
@@ -312,16 +314,14 @@ async def _check_partition(
             for record in batch:
                 check.take(record)
                 if differences is None and state is not None and check.partitionsequence == cut:
-                    differences = list(compare(check.folds, state, check.unfolded))
+                    differences = [check.at(one) for one in compare(check.folds, state, check.unfolded)]
                     report.compared_state += len(check.folds)
         at = span.end
         if check.partitionsequence >= cut or not log.partitions:
             break
     check.end({} if state is None else state.heads())
     here = check.last or Position(check.source.topic, check.source.partition, 0)
-    check.findings += [
-        Finding(check.position_in(channel) or here, what, channel) for channel, what in differences or ()
-    ]
+    check.findings += differences or []
     if differences is None:
         what = (
             f"channel-state counts {cut} events of this partition, but the log has {check.partitionsequence}: "
