@@ -110,6 +110,10 @@ def test_history_folds_the_same_live_and_replayed(history: list[CommandData], si
         state = evolve(state, cast("Event", body), event.accountid, mark)
 
     assert _records(state) == _records(partition.state.channel("ch-1"))
+    channel, systems = _records(state)
+    assert partition.state.records == {b"ch-1": CHANNEL.encode(channel)} | {
+        f"ch-1/{name}".encode(): BUSINESS_SYSTEM.encode(record) for name, record in systems.items()
+    }
     restored = partition.restored()
     assert restored.records == partition.state.records
     assert restored.signatures == partition.state.signatures
