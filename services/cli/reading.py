@@ -30,11 +30,14 @@ def answered(work: Coroutine[Any, Any, Result]) -> Result:
     from services.cli.main import Unusable
 
     # Folding makes many small objects and no cycles: collecting all that lives again and again costs a third.
+    usual = gc.get_threshold()
     gc.set_threshold(50_000, 20, 100)
     try:
         return asyncio.run(work)
     except AuditError as error:
         raise Unusable(str(error)) from None
+    finally:
+        gc.set_threshold(*usual)
 
 
 @asynccontextmanager
