@@ -56,6 +56,7 @@ FORWARDED = "forwarded"
 """The header that forbids a second hop; its value is the partition that the command came in on."""
 
 FAILURES_IN_A_ROW_LIMIT = 20
+_DRAWN_AT_ONCE = 2048
 _EVENT_HEADERS = [CONTENT_TYPE]
 
 LARGEST_PASSED_ON = 1_900_000
@@ -96,6 +97,8 @@ class Batch:
     records: list[OutgoingRecord] = field(default_factory=list)
     failures_in_a_row: int = 0
     time: str = ""
+    _drawn: bytes = b""
+    _used: int = 0
 
     def __post_init__(self) -> None:
         self.time = rfc3339(self.now)
@@ -182,7 +185,7 @@ class Batch:
         channel = envelope.subject
         state = self.fork.channel(channel)
         now = self.now if state.channel is None else max(self.now, state.channel.time)
-        context = Context(channel, envelope.accountid, now, urandom(SECRET_BYTES), self.deciding.allowances)
+        context = Context(channel, envelope.accountid, now, self._random(SECRET_BYTES), self.deciding.allowances)
         decision = decide(state, command, context, envelope.expectedversion)
         if isinstance(decision, Rejection):
             return rejection_json(decision, self._version(envelope))
@@ -196,7 +199,7 @@ class Batch:
         values: list[bytes] = []
         time = self.time if now == self.now else rfc3339(now)
         for event in decision.events:
-            ids.append(uuid7(now, urandom(10)))
+            ids.append(uuid7(now, self._random(10)))
             version, previous = (0, GENESIS) if state.channel is None else (state.channel.version, state.channel.head)
             place = EventPlace(version + 1, self.fork.partitionsequence + len(ids), previous, resource_of_event(event))
             values.append(event_json(ids[-1], type(event).__name__, time, shared, place, data_json(event)))
@@ -272,7 +275,7 @@ class Batch:
         *,
         repeated: bool = False,
     ) -> None:
-        value = outcome_json(uuid7(self.now, urandom(10)), self.time, shared, data, repeated=repeated)
+        value = outcome_json(uuid7(self.now, self._random(10)), self.time, shared, data, repeated=repeated)
         headers = outcome_headers(envelope.id, envelope.accountid, digest)
         self._append(topics.OUTCOMES.name, envelope.subject.encode(), value, headers)
 
@@ -306,6 +309,15 @@ class Batch:
         headers = [*incoming.headers, (FORWARDED, str(here).encode())]
         self.records.append(OutgoingRecord(topics.COMMANDS.name, home, subject.encode(), incoming.value, headers))
         return True
+
+    def _random(self, count: int) -> bytes:
+        """So many fresh random bytes. They are drawn many at a time: a system call for each would cost more than all
+        else that is done with them."""
+        begin = self._used
+        if begin + count > len(self._drawn):
+            begin, self._drawn = 0, urandom(_DRAWN_AT_ONCE)
+        self._used = begin + count
+        return self._drawn[begin : self._used]
 
     def _append(self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
         self.records.append(OutgoingRecord(topic, self.deciding.partition, key, value, headers))

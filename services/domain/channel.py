@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from contracts.channel import (
     ChannelEdited,
     ChannelRegistered,
@@ -14,7 +12,7 @@ from contracts.channel import (
 )
 from contracts.rejections import ChannelAlreadyRegistered, EnterpriseAuthenticationMissing, Rejection
 from services.domain.decision import NOTHING_CHANGES, Context, Decision, DeletedSecret, Mark
-from services.domain.state import Channel, ChannelState
+from services.domain.state import Channel, ChannelState, replace
 
 
 def register(state: ChannelState, command: RegisterChannel, context: Context) -> Decision | Rejection:

@@ -51,8 +51,7 @@ class SealedSecret:
     seal_to: str
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """An accepted command: its events, and what happens to secrets in the same transaction."""
 
     events: tuple[Event, ...] = ()

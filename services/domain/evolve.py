@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from contracts.business_system import (
@@ -18,20 +17,26 @@ from contracts.intent import IntentAdded, IntentDeleted, IntentEdited, IntentRef
 from contracts.otp_scheduling import OtpSchedulingSaved
 from contracts.signature import SignatureRefreshed, SignatureRevealed, SignatureRevoked
 from contracts.sms import SmsActivated, SmsDeactivated
-from services.domain import business_system, channel, intent, otp_scheduling, signature, sms
+from services.domain import business_system, intent, otp_scheduling, signature, sms
+from services.domain import channel as channels
 from services.domain.decision import Mark
-from services.domain.state import Channel, ChannelState
+from services.domain.state import Channel, ChannelState, replace
 
 
 def evolve(state: ChannelState, event: Event, account: str, mark: Mark) -> ChannelState:
     """The state after the event. Raises LookupError where the history is none that decisions can have made."""
     if isinstance(event, ChannelRegistered):
-        return state.with_channel(channel.registered(event, account, mark))
+        return state.with_channel(channels.registered(event, account, mark))
     known = state.channel
     if known is None:
         raise LookupError(f"{type(event).__name__} happened to a channel that was never registered")
-    marked = replace(known, version=mark.version, time=mark.time, head=mark.head)
-    return _apply(state.with_channel(marked), marked, event, mark)
+    after = _apply(state, known, event, mark)
+    channel = after.channel
+    if channel is None or channel is known:
+        return after.with_channel(replace(known, version=mark.version, time=mark.time, head=mark.head))
+    # Made just now, and not handed out yet: marking it here spares another copy for each event.
+    channel.version, channel.time, channel.head = mark
+    return after
 
 
 def _apply(  # noqa: C901 -- one closed match over every event is the point
@@ -41,9 +46,9 @@ def _apply(  # noqa: C901 -- one closed match over every event is the point
         case ChannelRegistered():
             raise LookupError("a channel is registered once")
         case ChannelEdited():
-            return state.with_channel(channel.edited(known, event, mark))
+            return state.with_channel(channels.edited(known, event, mark))
         case ChannelRetired():
-            return ChannelState(channel.retired(known, mark), {}, state.load)
+            return ChannelState(channels.retired(known, mark), {}, state.load)
         case BusinessSystemOpened():
             return business_system.opened(state, known, event, mark)
         case BusinessSystemEdited():

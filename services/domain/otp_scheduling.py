@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from contracts.otp_scheduling import OtpSchedulingSaved, SaveOtpScheduling
 from contracts.rejections import (
     InternationalRatesNotAcknowledged,
@@ -12,7 +10,7 @@ from contracts.rejections import (
     Rejection,
 )
 from services.domain.decision import NOTHING_CHANGES, Decision, Mark
-from services.domain.state import Channel, OtpScheduling
+from services.domain.state import Channel, OtpScheduling, replace
 
 
 def save(channel: Channel, command: SaveOtpScheduling) -> Decision | Rejection:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from contracts.sms import SmsActivated, SmsDeactivated, ToggleSms
 from services.domain.decision import NOTHING_CHANGES, Decision, Mark
-from services.domain.state import Channel
+from services.domain.state import Channel, replace
 
 
 def toggle(channel: Channel, command: ToggleSms) -> Decision:

@@ -7,8 +7,9 @@ makes anew, are not declared frozen, because that makes them three times as slow
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from contracts.business_system import SignatureStyle
 from contracts.channel import ChannelType
@@ -107,6 +108,19 @@ class Channel:
 
     def draft_of(self, system: str) -> Draft | None:
         return next((draft for draft in self.drafts if draft.system == system), None)
+
+
+if TYPE_CHECKING:
+    from dataclasses import replace as replace
+else:
+    _every_field = attrgetter(*(one.name for one in fields(Channel)))
+
+    def replace(channel: Channel, **changes: Any) -> Channel:
+        """As `dataclasses.replace`, for a channel alone, which nearly every event makes anew: half as long."""
+        copy = Channel(*_every_field(channel))
+        for name, value in changes.items():
+            setattr(copy, name, value)
+        return copy
 
 
 @dataclass(frozen=True, slots=True)
