@@ -158,6 +158,8 @@ class KafkaLog:
             **self._security,
         )
         await self._consumer.start()
+        # aiokafka's `stop` fails with CancelledError while its background tasks have not had their first turn.
+        await asyncio.sleep(0)
         return self
 
     async def __aexit__(
