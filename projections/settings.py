@@ -20,7 +20,7 @@ from contracts.business_system import (
     BusinessSystemOpened,
 )
 from contracts.channel import ChannelEdited, ChannelRegistered, ChannelRetired
-from contracts.commands import Event
+from contracts.commands import EVENTS, Event
 from contracts.envelope import EventEnvelope
 from contracts.intent import IntentAdded, IntentDeleted, IntentEdited, IntentReferredTo, IntentReleased
 from contracts.message import compact_json
@@ -153,6 +153,7 @@ class _Batch:
 
     async def load(self, connection: Connection, events: Sequence[EventEnvelope]) -> None:
         channels = {event.subject for event in events}
+        events = [event for event in events if event.type in EVENTS]
         systems = {(event.subject, event.data["system"]) for event in events if "system" in event.data}
         intents = {
             (event.subject, event.data["system"], event.data["code"]) for event in events if "code" in event.data

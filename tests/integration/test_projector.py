@@ -1,0 +1,227 @@
+"""Invariant 6 on a broker and a database of our own, which may be killed: the read model is the fold of the log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from contracts import topics
+from contracts.commands import EVENTS
+from contracts.envelope import EventEnvelope
+from projections import settings as settings_projection
+from projections import settings_queries
+from services.audit.as_of import settings_of
+from services.audit.history import fold, happened
+from services.domain.state import ChannelState
+from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
+from services.infrastructure.consuming import Consumer, NotAtCheckpoint
+from services.infrastructure.embedded.kafka import EmbeddedKafka
+from services.infrastructure.embedded.postgres import EmbeddedPostgres
+from services.infrastructure.postgres import Pool, migrate, pool_of
+from services.projector.service import apply_settings
+from tests.installation import Installation, fresh, fresh_database
+from tests.read_models import assert_equals_fold, load, until_caught_up
+
+pytestmark = pytest.mark.timeout(180)  # a busy machine takes its time to start a broker
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "events.jsonl"
+NOW = "2026-09-21T14:21:00.000Z"
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def running(
+    own_kafka: EmbeddedKafka, own_postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    directory = tmp_path_factory.mktemp("projecting")
+    with Installation(
+        own_kafka.bootstrap_servers, own_postgres.dsn, directory, services=("decider", "projector")
+    ) as installation:
+        yield installation
+
+
+@pytest.fixture
+async def pool(running: Installation) -> AsyncIterator[Pool]:
+    pool = await pool_of(running.settings, size=2)
+    yield pool
+    await pool.close()
+
+
+async def loaded(running: Installation, seed: int, meanwhile: Any) -> dict[str, int]:
+    """Random commands with ``meanwhile`` happening to the installation; the version of each channel afterwards."""
+    random, channels = Random(seed), [fresh("ch") for _ in range(12)]  # noqa: S311 -- repeatable, not secret
+    async with running.publisher("acme") as publisher:
+        loading = asyncio.create_task(load(publisher, random, channels, 600))
+        await meanwhile()
+        assert await loading > 100
+        outcomes = [await publisher.send_raw("ToggleSms", {"enabled": True}, channel=channel) for channel in channels]
+    return {channel: outcome.version or 0 for channel, outcome in zip(channels, outcomes, strict=True)}
+
+
+async def test_equal_after_every_kill(running: Installation, pool: Pool) -> None:
+    """SIGKILL in the midst of a load, twice: equal at whatever point it was killed, and at the end."""
+
+    async def kill() -> None:
+        for _ in range(2):
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(running.kill, "projector")
+            await assert_equals_fold(pool, running.bootstrap_servers)
+            await asyncio.to_thread(running.restart, "projector")
+
+    versions = await loaded(running, 1, kill)
+    await until_caught_up(pool, versions)
+    await assert_equals_fold(pool, running.bootstrap_servers)
+
+
+async def test_equal_after_postgres_restarts(running: Installation, pool: Pool, own_postgres: EmbeddedPostgres) -> None:
+    async def restart() -> None:
+        for kill in (False, True):
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(own_postgres.kill if kill else own_postgres.stop)
+            await asyncio.to_thread(own_postgres.start)
+
+    versions = await loaded(running, 2, restart)
+    await pool.expire_connections()
+    again = await pool_of(running.settings, size=1)
+    await until_caught_up(again, versions)
+    await assert_equals_fold(again, running.bootstrap_servers)
+    await again.close()
+    assert running.services["projector"].process is not None
+    assert running.services["projector"].process.poll() is None, "it outlives its database"
+
+
+async def test_two_projectors_share_the_partitions(running: Installation, pool: Pool) -> None:
+    """A second one comes in the midst of a load, and goes again: two rebalances."""
+    second = running.child("projector", "-second")
+
+    async def come_and_go() -> None:
+        await asyncio.to_thread(second.start)
+        await asyncio.to_thread(second.wait_until_ready)
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(second.stop)
+        await asyncio.to_thread(second.wait)
+
+    versions = await loaded(running, 3, come_and_go)
+    await until_caught_up(pool, versions)
+    await assert_equals_fold(pool, running.bootstrap_servers)
+
+
+# Without a broker: what one batch does to the tables.
+
+
+def golden() -> list[bytes]:
+    return GOLDEN.read_bytes().splitlines()
+
+
+def record(offset: int, value: bytes, partition: int = 0) -> Any:
+    return SimpleNamespace(
+        topic=topics.EVENTS.name, partition=partition, offset=offset, value=value, key=None, headers=()
+    )
+
+
+@pytest.fixture
+async def tables(running: Installation, own_postgres: EmbeddedPostgres) -> AsyncIterator[Pool]:
+    pool = await pool_of(replace(running.settings, database_url=fresh_database(own_postgres.dsn)), size=2)
+    await migrate(pool, "checkpoints", CHECKPOINT_MIGRATIONS)
+    await migrate(pool, "projections", settings_projection.MIGRATIONS)
+    yield pool
+    await pool.close()
+
+
+async def apply(pool: Pool, records: list[Any]) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await apply_settings(connection, 0, records)
+
+
+async def shown(pool: Pool, channel: str) -> Any:
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+        found = await settings_queries.settings_of(connection, channel, NOW)
+    return None if found is None else found[0]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+async def test_every_event_type_is_applied(tables: Pool, size: int) -> None:
+    """However the golden history is cut into batches, each batch leaves what the domain's own fold has."""
+    records = [record(offset, value) for offset, value in enumerate(golden())]
+    assert {json.loads(one.value)["type"] for one in records} == EVENTS.keys()
+    state = ChannelState()
+    for start in range(0, len(records), size):
+        batch = records[start : start + size]
+        await apply(tables, batch)
+        for one in batch:
+            one.timestamp = 0
+            state = fold(state, happened(one))
+        clock = 1_790_000_460_000
+        assert settings_of("golden-1", state, clock) == await shown_at(tables, "golden-1", clock)
+
+
+async def shown_at(pool: Pool, channel: str, clock: int) -> Any:
+    from contracts.message import rfc3339
+
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+        found = await settings_queries.settings_of(connection, channel, rfc3339(clock))
+    return None if found is None else found[0]
+
+
+async def test_deleted_and_opened_again_in_one_batch_starts_empty(tables: Pool) -> None:
+    """Rows of the old life that the batch itself never names are gone too."""
+    history = [EventEnvelope.model_validate_json(value) for value in golden()[:13]]
+    await apply(tables, [record(at, one.model_dump_json().encode()) for at, one in enumerate(history)])
+    assert len((await shown(tables, "golden-1")).business_systems[0].intents) == 1
+
+    def then(sequence: int, kind: str, data: dict[str, Any]) -> Any:
+        more = {"type": kind, "sequence": sequence, "partitionsequence": sequence, "data": data}
+        return record(sequence - 1, history[0].model_copy(update=more).model_dump_json().encode())
+
+    opened = {"system": "crm", "name": "New", "api_request_url": "https://new.example/"}
+    await apply(
+        tables,
+        [then(14, "BusinessSystemDeleted", {"system": "crm"}), then(15, "BusinessSystemOpened", opened)],
+    )
+    crm = (await shown(tables, "golden-1")).business_systems[0]
+    assert (crm.name, crm.intents, crm.signatures, crm.remarks) == ("New", (), (), "")
+
+
+async def test_events_of_a_newer_type_move_the_version_alone(tables: Pool) -> None:
+    first = EventEnvelope.model_validate_json(golden()[0])
+    newer = first.model_copy(
+        update={"type": "FaxActivated", "sequence": 2, "partitionsequence": 2, "data": {"code": 7, "system": ["x"]}}
+    )
+    await apply(tables, [record(0, golden()[0])])
+    before = await shown(tables, "golden-1")
+    await apply(tables, [record(1, newer.model_dump_json().encode())])
+    assert await shown(tables, "golden-1") == before.model_copy(update={"version": 2})
+
+
+async def test_a_zombie_is_refused_by_the_checkpoint(running: Installation, tables: Pool) -> None:
+    """A process that was paused while another went on believes its old position: nothing of its batch stays."""
+    from aiokafka import TopicPartition
+
+    home = TopicPartition(topics.EVENTS.name, 0)
+    kafka = SimpleNamespace(commit=lambda *_: asyncio.sleep(0), seek=lambda *_: None, assignment=lambda: {home})
+    records = [record(offset, value) for offset, value in enumerate(golden())]
+    live, zombie = (Consumer(running.settings, tables, "test", {topics.EVENTS.name: apply_settings}) for _ in range(2))
+    for consumer in (live, zombie):
+        consumer._next[home] = 0
+    await live._apply(kafka, home, records[:12])
+    with pytest.raises((NotAtCheckpoint, settings_projection.Gap)):
+        await zombie._apply(kafka, home, records[:5])
+    # A batch that would do no harm to the tables is refused all the same: by the checkpoint alone.
+    zombie._appliers = {topics.EVENTS.name: lambda *_: asyncio.sleep(0)}
+    with pytest.raises(NotAtCheckpoint):
+        await zombie._apply(kafka, home, records[:5])
+    assert (await shown(tables, "golden-1")).version == 12
+    assert await tables.fetchval("SELECT next_offset FROM switchboard.checkpoints WHERE consumer = 'test'") == 12

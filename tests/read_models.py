@@ -1,0 +1,155 @@
+"""What the tests of read models have in common: random commands, and the read model held against a fold of the log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from contracts import topics
+from contracts.business_system import (
+    DeleteBusinessSystem,
+    DisableBusinessSystem,
+    EditBusinessSystem,
+    EnableBusinessSystem,
+    OpenBusinessSystem,
+)
+from contracts.channel import EditChannel, RegisterChannel, RetireChannel
+from contracts.intent import AddIntent, DeleteIntent, EditIntent, ReferToIntent, ReleaseIntent
+from contracts.message import CommandData, rfc3339
+from contracts.otp_scheduling import SaveOtpScheduling
+from contracts.publisher import Publisher
+from contracts.settings import ChannelSettings
+from contracts.signature import RefreshSignature
+from contracts.sms import ToggleSms
+from projections import settings as settings_projection
+from projections import settings_queries
+from services.audit.as_of import settings_of
+from services.audit.history import fold, happened
+from services.domain.state import ChannelState
+from services.infrastructure.postgres import Pool
+
+URL = "https://crm.example/hook"
+_SYSTEMS = ("crm", "erp")
+_CODES = ("ORDER", "REFUND", "STOCK")
+_TEMPLATES = ("tpl-a", "tpl-b")
+
+
+def registrations(channels: list[str]) -> Iterator[tuple[str, CommandData]]:
+    for channel in channels:
+        yield channel, RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
+
+
+def random_commands(random: Random, channels: list[str], count: int) -> Iterator[tuple[str, CommandData]]:
+    """(channel, command) pairs of every kind; some will be rejected. Few channels are ever retired."""
+    for number in range(count):
+        system, code = random.choice(_SYSTEMS), random.choice(_CODES)
+        kinds: list[tuple[int, CommandData]] = [
+            (4, OpenBusinessSystem(system=system, name=f"{system} {number}", api_request_url=URL)),
+            (3, EditBusinessSystem(system=system, remarks=f"remark {number}")),
+            (2, DeleteBusinessSystem(system=system, force=True)),
+            (1, DisableBusinessSystem(system=system, reason="it answered 410")),
+            (1, EnableBusinessSystem(system=system)),
+            (2, RefreshSignature(system=system, grace_seconds=random.choice((0, 60)), force=True)),
+            (1, RefreshSignature(system=system, api_request_url=URL)),
+            (5, AddIntent(system=system, code=code, name=f"Intent {number}", default_data={"n": number})),
+            (3, EditIntent(system=system, code=code, name=f"Intent {number}", json_schema=None)),
+            (2, DeleteIntent(system=system, code=code, force=True)),
+            (2, ReferToIntent(system=system, code=code, template=random.choice(_TEMPLATES))),
+            (1, ReleaseIntent(system=system, code=code, template=random.choice(_TEMPLATES))),
+            (4, ToggleSms(enabled=random.random() < 0.5)),
+            (3, SaveOtpScheduling(enabled=True, countries=[random.choice(("ID", "IN", "BR"))], use_own_numbers=False)),
+            (3, EditChannel(name=f"Shop {number}", provider=random.choice((None, "partner-1")))),
+        ]
+        weights = [weight for weight, _ in kinds]
+        command = random.choices([kind for _, kind in kinds], weights)[0]
+        yield random.choice(channels), RetireChannel() if random.random() < 0.002 else command
+
+
+async def load(publisher: Publisher, random: Random, channels: list[str], count: int, *, at_once: int = 50) -> int:
+    """Registers the channels, sends random commands, and returns how many were accepted."""
+    done = await publisher.send_many(registrations(channels), at_once=at_once)
+    done += await publisher.send_many(random_commands(random, channels, count), at_once=at_once)
+    return sum(outcome.accepted for outcome in done)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The read model at one snapshot of the database, and how far into each partition it has read."""
+
+    settings: dict[str, ChannelSettings]
+    read_to: dict[int, int]
+    now: int
+
+
+async def cut_of(pool: Pool) -> Cut:
+    now = time.time_ns() // 1_000_000
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        rows = await connection.fetch(
+            "SELECT partition, next_offset FROM switchboard.checkpoints WHERE consumer = $1", settings_projection.NAME
+        )
+        found = {}
+        for one in await settings_queries.channels(connection, None, "", 1_000_000):
+            whole = await settings_queries.settings_of(connection, one.channel, rfc3339(now))
+            assert whole is not None
+            found[one.channel] = whole[0]
+    return Cut(found, {row["partition"]: row["next_offset"] for row in rows}, now)
+
+
+async def folded(bootstrap_servers: str, read_to: Mapping[int, int]) -> dict[str, ChannelState]:
+    """Every channel's state from the log alone, by the domain's own fold, up to those offsets."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level="read_committed")
+    await consumer.start()
+    states: dict[str, ChannelState] = {}
+    try:
+        for number, end in read_to.items():
+            partition = TopicPartition(topics.EVENTS.name, number)
+            consumer.assign([partition])
+            consumer.seek(partition, 0)
+            while await consumer.position(partition) < end:
+                for record in (await consumer.getmany(partition, timeout_ms=200)).get(partition, ()):
+                    if record.offset < end:
+                        event = happened(record)
+                        channel = event.envelope.subject
+                        states[channel] = fold(states.get(channel, ChannelState()), event)
+    finally:
+        await asyncio.sleep(0)  # aiokafka cannot stop a consumer whose tasks never ran
+        await consumer.stop()
+    return states
+
+
+async def assert_equals_fold(pool: Pool, bootstrap_servers: str) -> Cut:
+    """Invariant 6 at this moment: the read model is the fold of exactly the events up to its checkpoints."""
+    cut = await cut_of(pool)
+    states = await folded(bootstrap_servers, cut.read_to)
+    expected = {channel: settings_of(channel, state, cut.now) for channel, state in states.items()}
+    assert cut.settings.keys() == expected.keys()
+    for channel, settings in cut.settings.items():
+        assert settings == expected[channel], f"{channel} differs from the log"
+    return cut
+
+
+async def ends_of(bootstrap_servers: str, partitions: int) -> dict[int, int]:
+    """The committed end of each partition of the events."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level="read_committed")
+    await consumer.start()
+    try:
+        everything = [TopicPartition(topics.EVENTS.name, number) for number in range(partitions)]
+        return {one.partition: end for one, end in (await consumer.end_offsets(everything)).items()}
+    finally:
+        await consumer.stop()
+
+
+async def until_caught_up(pool: Pool, versions: Mapping[str, int], *, timeout: float = 30.0) -> None:
+    """Waits until the read model shows these versions: channel -> version."""
+    async with asyncio.timeout(timeout):
+        while True:
+            rows = await pool.fetch("SELECT channel, version FROM settings.channels")
+            stands = {row["channel"]: row["version"] for row in rows}
+            if all(stands.get(channel, 0) >= version for channel, version in versions.items()):
+                return
+            await asyncio.sleep(0.05)
