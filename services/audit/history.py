@@ -19,8 +19,9 @@ from services.domain.evolve import evolve
 from services.domain.records import BUSINESS_SYSTEM, CHANNEL
 from services.domain.state import BusinessSystem, ChannelState
 
-DECODED_CHANNELS = 4_096
-"""So many channels are kept decoded at once; the others as the bytes of their state records."""
+DECODED_PARTS = 50_000
+"""So many channels, business systems and intents together are kept decoded at once, some 60 MB where they are of the
+usual size; the other channels as the bytes of their state records."""
 
 
 class NotAnEvent(Exception):
@@ -76,10 +77,10 @@ def fold(state: ChannelState, event: Happened) -> ChannelState:
 class Folds:
     """The state of many channels. What was not touched for long is kept as bytes, so that a million channels fit."""
 
-    def __init__(self, decoded: int = DECODED_CHANNELS) -> None:
-        self._decoded: OrderedDict[str, ChannelState] = OrderedDict()
+    def __init__(self, decoded: int = DECODED_PARTS) -> None:
+        self._decoded: OrderedDict[str, tuple[ChannelState, int]] = OrderedDict()
         self._encoded: dict[str, tuple[bytes, dict[str, bytes]]] = {}
-        self._limit = decoded
+        self._limit, self._parts = decoded, 0
 
     def __len__(self) -> int:
         return len(self._decoded) + len(self._encoded)
@@ -88,21 +89,24 @@ class Folds:
         """An empty state where the channel is not known."""
         found = self._decoded.get(channel)
         if found is not None:
-            self._decoded.move_to_end(channel)
-            return found
+            return found[0]
         encoded = self._encoded.get(channel)
         return ChannelState() if encoded is None else _decoded(encoded)
 
     def put(self, channel: str, state: ChannelState) -> None:
         self._encoded.pop(channel, None)
-        self._decoded[channel] = state
-        self._decoded.move_to_end(channel)
-        if len(self._decoded) > self._limit:
-            oldest, old = self._decoded.popitem(last=False)
+        _, before = self._decoded.pop(channel, (None, 0))
+        parts = 1 + sum(1 + len(system.intents) for system in state.touched.values())
+        self._decoded[channel] = (state, parts)
+        self._parts += parts - before
+        while self._parts > self._limit and len(self._decoded) > 1:
+            oldest, (old, freed) = self._decoded.popitem(last=False)
             self._encoded[oldest] = _encoded(old)
+            self._parts -= freed
 
     def items(self) -> Iterator[tuple[str, ChannelState]]:
-        yield from self._decoded.items()
+        for channel, (state, _) in self._decoded.items():
+            yield channel, state
         for channel, encoded in self._encoded.items():
             yield channel, _decoded(encoded)
 

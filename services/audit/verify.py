@@ -22,6 +22,7 @@ from services.audit.read_model import ReadModel
 from services.audit.state_records import Difference, StateRecords, compare, read_state
 from services.domain.resources import resource_of_event
 
+_RESOURCES_LIMIT = 10_000
 _WAITS_S = (0.2, 0.5, 1.0, 3.0)
 FINDINGS_LIMIT = 100
 """So many findings of a partition are kept: what follows a broken record is often broken because of it."""
@@ -106,6 +107,7 @@ class PartitionCheck:
         self.running = RunningDigest()
         self._anchored, self._shown = anchored, shown
         self.chains: dict[str, _Chain] = {}
+        self._resources: dict[tuple[Any, ...], str] = {}
 
     def take(self, record: LogRecord) -> Happened | None:
         """The event, folded; None where it cannot be read."""
@@ -156,11 +158,20 @@ class PartitionCheck:
         envelope = event.envelope
         if key != envelope.subject.encode():
             self._find(event.position, "its key is not the channel that the event names", envelope.subject)
-        if self.partitions and partition_of(envelope.subject, self.partitions) != self.source.partition:
+        first = self.partitions and envelope.subject not in self.chains
+        if first and partition_of(envelope.subject, self.partitions) != self.source.partition:
             self._find(event.position, "the channel does not live on this partition", envelope.subject)
         body: Any = event.body
-        if body is not None and resource_of_event(body) != envelope.resource:
-            self._find(event.position, f"its resource is not {resource_of_event(body)!r}", envelope.subject)
+        if body is None:
+            return
+        about = (envelope.type, envelope.data.get("system"), envelope.data.get("code"))
+        resource = self._resources.get(about)
+        if resource is None:
+            resource = self._resources[about] = resource_of_event(body)
+            if len(self._resources) > _RESOURCES_LIMIT:
+                self._resources.clear()
+        if resource != envelope.resource:
+            self._find(event.position, f"its resource is not {resource!r}", envelope.subject)
 
     def _chained(self, event: Happened) -> bool:
         """Checks the event against the one before it; whether the channel can still be folded."""
