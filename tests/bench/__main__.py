@@ -16,6 +16,9 @@ from tests.bench.surroundings import surroundings
 
 BENCHMARKS = {
     "decider": "tests.bench.decider",
+    "command-latency": "tests.bench.command_latency",
+    "restore": "tests.bench.restore",
+    "publisher": "tests.bench.publisher",
 }
 """The names in `results.json`, and where each is measured."""
 

@@ -1,0 +1,211 @@
+"""`restore`: records a second of restoring a partition, beside a bare consumer; and what a million channels cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from pydantic_core import to_json
+
+from contracts import topics
+from contracts.partitioner import partition_of
+from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, channel_key, system_key
+from services.decider.restore import restore
+from services.domain.records import BUSINESS_SYSTEM, CHANNEL
+from services.domain.state import BusinessSystem, Channel, Signature
+from services.infrastructure.vault import KeyRing, SignatureAddress
+from tests.bench.lanes import OURS
+from tests.bench.report import Result, middle, ratio_of
+from tests.bench.surroundings import Surroundings
+from tests.bench.traffic import ACCOUNT, SYSTEM, Track, changes, channel_name, track
+
+_MILLION = 1_000_000
+_GOAL_GB = 1.5
+
+
+async def run(place: Surroundings) -> list[Result]:
+    channels = place.scaled(_MILLION, least=2_000)
+    few = min(1_000, channels // 2)
+    with place.service("decider") as decider:
+        empty = decider.resident_bytes()
+    place.say(f"writing the state of {channels:,} channels, each with one business system and its signature")
+    await _write_state(place, channels)
+    ours, bare = await _restoring(place)
+    with place.service("decider") as decider:
+        resident = decider.resident_bytes()
+        async with track(place.bootstrap_servers, place.partitions) as running:
+            rates = await _rates(place, running, channels, few)
+        after = decider.resident_bytes()
+    per_million = (empty + (resident - empty) / channels * _MILLION) / 1e9
+    return [
+        Result(
+            "restore",
+            "records/s",
+            ours=middle(ours),
+            limit=middle(bare),
+            limit_is="bare aiokafka consumer of the same topics",
+            ratio=ratio_of(ours, bare),
+            details={
+                "channels": f"{channels:,}, each with one business system"
+                + ("" if channels == _MILLION else f"; scaled down from {_MILLION:,}"),
+                "resident MB with no channel": round(empty / 1e6),
+                "resident MB when restored": round(resident / 1e6),
+                "resident MB after the commands": round(after / 1e6),
+                "resident GB a million channels": round(per_million, 2),
+                "goal GB": _GOAL_GB,
+                **rates,
+                **await _long_history(place),
+            },
+        )
+    ]
+
+
+def _records(channels: int, keyring: KeyRing) -> Iterator[tuple[str, int, bytes, bytes]]:
+    """(topic, partition, key, value) of every channel's state, as registering it and opening a system leaves it."""
+    now = time.time_ns() // 1_000_000
+    for number in range(channels):
+        name = channel_name(number)
+        partition = partition_of(name, 8)
+        channel = Channel(
+            account=ACCOUNT,
+            channel_type="whatsapp",
+            name=f"Shop {number}",
+            version=3,
+            head=f"{number:064x}",
+            time=now,
+            channel_changed=1,
+            systems={SYSTEM: "CRM"},
+            signatures_drawn=1,
+        )
+        signature = Signature("s-1", f"{number:016x}", now)
+        system = BusinessSystem(
+            name="CRM",
+            api_request_url="https://crm.example/hook",
+            remarks="opened",
+            signature_style="standard-webhooks",
+            changed=2,
+            signature_changed=3,
+            signatures=(signature,),
+        )
+        state = topics.CHANNEL_STATE.name
+        yield state, partition, channel_key(name), CHANNEL.encode(channel)
+        yield state, partition, system_key(name, SYSTEM), BUSINESS_SYSTEM.encode(system)
+        address = SignatureAddress(name, SYSTEM, signature.key_id)
+        yield topics.SIGNATURES.name, partition, address.record_key(), keyring.encrypt(bytes(32), address)
+
+
+async def _write_state(place: Surroundings, channels: int) -> None:
+    """Writes records straight to the decider's topics, in transactions, as its own past would have."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=place.bootstrap_servers,
+        transactional_id=f"bench-{uuid4()}",
+        transaction_timeout_ms=600_000,
+        max_batch_size=900_000,
+    )
+    await producer.start()
+    batches: dict[tuple[str, int], Any] = {}
+    try:
+        await producer.begin_transaction()
+        for topic, partition, key, value in _records(channels, KeyRing.parse(place.keyring)):
+            home = topic, partition
+            batch = batches.setdefault(home, producer.create_batch())
+            if batch.append(key=key, value=value, timestamp=None) is None:
+                await (await producer.send_batch(batch, topic, partition=partition))
+                batches[home] = producer.create_batch()
+                batches[home].append(key=key, value=value, timestamp=None)
+        checkpoint = to_json(Checkpoint(partitionsequence=3 * channels))
+        for partition in range(place.partitions):
+            home = topics.CHANNEL_STATE.name, partition
+            batch = batches.setdefault(home, producer.create_batch())
+            batch.append(key=CHECKPOINT_KEY, value=checkpoint, timestamp=None)
+        for (topic, partition), batch in batches.items():
+            await (await producer.send_batch(batch, topic, partition=partition))
+        await producer.commit_transaction()
+    finally:
+        await producer.stop()
+
+
+async def _restoring(place: Surroundings) -> tuple[list[float], list[float]]:
+    """Records a second of partition after partition, restored and merely consumed."""
+    ours, bare = [], []
+    for turn in range(place.rounds):
+        partition = turn % place.partitions
+        begun = time.perf_counter()
+        state = await restore(place.bootstrap_servers, {}, partition)
+        count = len(state.records) + len(state.signatures)
+        ours.append(count / (time.perf_counter() - begun))
+        del state
+        begun = time.perf_counter()
+        bare.append(await _consume(place.bootstrap_servers, partition) / (time.perf_counter() - begun))
+        place.say(f"{count:,} records: ours {ours[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
+    return ours, bare
+
+
+async def _consume(bootstrap_servers: str, partition: int) -> int:
+    """How many committed records the two topics have on the partition; each is looked at and let go."""
+    count = 0
+    for topic in (topics.CHANNEL_STATE.name, topics.SIGNATURES.name):
+        source = TopicPartition(topic, partition)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=16 * 1024 * 1024,
+        )
+        await consumer.start()
+        try:
+            consumer.assign([source])
+            end = (await consumer.end_offsets([source]))[source]
+            await consumer.seek_to_beginning(source)
+            while await consumer.position(source) < end:
+                for record in (await consumer.getmany(source, timeout_ms=1_000)).get(source, ()):
+                    count += record.key is not None
+        finally:
+            await consumer.stop()
+    return count
+
+
+async def _rates(place: Surroundings, running: Track, channels: int, few: int) -> dict[str, Any]:
+    """Commands a second with the commands spread over few channels, and over all of them."""
+    waiting = min(10_000, channels)
+    step = channels // waiting
+    spread = {"few": [number % few for number in range(waiting)], "all": list(range(0, channels, step))[:waiting]}
+    rates: dict[str, list[float]] = {name: [] for name in spread}
+    for turn in range(place.rounds + 1):
+        for name, numbers in spread.items():
+            # Each channel of the few is changed several times in a row: each of those in another way.
+            commands = [
+                one for at in range(0, waiting, few) for one in changes(numbers[at : at + few], turn + at // few)
+            ]
+            if name == "all":
+                commands = list(changes([number + turn % step for number in numbers], turn))
+            seconds = await running.race(OURS, commands)
+            if turn:
+                rates[name].append(waiting / seconds)
+        place.say(", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items() if found))
+    return {
+        f"commands/s over {few:,} channels": middle(rates["few"]),
+        f"commands/s over {channels:,} channels, most of them touched for the first time": middle(rates["all"]),
+        "ratio of all to few": ratio_of(rates["all"], rates["few"]),
+    }
+
+
+async def _long_history(place: Surroundings) -> dict[str, Any]:
+    """Commands a second on one channel after its first 10 thousand events, and after 100 thousand."""
+    block = place.scaled(10_000, least=200)
+    rates = []
+    with place.service("decider"):
+        async with track(place.bootstrap_servers, place.partitions) as running:
+            for turn in range(10):
+                commands = [one for at in range(block) for one in changes([2], turn * block + at)]
+                rates.append(block / await running.race(OURS, commands))
+    early, late = rates[1:4], rates[7:10]
+    return {
+        f"commands/s on one channel with {2 * block:,} to {4 * block:,} events": middle(early),
+        f"commands/s on one channel with {8 * block:,} to {10 * block:,} events": middle(late),
+        "ratio of late to early": ratio_of(late, early),
+    }
