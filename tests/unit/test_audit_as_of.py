@@ -27,8 +27,9 @@ from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.signature import RefreshSignature
 from contracts.sms import ToggleSms
 from services.audit.as_of import channel_at, channels_at, moment
+from services.audit.carrying_out import expected_version
 from services.audit.difference import difference
-from services.audit.leaves import leaves_of
+from services.audit.leaves import MISSING, changes, leaves_of, same
 from services.audit.log import AuditError
 from services.audit.plan import Leave, plan, rehearse
 from services.audit.settings_file import exported, parse, wanted, with_version
@@ -243,6 +244,45 @@ async def test_undo_restores_what_was(tmp_path: Path, taken: list[Any], data: st
         return
     reached, was = leaves_of(rehearsal.state, made.now), leaves_of(undone.before, made.now)
     assert _settable(reached) == _settable(was)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(taken=steps, data=st.data())
+async def test_undo_of_one_command_leaves_the_others(tmp_path: Path, taken: list[Any], data: st.DataObject) -> None:
+    """What the command changed is as before it, what others changed stays; or it is refused, and says why."""
+    made = history(taken)
+    log = copy_of(tmp_path / "log.jsonl", made.records)
+    channel = data.draw(st.sampled_from(CHANNELS))
+    undone = await command_at(log, channel, data.draw(st.integers(1, len(made.times[channel]))))
+    before, after, current = (
+        _settable(leaves_of(state, made.now)) for state in (undone.before, undone.after, undone.current)
+    )
+    try:
+        undoing = undo(undone, LEAVE, made.now, since=False)
+    except AuditError as error:
+        sentence = str(error)
+        if "registration" not in sentence:
+            assert "changed since" in sentence
+            assert undone.events[-1].envelope.sequence < len(made.times[channel])
+        return
+    rehearsal = rehearse(channel, undone.current, undoing.commands, made.now)
+    if rehearsal.refused is not None:
+        assert type(rehearsal.refused[1]).__name__ == "BusinessSystemNameTaken"
+        return
+    reached = _settable(leaves_of(rehearsal.state, made.now))
+    own = changes(before, after)
+    for path in reached.keys() | current.keys() | before.keys():
+        expected = before if path in own else current
+        assert same(reached.get(path, MISSING), expected.get(path, MISSING)), path
+
+
+def test_the_version_to_expect() -> None:
+    made = [("business-systems/crm", 8), ("sms", 9)]
+    assert expected_version(7, "business-systems/crm/intents/A", made) == 8
+    assert expected_version(7, "business-systems/crm", [("business-systems/crm/intents/A", 8)]) == 8
+    assert expected_version(7, "business-systems/crm-2", made) == 7
+    assert expected_version(7, "otp-scheduling", made) == 7
+    assert expected_version(7, "sms", made) == 9
 
 
 def _settable(leaves: dict[Any, Any]) -> dict[Any, Any]:
