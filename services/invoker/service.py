@@ -79,13 +79,14 @@ async def run(
         events = EventLog(bootstrap, security_options())
         sweeper = Sweeper(pool, pace, recorder.tallies, changed)
         try:
-            await consumer.start()
-            ready()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_dispatch(dispatcher, recorder))
                 tasks.create_task(publish_outbox(pool, bootstrap, security_options(), told))
                 tasks.create_task(Waiting(pool, events, NAME, pace, changed).run())
                 tasks.create_task(sweeper.run())
+                # What is in the database is called while the broker is away or the group waits for a lost member.
+                await consumer.start()
+                ready()
         finally:
             await consumer.stop()
             await events.close()
