@@ -24,6 +24,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts import topics
 from services.domain.signing import plain_token
+from services.infrastructure.telemetry import set_up_logging
 from tests.faults.invoker_process import STEPS, Order, Step
 from tests.faults.invoker_world import ENDS, SYSTEMS, Invoker, World, world
 from tests.installation import fresh
@@ -59,9 +60,9 @@ class Round:
     @classmethod
     def drawn(cls, chance: random.Random, fault: Fault | None = None, step: Step | None = None) -> Round:
         systems = [*SYSTEMS, *chance.choices(SYSTEMS, k=chance.randint(3, 9))]
-        chosen_step: Step = step or chance.choice(STEPS)
+        chosen_step = chance.choice(STEPS) if step is None else step
         return cls(
-            fault or chance.choice(FAULTS),
+            chance.choice(FAULTS) if fault is None else fault,
             chosen_step,
             1 if chosen_step == "ingested" else chance.randint(1, 4),
             chance.uniform(0, 1),
@@ -279,6 +280,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    set_up_logging()
 
     def say(line: str) -> None:
         print(line, flush=True)

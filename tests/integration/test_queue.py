@@ -1,0 +1,299 @@
+"""The queue of deliveries on a real database, without a broker: claims, circuits, leases, times to live, retention."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from services.infrastructure.consuming import MIGRATIONS as CHECKPOINTS
+from services.infrastructure.postgres import Pool, migrate
+from services.invoker import queue
+from services.invoker.deliveries import Chosen, listed, replay
+from services.invoker.knowledge import Endpoint, LiveSignature
+from services.invoker.outcomes import Answered, Delivered, Failed, GaveUp, Parked, PutBack, RetryAt
+from services.invoker.pace import Pace
+from services.invoker.queue import Wake, claim, wake
+from services.invoker.recording import Attempt, Result, record
+from services.invoker.service import MIGRATIONS
+from services.invoker.sweeping import end_expired, forget_old, free_lost
+from services.invoker.waiting import NOTHING, Waiting
+
+PACE = Pace(calls_per_system=4, break_after=3, open_for=30, lease=30)
+ENDPOINT = Endpoint("https://crm.example/", "plain-token", disabled=False, signatures=(LiveSignature("k1", b"s" * 32),))
+FAILED = Answered(500, b"")
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as made:
+        await migrate(made, "checkpoints", CHECKPOINTS)
+        await migrate(made, "invoker", MIGRATIONS)
+        await made.execute("INSERT INTO invoker.channels VALUES ('ch', 'acme', false, 7)")
+        yield made
+
+
+async def add(pool: Pool, system: str, count: int = 1, **columns: Any) -> list[str]:
+    """Due deliveries of a system that is open; returns their ids."""
+    ids = [f"{system}-{number:06}" for number in range(count)]
+    row = {"state": "due", "expires_at": None, "test": False, "settings_version": None} | columns
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "INSERT INTO invoker.business_systems VALUES ('ch', $1, 'https://crm.example/', 'plain-token') "
+            "ON CONFLICT DO NOTHING",
+            system,
+        )
+        await connection.execute(
+            "INSERT INTO invoker.deliveries (id, account, channel, request_id, correlation_id, system, code, request, "
+            "state, body, expires_at, test) "
+            "SELECT id, 'acme', 'ch', id, id, $2, 'ORDER', $6::json, $3, $7, $4, $5 FROM unnest($1::text[]) AS id",
+            ids,
+            system,
+            row["state"],
+            row["expires_at"],
+            row["test"],
+            "{}" if row["settings_version"] is None else f'{{"settings_version": {row["settings_version"]}}}',
+            None if row["state"] == "waiting" else b"{}",
+        )
+        await wake(connection, [Wake("ch", system, "test" if row["test"] else "first", datetime.now(UTC))])
+    return ids
+
+
+async def states(pool: Pool) -> dict[str, str]:
+    return dict(await pool.fetch("SELECT id, state FROM invoker.deliveries"))
+
+
+async def ended(pool: Pool, *results: Result) -> list[Result]:
+    async with pool.acquire() as connection, connection.transaction():
+        return await record(connection, results, PACE)
+
+
+def tried(row: Any, came: Answered | Failed, wait_s: float = 3600) -> Result:
+    """A failure that is tried again after ``wait_s``, or a success."""
+    attempt = Attempt(ENDPOINT, datetime.now(UTC), 5, came)
+    if isinstance(came, Answered) and came.succeeded:
+        return Result(row, Delivered(None), attempt)
+    return Result(row, RetryAt(datetime.now(UTC) + timedelta(seconds=wait_s)), attempt)
+
+
+async def test_each_system_has_slots_of_its_own(pool: Pool) -> None:
+    await add(pool, "hole", 1_000)
+    await add(pool, "crm", 2)
+    rows = await claim(pool, "first", {}, 100, PACE)
+    assert sorted(row["system"] for row in rows) == ["crm"] * 2 + ["hole"] * 4
+    assert await claim(pool, "first", {("ch", "hole"): 4}, 100, PACE) == []
+    assert len(await claim(pool, "first", {("ch", "hole"): 3}, 100, PACE)) == 1
+
+
+async def test_no_two_claimers_get_the_same(pool: Pool) -> None:
+    for number in range(20):
+        await add(pool, f"s{number}", 10)
+
+    async def work() -> list[str]:
+        found: list[str] = []
+        while rows := await claim(pool, "first", {}, 16, PACE):
+            found += [row["id"] for row in rows]
+        return found
+
+    found = [one for some in await asyncio.gather(*(work() for _ in range(4))) for one in some]
+    found += await work()  # a claimer passes by what another one holds at the moment
+    assert len(found) == len(set(found)) == 200
+
+
+async def test_retries_wait_in_a_lane_of_their_own(pool: Pool) -> None:
+    await add(pool, "crm", 1)
+    [row] = await claim(pool, "first", {}, 10, PACE)
+    await ended(pool, tried(row, FAILED, wait_s=-1))
+    assert await claim(pool, "first", {}, 10, PACE) == []
+    [again] = await claim(pool, "retry", {}, 10, PACE)
+    assert (again["id"], again["attempts"]) == (row["id"], 2)
+
+
+async def test_a_zombie_changes_nothing(pool: Pool) -> None:
+    await add(pool, "crm", 1)
+    [late] = await claim(pool, "first", {}, 10, PACE)
+    await pool.execute("UPDATE invoker.deliveries SET leased_until = now() - interval '1 second'")
+    assert await free_lost(pool) == 1
+    [row] = await claim(pool, "retry", {}, 10, PACE)
+    assert await ended(pool, tried(late, FAILED)) == []
+    assert len(await ended(pool, tried(row, Answered(200, b"")))) == 1
+    assert await ended(pool, tried(late, Answered(200, b""))) == []
+    [shown] = await listed(pool, Chosen(), 10)
+    assert [(one["number"], one["stage"], one["status"]) for one in shown["attempt_log"]] == [
+        (1, "unknown", None),
+        (2, None, 200),
+    ]
+    assert await pool.fetchval("SELECT count(*) FROM invoker.outbox") == 1
+
+
+async def test_a_circuit_opens_lets_one_probe_through_and_closes(pool: Pool) -> None:
+    await add(pool, "crm", 10)
+    rows = await claim(pool, "first", {}, 3, PACE)
+    await ended(pool, *(tried(row, FAILED) for row in rows))
+    assert await claim(pool, "first", {}, 10, PACE) == []
+    await pool.execute("UPDATE invoker.circuits SET open_until = now()")
+    [probe] = await claim(pool, "first", {}, 10, PACE)
+    assert await claim(pool, "first", {}, 10, PACE) == []
+    await ended(pool, tried(probe, FAILED))
+    assert await pool.fetchval("SELECT openings FROM invoker.circuits") == 2
+    await pool.execute("UPDATE invoker.circuits SET open_until = now()")
+    [probe] = await claim(pool, "first", {}, 10, PACE)
+    await ended(pool, tried(probe, Answered(204, b"")))
+    assert await pool.fetchval("SELECT count(*) FROM invoker.circuits") == 0
+    assert len(await claim(pool, "first", {}, 10, PACE)) == 4
+
+
+async def test_a_test_call_passes_an_open_circuit(pool: Pool) -> None:
+    await add(pool, "crm", 3)
+    await ended(pool, *(tried(row, FAILED) for row in await claim(pool, "first", {}, 3, PACE)))
+    await pool.execute("DELETE FROM invoker.deliveries")
+    await add(pool, "crm", 1, test=True)
+    assert len(await claim(pool, "test", {}, 10, PACE)) == 1
+
+
+async def test_a_failing_system_is_asked_to_be_disabled_once(pool: Pool) -> None:
+    await add(pool, "crm", 8)
+    rows = await claim(pool, "first", {}, 4, PACE)
+    await ended(pool, *(tried(row, FAILED) for row in rows))
+    await pool.execute("UPDATE invoker.circuits SET failing_since = now() - interval '6 days', open_until = now()")
+    for _ in range(2):
+        [probe] = await claim(pool, "first", {}, 10, PACE)
+        await ended(pool, tried(probe, FAILED))
+        await pool.execute("UPDATE invoker.circuits SET open_until = now()")
+    [command] = await pool.fetch("SELECT topic, value FROM invoker.outbox")
+    assert command["topic"] == "switchboard.commands"
+    assert b'"DisableBusinessSystem"' in command["value"]
+    assert b"status 500" in command["value"]
+
+
+async def test_what_fails_while_its_system_is_disabled_is_parked(pool: Pool) -> None:
+    await add(pool, "crm", 2)
+    rows = await claim(pool, "first", {}, 2, PACE)
+    await pool.execute("UPDATE invoker.business_systems SET disabled = true")
+    await ended(pool, tried(rows[0], FAILED), Result(rows[1], Parked()))
+    assert set((await states(pool)).values()) == {"parked"}
+    assert [row["attempts"] for row in await pool.fetch("SELECT attempts FROM invoker.deliveries ORDER BY id")] == [
+        1,
+        0,
+    ]
+    async with pool.acquire() as connection, connection.transaction():
+        await queue.hurry(connection, "ch", "crm")
+    assert len(await claim(pool, "first", {}, 10, PACE)) == 1
+    assert len(await claim(pool, "retry", {}, 10, PACE)) == 1
+
+
+async def test_what_is_put_back_has_not_been_tried(pool: Pool) -> None:
+    await add(pool, "crm", 1)
+    [row] = await claim(pool, "first", {}, 10, PACE)
+    await ended(pool, Result(row, PutBack(datetime.now(UTC))))
+    [again] = await claim(pool, "first", {}, 10, PACE)
+    assert again["attempts"] == 1
+
+
+async def test_times_to_live_end_what_waits_whatever_it_waits_for(pool: Pool) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    for state in ("due", "parked", "waiting"):
+        await add(pool, state, 2, state=state, expires_at=past)
+    await add(pool, "later", 1, expires_at=past + timedelta(hours=1))
+    assert await end_expired(pool) == 6
+    assert sorted((await states(pool)).values()) == ["dead"] * 6 + ["due"]
+    assert await pool.fetchval("SELECT count(*) FROM invoker.outbox") == 6
+
+
+async def test_the_log_forgets_what_ended_and_nothing_else(pool: Pool) -> None:
+    for state in ("delivered", "dead", "due", "parked"):
+        await add(pool, state, 2, state=state)
+    await pool.execute(
+        "UPDATE invoker.deliveries SET created_at = now() - interval '90 days', "
+        "ended_at = CASE WHEN state IN ('delivered', 'dead') THEN now() - interval '31 days' END"
+    )
+    assert await forget_old(pool, 32) == 0
+    assert await forget_old(pool, 30) == 4
+    assert sorted((await states(pool)).values()) == ["due", "due", "parked", "parked"]
+
+
+async def test_a_replay_is_told_as_an_outcome_of_its_own(pool: Pool) -> None:
+    [delivery] = await add(pool, "crm", 1)
+    [row] = await claim(pool, "first", {}, 10, PACE)
+    attempt = Attempt(ENDPOINT, datetime.now(UTC), 5, FAILED)
+    await ended(pool, Result(row, GaveUp("RetriesExhausted", "All attempts failed."), attempt))
+    assert await replay(pool, Chosen(account="acme"), "tests", 10) == [delivery]
+    [row] = await claim(pool, "retry", {}, 10, PACE)
+    assert row["attempts"] - row["excused"] == 1
+    await ended(pool, tried(row, Answered(200, b"")))
+    told = [row["value"] for row in await pool.fetch("SELECT value FROM invoker.outbox ORDER BY id")]
+    assert [b'/outcome"' in told[0], b'/outcome/1"' in told[1]] == [True, True]
+
+
+class FakeLog:
+    """A log whose last event has the offset ``last``."""
+
+    def __init__(self, last: int) -> None:
+        self.last, self.asked = last, 0
+
+    async def partitions(self) -> int:
+        return 1
+
+    async def last_events(self, applied: dict[int, int], partitions: Any) -> dict[int, int]:
+        self.asked += 1
+        return {one: self.last if applied.get(one, 0) <= self.last else NOTHING for one in partitions}
+
+
+async def applied(pool: Pool, next_offset: int) -> None:
+    await pool.execute(
+        "INSERT INTO switchboard.checkpoints VALUES ('invoker', 'switchboard.events', 0, $1) "
+        "ON CONFLICT (consumer, topic, partition) DO UPDATE SET next_offset = $1",
+        next_offset,
+    )
+
+
+async def test_the_unknown_is_refused_exactly_when_the_log_is_read_as_it_was(pool: Pool) -> None:
+    events = FakeLog(last=41)
+    waiting = Waiting(pool, events, "invoker", PACE, lambda: None)
+    await applied(pool, 30)
+    [delivery] = await add(pool, "crm", 1, state="waiting")
+    assert await waiting.look()
+    events.last = 99  # what comes later does not matter
+    await applied(pool, 41)
+    assert await waiting.look()
+    assert await states(pool) == {delivery: "waiting"}
+    await applied(pool, 42)
+    await waiting.look()
+    assert await states(pool) == {delivery: "refused"}
+    assert events.asked == 1
+    assert not await waiting.look()
+
+
+async def test_the_unknown_that_becomes_known_is_due_at_once(pool: Pool) -> None:
+    waiting = Waiting(pool, FakeLog(last=41), "invoker", PACE, lambda: None)
+    [delivery] = await add(pool, "crm", 1, state="waiting")
+    await waiting.look()
+    await pool.execute("INSERT INTO invoker.intents VALUES ('ch', 'crm', 'ORDER', '{\"a\": 1}')")
+    await waiting.look()
+    assert await states(pool) == {delivery: "due"}
+    [row] = await claim(pool, "first", {}, 10, PACE)
+    assert b'"data":{"a": 1}}' in row["body"]
+
+
+async def test_a_version_that_is_yet_to_come_is_waited_for(pool: Pool) -> None:
+    await pool.execute("INSERT INTO invoker.intents VALUES ('ch', 'crm', 'ORDER', '{}')")
+    [delivery] = await add(pool, "crm", 1, state="waiting", settings_version=8)
+    waiting = Waiting(pool, FakeLog(last=NOTHING), "invoker", PACE, lambda: None)
+    await waiting.look()
+    assert await states(pool) == {delivery: "waiting"}
+    await pool.execute("UPDATE invoker.channels SET version = 8")
+    await waiting.look()
+    assert await states(pool) == {delivery: "due"}
+
+
+async def test_the_migrations_go_back_and_forth(pool: Pool) -> None:
+    directory = Path(MIGRATIONS)
+    await add(pool, "crm", 1)
+    await pool.execute((directory / "0002_queue.down.sql").read_text())
+    await pool.execute((directory / "0002_queue.up.sql").read_text())
+    assert len(await claim(pool, "first", {}, 10, PACE)) == 1
