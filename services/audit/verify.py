@@ -58,6 +58,16 @@ class Report:
     def sound(self) -> bool:
         return not self.findings
 
+    def add(self, other: Report) -> None:
+        """Takes over what was checked of other partitions."""
+        self.events += other.events
+        self.channels += other.channels
+        self.read_to += other.read_to
+        self.findings += other.findings
+        self.compared_state += other.compared_state
+        self.anchored += other.anchored
+        self.anchors |= other.anchors
+
     def answer(self) -> dict[str, Any]:
         """As JSON."""
         return {

@@ -21,10 +21,11 @@ from services.audit import log as logs
 from services.audit.as_of import Then, channel_at, channels_at, moment
 from services.audit.difference import difference
 from services.audit.log import AuditError
+from services.audit.parallel import jobs_for, verify_side_by_side
 from services.audit.replay import Replayed, replay
 from services.audit.trail import Asked, Entry, trail
 from services.audit.verify import Report, verify
-from services.cli.reading import answered, now_ms, opened, progress_bar, require_name, size_of
+from services.cli.reading import answered, broker_address, now_ms, opened, progress_bar, require_name, size_of
 
 _ROWS_A_TABLE = 200
 
@@ -183,12 +184,19 @@ async def read_and_verify(
     partitions: list[int] | None,
     *,
     database: bool = False,
+    jobs: int | None = None,
 ) -> Report:
     kept = None if anchor is None else anchors.read_anchor(anchor, public_key)
     shown = await _read_model() if database else None
     async with opened(copy) as source:
-        with progress_bar("verifying", await size_of(source, topics.EVENTS.name)) as moved:
-            report = await verify(source, kept, moved, partitions=partitions, shown=shown)
+        spans = await source.spans(topics.EVENTS.name)
+        chosen = {home: span for home, span in spans.items() if partitions is None or home.partition in partitions}
+        with progress_bar("verifying", sum(span.end - span.first for span in chosen.values())) as moved:
+            several = jobs_for(chosen) if jobs is None else jobs
+            if copy is None and shown is None and several > 1:
+                report = await verify_side_by_side(broker_address(), chosen, kept, several, moved)
+            else:
+                report = await verify(source, kept, moved, partitions=partitions, shown=shown)
     if kept is not None:
         signer = "the key given" if public_key else f"key {kept.key_fingerprint}, which the anchor names itself"
         typer.echo(f"Anchor of {kept.made_at}, signed by {signer}: {report.anchored} partitions held against it")
@@ -214,8 +222,9 @@ async def verify_log(
     partitions: list[int] | None,
     *,
     database: bool,
+    jobs: int | None,
 ) -> int:
-    report = await read_and_verify(copy, anchor, public_key, partitions, database=database)
+    report = await read_and_verify(copy, anchor, public_key, partitions, database=database, jobs=jobs)
     _say_report(report)
     return 0 if report.sound else 1
 

@@ -72,12 +72,15 @@ def verify_(
     database: Annotated[
         bool, typer.Option(help="also hold the read model of SWITCHBOARD_DATABASE_URL against it")
     ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="partitions read at a time; default: the processors, if the log is long")
+    ] = None,
     copy: Copy = None,
 ) -> None:
     """Checks every chain, count and fold, and names the first bad record; exit code 1 where there is one."""
     from services.cli import answers
 
-    answers.run(answers.verify_log(copy, anchor, public_key, partition or None, database=database))
+    answers.run(answers.verify_log(copy, anchor, public_key, partition or None, database=database, jobs=jobs))
 
 
 @app.command("anchor")

@@ -43,15 +43,21 @@ def answered(work: Coroutine[Any, Any, Result]) -> Result:
 @asynccontextmanager
 async def opened(copy: Path | None) -> AsyncIterator[Log]:
     """The broker's log, or the copy."""
-    from services.cli.main import _broker
     from services.infrastructure.kafka import security_options
-    from services.infrastructure.settings import Settings
 
     if copy is not None:
         yield CopiedLog(copy)
         return
-    async with KafkaLog(_broker(Settings.from_environment()), security_options()) as log:
+    async with KafkaLog(broker_address(), security_options()) as log:
         yield log
+
+
+def broker_address() -> str:
+    """Raises `SettingsError`."""
+    from services.cli.main import _broker
+    from services.infrastructure.settings import Settings
+
+    return _broker(Settings.from_environment())
 
 
 async def size_of(log: Log, *names: str, channel: str | None = None) -> int:

@@ -13,6 +13,7 @@ from contracts.ids import new_id
 from contracts.message import CommandData
 from contracts.publisher import Outcome, Publisher
 from services.audit.carrying_out import CarriedOut, Planned, carry_out, refusal
+from services.cli.reading import broker_address
 
 
 def data_of(command: CommandData) -> str:
@@ -35,17 +36,14 @@ def confirmed(question: str, *, yes: bool) -> bool:
 
 async def send_all(everything: Sequence[Planned], *, actor: str | None, why: str) -> list[CarriedOut]:
     """Channel after channel; says of each command what became of it. ``why`` begins the correlation id."""
-    from services.cli.main import _broker
     from services.infrastructure.kafka import security_options
-    from services.infrastructure.settings import Settings
 
     def each(command: CommandData, outcome: Outcome) -> None:
         if outcome.accepted:
             typer.echo(f"  accepted, version {outcome.version}: {type(command).__name__} {data_of(command)}")
 
     done = []
-    broker = _broker(Settings.from_environment())
-    async with Publisher(broker, source="switchboard-cli", **security_options()) as publisher:
+    async with Publisher(broker_address(), source="switchboard-cli", **security_options()) as publisher:
         for planned in everything:
             typer.echo(f"{planned.channel}:")
             carried = await carry_out(

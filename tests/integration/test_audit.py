@@ -89,6 +89,7 @@ async def happen(publisher: Publisher, channel: str, account: str, *commands: Co
     return versions
 
 
+@pytest.mark.timeout(120)  # several processes, one after the other
 async def test_as_of_diff_and_log(installation: Installation) -> None:
     channel, account = fresh("audit"), fresh("acct")
     async with installation.publisher(account) as publisher:
@@ -275,6 +276,7 @@ async def test_onto_all_channels_of_a_provider(installation: Installation, tmp_p
     assert (again.code, "0 of 2 channels differ" in again.out) == (0, True)
 
 
+@pytest.mark.timeout(120)  # several processes, one after the other
 async def test_undo_of_each_kind_of_change(installation: Installation) -> None:
     channel, account = fresh("audit"), fresh("acct")
     async with installation.publisher(account) as publisher:
@@ -373,6 +375,7 @@ async def test_a_replay_calls_nobody_but_the_broker(installation: Installation, 
     assert all(port in call for call in calls), calls
 
 
+@pytest.mark.timeout(120)  # several processes, one after the other
 async def test_verify_anchor_and_copies(installation: Installation, tmp_path: Path) -> None:
     channel, account = fresh("audit"), fresh("acct")
     key, kept, copied = tmp_path / "key.pem", tmp_path / "anchor.json", tmp_path / "log.jsonl"
@@ -388,6 +391,12 @@ async def test_verify_anchor_and_copies(installation: Installation, tmp_path: Pa
         out, error = await asyncio.to_thread(verifying.communicate, None, 50)
     assert (verifying.returncode, "The log is sound." in out) == (0, True), (out, error)
     assert "versions held against the read model" in out
+    with process(installation, "audit", "verify", "--anchor", kept, "--jobs", 2) as verifying:
+        out, error = await asyncio.to_thread(verifying.communicate, None, 50)
+    assert (verifying.returncode, "The log is sound." in out, "4 partitions held" in out) == (0, True, True), (
+        out,
+        error,
+    )
 
     assert (await command(installation, "audit", "replay", "--write-copy", copied)).code == 0
     sound = await command(installation, "audit", "verify", "--from", copied, "--anchor", kept)
