@@ -14,7 +14,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,23 +23,17 @@ from aiokafka.errors import KafkaError
 
 from contracts import topics
 from services.decider.batch import Batch, Deciding, TooManyFailures
+from services.decider.fence import abort_leftovers, transactional_id
 from services.decider.partition_state import Fork, PartitionState
 from services.decider.restore import restore
-from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
+from services.decider.upkeep import SEGMENT_MS, Upkeep
+from services.infrastructure.transactions import TransactionalProducer
 
 log = logging.getLogger(__name__)
 
 COMMANDS_PER_TRANSACTION = 500
 _START_TIMEOUT_S = 60
 _COMMIT_TIMEOUT_S = 30
-_FENCE_KEY = b"~fence"
-_WRITTEN_TOPICS = (
-    topics.EVENTS,
-    topics.OUTCOMES,
-    topics.CHANNEL_STATE,
-    topics.SIGNATURES,
-    topics.DEAD_LETTERS,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +42,6 @@ class Connection:
 
     bootstrap_servers: str
     security: dict[str, Any]
-
-
-def transactional_id(partition: int) -> str:
-    """One per input partition, the same for every process: this is what fences."""
-    return f"switchboard.decider-{partition}"
 
 
 def _ignore_step(_: str) -> None:
@@ -67,12 +56,17 @@ class PartitionOwner:
     """
 
     def __init__(
-        self, connection: Connection, deciding: Deciding, on_step: Callable[[str], None] = _ignore_step
+        self,
+        connection: Connection,
+        deciding: Deciding,
+        on_step: Callable[[str], None] = _ignore_step,
+        segment_ms: Mapping[str, int] = SEGMENT_MS,
     ) -> None:
         self.partition = deciding.partition
         self._connection = connection
         self._deciding = deciding
         self._on_step = on_step
+        self._segment_ms = segment_ms
         self._state: PartitionState | None = None
         self._failures_in_a_row = 0
         self._running = asyncio.Event()
@@ -134,6 +128,7 @@ class PartitionOwner:
             self._connection.bootstrap_servers, self._connection.security, self.partition
         )
         self._on_step("restored")
+        upkeep = Upkeep(state, self.partition, self._segment_ms)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._connection.bootstrap_servers,
             isolation_level="read_committed",
@@ -154,21 +149,27 @@ class PartitionOwner:
             fetched = await consumer.getmany(commands, timeout_ms=500, max_records=COMMANDS_PER_TRANSACTION)
             incoming = fetched.get(commands)
             if incoming and self._running.is_set():
-                await self._transact(producer, state, incoming)
+                await self._transact(producer, state, upkeep, incoming)
             elif incoming:
                 consumer.seek(commands, state.checkpoint.next_offset)
+            if self._running.is_set():
+                await self._keep_up(producer, upkeep)
+
+    async def _keep_up(self, producer: TransactionalProducer, upkeep: Upkeep) -> None:
+        now = _now()
+        if records := upkeep.due(now):
+            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                await producer.begin()
+                await producer.append(records, now)
+                await producer.commit()
+            upkeep.done(records, now)
 
     async def _abort_leftovers(self, producer: TransactionalProducer) -> None:
-        everywhere = [OutgoingRecord(topic.name, self.partition, _FENCE_KEY, b"") for topic in _WRITTEN_TOPICS]
-        everywhere += [
-            OutgoingRecord(topics.COMMANDS.name, partition, _FENCE_KEY, b"")
-            for partition in range(self._deciding.partitions)
-        ]
-        await producer.begin()
-        await producer.append(everywhere, _now())
-        await producer.abort()
+        await abort_leftovers(producer, self.partition, self._deciding.partitions, _now())
 
-    async def _transact(self, producer: TransactionalProducer, state: PartitionState, incoming: list[Any]) -> None:
+    async def _transact(
+        self, producer: TransactionalProducer, state: PartitionState, upkeep: Upkeep, incoming: list[Any]
+    ) -> None:
         now = _now()
         batch = Batch(self._deciding, Fork(state), now, failures_in_a_row=self._failures_in_a_row)
         for record in incoming:
@@ -183,6 +184,7 @@ class PartitionOwner:
             await producer.commit()
         self._on_step("committed")
         state.adopt(batch.fork, offsets.get(TopicPartition(topics.OUTCOMES.name, self.partition), 0))
+        upkeep.committed(records, now)
         self._failures_in_a_row = batch.failures_in_a_row
         self._on_step("adopted")
 

@@ -8,6 +8,7 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict
 
+from contracts import topics
 from services.decider.memory import CommandMemory, RememberedAnswer
 from services.domain.records import BUSINESS_SYSTEM, CHANNEL
 from services.domain.state import BusinessSystem, ChannelState
@@ -42,6 +43,24 @@ def system_key(channel: str, system: str) -> bytes:
 
 
 @dataclass(slots=True)
+class Tail:
+    """When a compacted topic was last appended to, and when a tombstone was: Unix milliseconds, 0 for never."""
+
+    last: int = 0
+    last_tombstone: int = 0
+
+    def appended(self, at: int, *, tombstone: bool) -> None:
+        self.last = max(self.last, at)
+        if tombstone:
+            self.last_tombstone = max(self.last_tombstone, at)
+
+    def needs_roll(self, now: int, segment_ms: int) -> bool:
+        """Whether what was deleted lies in a segment that only another append will close."""
+        closes_after = self.last_tombstone + segment_ms
+        return self.last_tombstone > 0 and self.last <= closes_after < now
+
+
+@dataclass(slots=True)
 class PartitionState:
     """Changes only by restoring and by adopting what was committed."""
 
@@ -49,6 +68,10 @@ class PartitionState:
     signatures: dict[bytes, bytes] = field(default_factory=dict)
     memory: CommandMemory = field(default_factory=CommandMemory)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    tails: dict[str, Tail] = field(
+        default_factory=lambda: {topics.CHANNEL_STATE.name: Tail(), topics.SIGNATURES.name: Tail()}
+    )
+    """Of the compacted topics."""
     _decoded: OrderedDict[str, tuple[ChannelState, int]] = field(default_factory=OrderedDict)
     _decoded_bytes: int = 0
 

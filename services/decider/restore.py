@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -10,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from contracts import topics
 from services.decider.encoding import data_of
 from services.decider.memory import RememberedAnswer, memory_key
-from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, PartitionState
+from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, PartitionState, Tail
 
 
 async def restore(bootstrap_servers: str, security: dict[str, Any], partition: int) -> PartitionState:
@@ -26,15 +27,15 @@ async def restore(bootstrap_servers: str, security: dict[str, Any], partition: i
     )
     await consumer.start()
     try:
-
-        def state_record(record: ConsumerRecord) -> None:
-            if record.key == CHECKPOINT_KEY:
-                state.checkpoint = Checkpoint.model_validate_json(record.value)
-            else:
-                _put(state.records, record)
-
-        await _read(consumer, topics.CHANNEL_STATE.name, partition, 0, state_record)
-        await _read(consumer, topics.SIGNATURES.name, partition, 0, lambda record: _put(state.signatures, record))
+        for topic, table in (
+            (topics.CHANNEL_STATE.name, state.records),
+            (topics.SIGNATURES.name, state.signatures),
+        ):
+            take = partial(_take, table, state.tails[topic])
+            await _read(consumer, topic, partition, 0, take)
+        checkpoint = state.records.pop(CHECKPOINT_KEY, None)
+        if checkpoint is not None:
+            state.checkpoint = Checkpoint.model_validate_json(checkpoint)
         await _read(
             consumer,
             topics.OUTCOMES.name,
@@ -45,6 +46,11 @@ async def restore(bootstrap_servers: str, security: dict[str, Any], partition: i
     finally:
         await consumer.stop()
     return state
+
+
+def _take(table: dict[bytes, bytes], tail: Tail, record: ConsumerRecord) -> None:
+    _put(table, record)
+    tail.appended(record.timestamp, tombstone=record.value is None and not record.key.startswith(b"~"))
 
 
 def _put(table: dict[bytes, bytes], record: ConsumerRecord) -> None:

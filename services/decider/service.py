@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -18,9 +18,11 @@ from aiokafka.errors import KafkaError
 from contracts import topics
 from services.decider.batch import Deciding
 from services.decider.owner import Connection, PartitionOwner
+from services.decider.upkeep import SEGMENT_MS
 from services.domain.address import Allowances
 from services.infrastructure.kafka import GROUP_METADATA_MAX_AGE_MS, security_options
 from services.infrastructure.settings import Settings, SettingsError
+from services.infrastructure.topics import settings_of
 from services.infrastructure.vault import KeyRing
 
 log = logging.getLogger(__name__)
@@ -87,10 +89,12 @@ async def run(
     connection = Connection(settings.kafka_bootstrap_servers, security_options())
     group = await _joined(connection)
     try:
+        segment_ms = await _segment_ms(connection)
 
         def own(partition: int) -> PartitionOwner:
             partitions = len(group.partitions_for_topic(topics.COMMANDS.name))
-            return PartitionOwner(connection, Deciding(partition, partitions, keyring, allowances), on_step)
+            deciding = Deciding(partition, partitions, keyring, allowances)
+            return PartitionOwner(connection, deciding, on_step, segment_ms)
 
         decider = Decider(own)
         group.subscribe([topics.COMMANDS.name], listener=decider)
@@ -128,6 +132,16 @@ async def _joined(connection: Connection) -> Any:
             log.warning("waiting: %s", problem)
         waited = True
         await asyncio.sleep(1)
+
+
+async def _segment_ms(connection: Connection) -> Mapping[str, int]:
+    """How long segments of the compacted topics stay open on this broker; as we make them where it does not say."""
+    try:
+        found = await settings_of(connection.bootstrap_servers, SEGMENT_MS, connection.security)
+        return {name: int(found[name]["segment.ms"]) for name in SEGMENT_MS}
+    except (KafkaError, OSError, LookupError) as error:
+        log.warning("the topics' settings cannot be read (%s); taking ours", type(error).__name__)
+        return SEGMENT_MS
 
 
 async def _stay_in_group(group: Any, decider: Decider) -> None:

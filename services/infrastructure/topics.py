@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -12,6 +13,24 @@ from contracts.topics import TOPICS
 from services.infrastructure.settings import SettingsError
 
 _REPLICATED = {"min.insync.replicas": "2"}
+
+
+async def settings_of(
+    bootstrap_servers: str, names: Iterable[str], security: dict[str, Any]
+) -> dict[str, dict[str, str]]:
+    """The settings that the broker has for each topic, by topic and name."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
+    await admin.start()
+    try:
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        answers = await admin.describe_configs(wanted)
+    finally:
+        await admin.close()
+    return {
+        name: {entry[0]: entry[1] for entry in entries}
+        for answer in answers
+        for _, _, _, name, entries in answer.resources
+    }
 
 
 async def apply_topics(bootstrap_servers: str, partitions: int, security: dict[str, Any]) -> list[str]:
