@@ -1,0 +1,119 @@
+"""Cursors that were damaged, forged or taken from elsewhere; filters; and gaps in what a subscriber reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.changes import Cursor, CursorRefused, GapInChanges, Place, Places, Wanted
+from contracts.subscriber import Change, Changes, Subscriber
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "events.jsonl"
+CURSOR = Cursor("cluster", (Place(7, 5), None, Place(0, 0), Place(12, None)))
+
+places = st.none() | st.builds(Place, st.integers(0, 2**63 - 1), st.none() | st.integers(0, 2**63 - 1))
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=40), st.lists(places, max_size=50))
+def test_a_cursor_comes_back_as_it_was(deployment: str, where: list[Place | None]) -> None:
+    cursor = Cursor(deployment, tuple(where))
+    text = str(cursor)
+    assert Cursor.parse(text) == cursor
+    assert text.isascii()
+    assert text.isprintable()
+    assert " " not in text
+
+
+@given(st.integers(0, len(str(CURSOR)) - 1), st.characters(codec="utf-8"))
+def test_a_damaged_cursor_is_refused(at: int, other: str) -> None:
+    text = str(CURSOR)
+    damaged = text[:at] + other + text[at + 1 :]
+    try:
+        parsed = Cursor.parse(damaged)
+    except CursorRefused:
+        return
+    assert parsed == CURSOR  # the last letter of base64 has bits that say nothing
+
+
+@given(st.text(max_size=60) | st.text(max_size=60).map(lambda text: "c1." + text))
+def test_garbage_is_refused_with_a_sentence(text: str) -> None:
+    with pytest.raises(CursorRefused, match="no cursor"):
+        Cursor.parse(text)
+
+
+@pytest.mark.parametrize(("deployment", "partitions"), [("another", 4), ("cluster", 5)])
+def test_a_cursor_of_another_deployment_is_refused(deployment: str, partitions: int) -> None:
+    with pytest.raises(CursorRefused, match="another deployment"):
+        CURSOR.require(deployment, partitions)
+    assert CURSOR.require("cluster", 4) is CURSOR
+
+
+def test_what_is_wanted() -> None:
+    everything, intents = Wanted.of(), Wanted.of("acme", ["ch"], ["IntentAdded"], ["business-systems/crm"])
+    assert everything.fits("any", "ch", "SmsActivated", "sms")
+    assert intents.fits("acme", "ch", "IntentAdded", "business-systems/crm/intents/A")
+    assert intents.fits("acme", "ch", "IntentAdded", "business-systems/crm")
+    assert intents.fits("acme", "ch", "IntentAdded", "business-systems")
+    assert not intents.fits("acme", "ch", "IntentAdded", "business-systems/crm-2/intents/A")
+    assert not intents.fits("other", "ch", "IntentAdded", "business-systems/crm")
+    assert not intents.fits("acme", "ch-2", "IntentAdded", "business-systems/crm")
+    assert not intents.fits("acme", "ch", "IntentEdited", "business-systems/crm")
+    with pytest.raises(ValueError, match="128"):
+        Wanted.of("no account")
+
+
+def record(number: int, **changed: Any) -> Any:
+    """The n-th golden event as its record, at an offset with holes before it."""
+    event = json.loads(GOLDEN.read_bytes().splitlines()[number - 1]) | changed
+    return SimpleNamespace(partition=0, offset=number * 2, value=json.dumps(event).encode())
+
+
+def opened(place: Place) -> Changes:
+    changes = Subscriber("127.0.0.1:1").changes()
+    changes._places = Places("cluster", [place])
+    return changes
+
+
+def looked_at(changes: Changes, *records: Any) -> list[Change]:
+    return [change for one in records if (change := changes._look_at(one)) is not None]
+
+
+def test_events_come_typed_and_a_newer_type_raw() -> None:
+    newer = record(2, type="FaxActivated", data={"fax": "+62"}, invented="field")
+    changes = opened(Place(0, 0))
+    first, second = looked_at(changes, record(1), newer)
+    assert type(first.body).__name__ == "ChannelRegistered"
+    assert (second.body, second.event.type, second.event.data) == (None, "FaxActivated", {"fax": "+62"})
+    assert Cursor.parse(second.cursor).places == (Place(5, 2),)
+
+
+def test_what_came_before_is_not_given_again() -> None:
+    assert looked_at(opened(Place(5, 2)), record(1), record(2)) == []
+    assert len(looked_at(opened(Place(5, 2)), record(1), record(2), record(3))) == 1
+
+
+@pytest.mark.parametrize("place", [Place(0, 0), Place(0, None)])
+def test_a_missing_event_is_noticed(place: Place) -> None:
+    with pytest.raises(GapInChanges, match="Event 2 of partition 0 should come next, but 3 came"):
+        looked_at(opened(place), record(1), record(3))
+
+
+def test_a_cursor_that_does_not_fit_the_log_is_noticed() -> None:
+    with pytest.raises(GapInChanges, match="Event 9 of partition 0"):
+        looked_at(opened(Place(0, 8)), record(1))
+
+
+def test_a_missing_version_of_a_channel_is_noticed() -> None:
+    with pytest.raises(GapInChanges, match="Event 2 of channel 'golden-1' should come next, but 3 came"):
+        looked_at(opened(Place(0, 0)), record(1), record(3, partitionsequence=2))
+
+
+def test_a_record_that_is_no_event_is_named() -> None:
+    with pytest.raises(GapInChanges, match=r"switchboard.events/0/4 is no event"):
+        looked_at(opened(Place(0, 0)), SimpleNamespace(partition=0, offset=4, value=b"{}"))
