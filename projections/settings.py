@@ -29,7 +29,8 @@ from contracts.signature import SignatureRefreshed, SignatureRevealed, Signature
 from contracts.sms import SmsActivated, SmsDeactivated
 
 NAME = "switchboard.projector"
-SCHEMA = "settings_v1"
+MODEL = "settings"
+TABLES = Path(__file__).with_name("settings_tables.sql")
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 SystemKey = tuple[str, str]
@@ -111,6 +112,10 @@ _FORGET_INTENTS = """
     DELETE FROM intents i USING unnest($1::text[], $2::text[], $3::text[]) AS gone (channel, system, code)
     WHERE i.channel = gone.channel AND i.system = gone.system AND i.code = gone.code
 """
+_POSITION = "SELECT sequence FROM positions WHERE partition = $1"
+_MOVE_POSITION = """
+    INSERT INTO positions VALUES ($1, $2) ON CONFLICT (partition) DO UPDATE SET sequence = excluded.sequence
+"""
 
 
 def _upsert(table: str, key: Sequence[str], columns: Sequence[str]) -> str:
@@ -131,42 +136,68 @@ class Gap(Exception):
     """An event is not the next one of its channel: the read model and the log do not meet."""
 
 
-async def apply(connection: Connection, events: Iterable[EventEnvelope]) -> None:
-    """Folds the events into the tables. Raises `Gap`; events of newer types move the version alone."""
-    pending = list(events)
-    batch = _Batch()
-    await batch.load(connection, pending)
-    for envelope in pending:
-        batch.fold(envelope)
+async def apply(connection: Connection, partition: int, events: Iterable[EventEnvelope]) -> None:
+    """Folds one partition's events into the tables. Raises `Gap`; events of newer types move the version alone."""
+    batch = Fold(partition)
+    await batch.add(connection, list(events))
     await batch.write(connection)
 
 
-class _Batch:
-    """The rows that a batch touches; None is a row that is not there."""
+class Fold:
+    """The rows that events of one partition touch, until they are written; None is a row that is not there."""
 
-    def __init__(self) -> None:
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.sequence: int | None = None
+        self.begun: set[str] = set()
+        """Channels that were registered in this fold: the tables know nothing of them yet."""
         self.channels: dict[str, ChannelRow] = {}
         self.systems: dict[SystemKey, SystemRow | None] = {}
         self.intents: dict[IntentKey, IntentRow | None] = {}
         self.emptied_systems: set[SystemKey] = set()
         self.emptied_channels: set[str] = set()
 
-    async def load(self, connection: Connection, events: Sequence[EventEnvelope]) -> None:
-        channels = {event.subject for event in events}
+    def __len__(self) -> int:
+        return len(self.channels) + len(self.systems) + len(self.intents)
+
+    async def add(self, connection: Connection, events: Sequence[EventEnvelope]) -> None:
+        """Folds the events, and loads the rows of them that are not here yet."""
+        self.begun.update(event.subject for event in events if event.sequence == 1)
+        if self.sequence is None:
+            rows = await connection.fetch(_POSITION, self.partition)
+            self.sequence = rows[0]["sequence"] if rows else None
+        await self._load(connection, [event for event in events if event.subject not in self.begun])
+        for envelope in events:
+            if self.sequence is not None and envelope.partitionsequence != self.sequence + 1:
+                raise Gap(
+                    f"event {envelope.partitionsequence} of partition {self.partition} came after {self.sequence}"
+                )
+            self.sequence = envelope.partitionsequence
+            self.fold(envelope)
+
+    async def _load(self, connection: Connection, events: Sequence[EventEnvelope]) -> None:
+        channels = {event.subject for event in events} - self.channels.keys()
         events = [event for event in events if event.type in EVENTS]
         systems = {(event.subject, event.data["system"]) for event in events if "system" in event.data}
         intents = {
             (event.subject, event.data["system"], event.data["code"]) for event in events if "code" in event.data
         }
-        for row in await connection.fetch(_CHANNELS, list(channels)):
-            self.channels[row["channel"]] = ChannelRow(**row)
-        self.systems = dict.fromkeys(systems)
+        systems -= self.systems.keys()
+        intents -= self.intents.keys()
+        systems = {key for key in systems if key[0] not in self.emptied_channels}
+        intents = {
+            key for key in intents if key[:2] not in self.emptied_systems and key[0] not in self.emptied_channels
+        }
+        if channels:
+            for row in await connection.fetch(_CHANNELS, list(channels)):
+                self.channels[row["channel"]] = ChannelRow(**row)
+        self.systems |= dict.fromkeys(systems)
         if systems:
             for row in await connection.fetch(_SYSTEMS, *map(list, zip(*systems, strict=True))):
                 found = SystemRow(**row)
                 found.signatures = json.loads(row["signatures"])
                 self.systems[found.channel, found.system] = found
-        self.intents = dict.fromkeys(intents)
+        self.intents |= dict.fromkeys(intents)
         if intents:
             for row in await connection.fetch(_INTENTS, *map(list, zip(*intents, strict=True))):
                 intent = IntentRow(**row)
@@ -229,7 +260,7 @@ class _Batch:
             case IntentDeleted():
                 self.intents[channel.channel, event.system, event.code] = None
             case IntentEdited() | IntentReferredTo() | IntentReleased():
-                self._change_intent(self.intents[channel.channel, event.system, event.code], event, version)
+                self._change_intent(self.intents.get((channel.channel, event.system, event.code)), event, version)
             case (
                 BusinessSystemEdited()
                 | BusinessSystemDisabled()
@@ -238,7 +269,7 @@ class _Batch:
                 | SignatureRevealed()
                 | SignatureRevoked()
             ):
-                system = self.systems[channel.channel, event.system]
+                system = self.systems.get((channel.channel, event.system))
                 if system is not None:
                     _change_system(system, event, version, envelope.time)
             case _:
@@ -300,6 +331,8 @@ class _Batch:
         ):
             if rows:
                 await connection.execute(statement, compact_json([_columns(row) for row in rows]))
+        if self.sequence is not None:
+            await connection.execute(_MOVE_POSITION, self.partition, self.sequence)
 
 
 def _columns(row: ChannelRow | SystemRow | IntentRow) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
+from contracts.changes import Place
 from contracts.settings import (
     BusinessSystemSettings,
     ChannelSettings,
@@ -14,7 +15,8 @@ from contracts.settings import (
     SignatureSettings,
     SmsSettings,
 )
-from projections.settings import Connection
+from contracts.topics import EVENTS
+from projections.settings import NAME, Connection
 
 _LIST = """
     SELECT * FROM settings.channels
@@ -23,6 +25,10 @@ _LIST = """
 _CHANNEL = "SELECT * FROM settings.channels WHERE channel = $1"
 _SYSTEMS = "SELECT * FROM settings.business_systems WHERE channel = $1 ORDER BY system"
 _INTENTS = "SELECT * FROM settings.intents WHERE channel = $1 ORDER BY system, code"
+_PLACES = """
+    SELECT partition, next_offset, sequence
+    FROM switchboard.checkpoints LEFT JOIN settings.positions USING (partition) WHERE consumer = $1 AND topic = $2
+"""
 
 
 class Versions:
@@ -51,6 +57,12 @@ async def channels(connection: Connection, account: str | None, after: str, limi
     """A page of channels, without their business systems; of all accounts where ``account`` is None."""
     rows = await connection.fetch(_LIST, account, after, limit)
     return [_settings(row, [], [], "") for row in rows]
+
+
+async def places(connection: Connection) -> dict[int, Place]:
+    """How far the read model has read each partition, in the snapshot of the connection's transaction."""
+    rows = await connection.fetch(_PLACES, NAME, EVENTS.name)
+    return {row["partition"]: Place(row["next_offset"], row["sequence"]) for row in rows}
 
 
 async def channel_version(connection: Connection, account: str | None, channel: str) -> int:

@@ -12,12 +12,14 @@ from projections import settings as settings_projection
 from services.infrastructure.consuming import Consumer
 from services.infrastructure.postgres import Connection, migrate, pool_of
 from services.infrastructure.settings import Settings
+from services.projector import versions
 
 
-async def apply_settings(connection: Connection, _: int, records: Sequence[Any]) -> None:
-    """One batch of one partition's events, onto the tables of the version that this release writes."""
-    await connection.execute(f"SET LOCAL search_path = {settings_projection.SCHEMA}")
-    await settings_projection.apply(connection, (EventEnvelope.model_validate_json(one.value) for one in records))
+async def apply_settings(connection: Connection, partition: int, records: Sequence[Any]) -> None:
+    """One batch of one partition's events, onto the tables of the live version, which stays live meanwhile."""
+    await versions.use_live(connection, settings_projection.MODEL)
+    events = [EventEnvelope.model_validate_json(one.value) for one in records]
+    await settings_projection.apply(connection, partition, events)
 
 
 async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
