@@ -100,9 +100,11 @@ class Publisher:
             self._partitions = len(await self._producer.partitions_for(topics.COMMANDS.name))
             await self._consumer.start()
             await self._follow_outcomes()
-        except (KafkaError, OSError) as error:
+        except BaseException as error:
             await self._close()
-            raise PublisherBroken(f"The broker cannot be used: {error}.") from error
+            if isinstance(error, (KafkaError, OSError)):
+                raise PublisherBroken(f"The broker cannot be used: {error}.") from error
+            raise
         return self
 
     async def __aexit__(

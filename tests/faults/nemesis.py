@@ -1,0 +1,253 @@
+"""The faults of a round, each a coroutine that strikes while traffic goes on, and says what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from contracts import topics
+from tests.faults.arena import Arena, Victim
+from tests.faults.proxy import CommitProxy
+from tests.faults.proxy import Strike as CommitStrike
+from tests.faults.traffic import Traffic, publish_and_be_killed
+from tests.faults.victim import STEPS, Order, Sabotage, Strike
+
+Fault = Callable[["Round"], Awaitable[str]]
+_PATIENCE_S = 8.0
+"""How long a strike may be waited for; traffic that has ended brings no more transactions."""
+_MID_TRANSACTION = ("decided", "begun", "appended", "committed")
+
+
+class Round:
+    """One round: traffic, a fault, a decider that finishes the work, and the judgement."""
+
+    def __init__(self, arena: Arena, number: int, seed: int, sabotage: Sabotage | None = None, size: int = 60) -> None:
+        self.arena, self.number = arena, number
+        self.dice = random.Random(f"{seed}/{number}")
+        self._sabotage = sabotage
+        self._traffic = Traffic(
+            arena.kafka.bootstrap_servers,
+            arena.partitions,
+            f"r{number}",
+            random.Random(f"{seed}/{number}/t"),
+            size,
+        )
+
+    def order(self, **what: object) -> Order:
+        """An order for a decider that owns everything, unless it says otherwise."""
+        facts = {"own": self.arena.everything, "partitions": self.arena.partitions, "sabotage": self._sabotage}
+        return Order.model_validate(facts | what)
+
+    def strike(self, steps: tuple[str, ...] = STEPS, **what: object) -> Strike:
+        step = self.dice.choice(steps)
+        # Each owner is fenced and restored once; the other steps come again and again.
+        count = 1 if step in ("fenced", "restored") else self.dice.randrange(1, 12)
+        return Strike.model_validate({"step": step, "count": count} | what)
+
+    async def wait(self, low: float, high: float) -> None:
+        await asyncio.sleep(self.dice.uniform(low, high))
+
+    async def run(self, fault: Fault) -> tuple[str, list[str]]:
+        """What it did, and what does not hold afterwards."""
+        traffic = asyncio.create_task(self._traffic.run())
+        what, unanswered = "", list[str]()
+        try:
+            what = await fault(self)
+            self.arena.end_deciders()
+            finisher = self.arena.start(self.order())
+            await finisher.ready()
+            await traffic
+            await self.arena.settle()
+        except TimeoutError:
+            unanswered = ["1: commands are not answered, although a decider runs and the broker is there"]
+        finally:
+            traffic.cancel()
+            await asyncio.gather(traffic, return_exceptions=True)
+            self.arena.end_deciders()
+        log, found = await self.arena.judge(self._traffic.answers)
+        decided = sum(len(log.of(topics.OUTCOMES, partition)) for partition in self.arena.everything)
+        return f"{what} ({decided} outcomes on the log)", unanswered + found
+
+    async def killed_publisher(self) -> None:
+        """A publisher of its own, killed half-way; then the traffic's publishers send all of it again."""
+        servers, partitions = self.arena.kafka.bootstrap_servers, self.arena.partitions
+        plan = await publish_and_be_killed(servers, partitions, f"r{self.number}-killed", self.dice)
+        await self._traffic.wait_for_each([plan])
+
+
+async def killed_at_a_step(on: Round) -> str:
+    """SIGKILL at named points of the transaction, several owners in a row."""
+    strikes = [on.strike() for _ in range(3)]
+    for strike in strikes:
+        victim = on.arena.start(on.order(strike=strike))
+        if not await victim.struck_within(_PATIENCE_S):
+            victim.kill()
+    return "SIGKILL at " + ", ".join(f"{strike.step} {strike.count}" for strike in strikes)
+
+
+async def stopped_and_woken(on: Round) -> str:
+    """An owner is stopped, another takes over and works, and the first wakes up where it was."""
+    strike = on.strike(_MID_TRANSACTION, signal="SIGSTOP")
+    sleeper = on.arena.start(on.order(strike=strike))
+    await sleeper.struck_within(_PATIENCE_S)
+    other = on.arena.start(on.order())
+    await other.ready()
+    await on.wait(0.2, 1.0)
+    sleeper.wake()
+    await on.wait(0.5, 2.0)
+    other.kill()
+    await on.wait(0.5, 1.0)
+    return f"SIGSTOP at {strike.step} {strike.count}, another took over, and it woke"
+
+
+async def stopped_past_its_session(on: Round) -> str:
+    """As the consumer group sees it: the session ends, the partitions move, the first one wakes up."""
+    strike = on.strike(_MID_TRANSACTION, signal="SIGSTOP")
+    sleeper = on.arena.start(on.order(own=None, strike=strike))
+    await sleeper.struck_within(_PATIENCE_S)
+    other = on.arena.start(on.order(own=None))
+    await other.ready()
+    await on.wait(0.2, 1.0)
+    sleeper.wake()
+    await on.wait(1.0, 3.0)
+    return f"SIGSTOP at {strike.step} {strike.count} past the session's end, and it woke"
+
+
+async def broker_ended(on: Round, how: signal.Signals) -> str:
+    """The broker ends amid the traffic and comes back; the decider goes on by itself."""
+    victim = on.arena.start(on.order(own=on.dice.choice((None, on.arena.everything))))
+    await victim.ready()
+    await on.wait(0.0, 0.5)
+    await on.arena.restart_broker(how)
+    await on.wait(0.5, 2.0)
+    return f"{how.name} to the broker"
+
+
+async def broker_ended_in_a_transaction(on: Round) -> str:
+    """The broker is killed while transactions are open, whose owner is killed or wakes up after it."""
+    strike = on.strike(("appended", "begun"), signal="SIGSTOP")
+    sleeper = on.arena.start(on.order(strike=strike))
+    await sleeper.struck_within(_PATIENCE_S)
+    await on.arena.restart_broker(signal.SIGKILL)
+    end = on.dice.choice(("killed", "woken"))
+    if end == "killed":
+        sleeper.kill()
+    else:
+        sleeper.wake()
+        await on.wait(0.5, 1.5)
+    return f"SIGKILL to the broker while an owner was at {strike.step}, which was then {end}"
+
+
+async def rebalanced(on: Round) -> str:
+    """Members join and leave the group, one politely and one not."""
+    first = on.arena.start(on.order(own=None))
+    await first.ready()
+    second = on.arena.start(on.order(own=None))
+    await second.ready()
+    await on.wait(0.2, 0.8)
+    first.send(signal.SIGTERM)
+    third = on.arena.start(on.order(own=None))
+    await third.ready()
+    await on.wait(0.2, 0.8)
+    second.kill()
+    await on.wait(0.5, 1.0)
+    return "a second and a third decider joined, the first left, the second was killed"
+
+
+async def two_owners(on: Round) -> str:
+    """Two owners are forced on every partition, their starts interleaved."""
+    owners: list[Victim] = []
+    for _ in range(2):
+        owners.append(on.arena.start(on.order()))
+        await on.wait(0.0, 0.15)
+    await asyncio.gather(*(owner.ready() for owner in owners))
+    await on.wait(1.0, 3.0)
+    on.dice.choice(owners).kill()
+    await on.wait(0.3, 0.8)
+    return "two owners forced on every partition"
+
+
+async def commit_struck(on: Round, how: CommitStrike) -> str:
+    """A request to commit is late, doubled or not answered; transactions are written topic by topic.
+
+    The owner is killed in the very moment, or goes on for a while.
+    """
+    count, writes = on.dice.randrange(3, 12), on.dice.randrange(1, 4)
+    proxy = CommitProxy(on.arena.kafka.port, how, count, writes)
+    await proxy.start()
+    try:
+        owner = on.arena.start(on.order(topic_by_topic=True), f"127.0.0.1:{proxy.port}")
+        await owner.ready()
+        came, end = "did not come", on.dice.choice(("killed", "left alone"))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for((proxy.struck if how == "unanswered" else proxy.delivered).wait(), _PATIENCE_S)
+            came = "came"
+        if end == "left alone" or how == "unanswered":
+            await on.wait(1.5, 3.0)
+        owner.kill()
+    finally:
+        await proxy.stop()
+    return f"commit {count} {how}, after {writes} more writes; it {came}, and the owner was {end}"
+
+
+async def publisher_killed(on: Round) -> str:
+    """A publisher is killed half-way, and all its commands are sent again by another with the same ids."""
+    owner = on.arena.start(on.order())
+    await owner.ready()
+    await on.killed_publisher()
+    return "a publisher killed, its commands sent again"
+
+
+async def writes_refused(on: Round) -> str:
+    """The broker takes no events for a while: nothing may be answered without them."""
+    owner = on.arena.start(on.order())
+    await owner.ready()
+    await _events_limit(on.arena, "200")
+    await on.wait(1.0, 2.5)
+    await _events_limit(on.arena, topics.EVENTS.settings["max.message.bytes"])
+    await on.wait(0.5, 1.5)
+    return "the broker refused events for a while"
+
+
+async def _events_limit(arena: Arena, size: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=arena.kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        settings = topics.EVENTS.settings | {"max.message.bytes": size}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topics.EVENTS.name, settings)])
+    finally:
+        await admin.close()
+
+
+FAULTS: dict[str, Fault] = {
+    "killed-at-a-step": killed_at_a_step,
+    "stopped-and-woken": stopped_and_woken,
+    "broker-killed": partial(broker_ended, how=signal.SIGKILL),
+    "two-owners": two_owners,
+    "commit-late": partial(commit_struck, how="late"),
+    "broker-killed-in-a-transaction": broker_ended_in_a_transaction,
+    "rebalanced": rebalanced,
+    "commit-doubled": partial(commit_struck, how="doubled"),
+    "publisher-killed": publisher_killed,
+    "commit-unanswered": partial(commit_struck, how="unanswered"),
+    "writes-refused": writes_refused,
+    "broker-terminated": partial(broker_ended, how=signal.SIGTERM),
+    "stopped-past-its-session": stopped_past_its_session,
+}
+
+CONTROLS: dict[Sabotage, str] = {
+    "no-fence": "two-owners",
+    "no-abort-after-fence": "broker-killed-in-a-transaction",
+    "unawaited-send": "writes-refused",
+    "kept-state": "commit-unanswered",
+    "repeated-endtxn": "commit-late",
+    "forgotten-ids": "killed-at-a-step",
+}
+"""What is taken away, and the fault that shows it."""
