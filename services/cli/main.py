@@ -13,7 +13,10 @@ from aiokafka.errors import KafkaError
 
 from services.cli.audit import app as audit_app
 from services.cli.deliveries import app as deliveries_app
+from services.cli.follow import app as follow_app
+from services.cli.projections import app as projections_app
 from services.cli.settings import app as settings_app
+from services.cli.state import app as state_app
 from services.infrastructure.embedded.process import EmbeddedServerError
 from services.infrastructure.settings import Settings, SettingsError
 
@@ -31,6 +34,9 @@ app.add_typer(api_keys_app, name="api-keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(settings_app, name="settings")
 app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(projections_app, name="projections")
+app.add_typer(follow_app)
+app.add_typer(state_app, name="state")
 
 UNUSABLE = 2
 

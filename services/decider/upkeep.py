@@ -13,8 +13,6 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from pydantic import ValidationError
-
 from contracts import topics
 from services.decider.partition_state import PartitionState
 from services.domain.records import BUSINESS_SYSTEM
@@ -89,7 +87,7 @@ class Upkeep:
         channel, system = key.decode().split("/")
         try:
             signatures = BUSINESS_SYSTEM.decode(value).signatures
-        except ValidationError:  # one bad record, which its own commands will hit, must not stop the partition
+        except ValueError:  # one bad record, which its own commands will hit, must not stop the partition
             log.error("the state record %s cannot be read; `switchboard state rebuild` makes it anew", key.decode())
             return
         for signature in signatures:

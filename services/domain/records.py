@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
 
 from contracts.rejections import BusinessSystemTooLarge, Rejection
 from services.domain.state import BUSINESS_SYSTEM_BYTES_LIMIT, BusinessSystem, Channel, Deletions
@@ -13,17 +15,47 @@ from services.domain.state import BUSINESS_SYSTEM_BYTES_LIMIT, BusinessSystem, C
 Record = TypeVar("Record", Channel, BusinessSystem)
 
 
-@dataclass(frozen=True)
-class RecordFormat(Generic[Record]):
-    """How one kind of state record is written and read; ``v`` is the version of its format."""
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+"""Makes a record of the next version of its format from a parsed one."""
 
-    adapter: TypeAdapter[Record]
+
+class RecordTooNew(ValueError):
+    """The record was written by a newer release than this one."""
+
+
+class RecordFormat(Generic[Record]):
+    """How one kind of state record is written and read; ``v`` is the version of its format.
+
+    ``upcasts`` are one for each version before the present one, the oldest first. A field that is only added, with a
+    default, needs none.
+    """
+
+    def __init__(self, adapter: TypeAdapter[Record], upcasts: Sequence[Upcast] = ()) -> None:
+        self._adapter: TypeAdapter[Record] = adapter
+        self._upcasts = upcasts
+        self.version = 1 + len(upcasts)
+        self._begin = b'{"v":%d,' % self.version
 
     def encode(self, record: Record) -> bytes:
-        return b'{"v":1,' + self.adapter.dump_json(record)[1:]
+        return self._begin + self._adapter.dump_json(record)[1:]
 
     def decode(self, value: bytes) -> Record:
-        return self.adapter.validate_json(value)
+        """Raises pydantic's ValidationError where it is no such record, and `RecordTooNew`."""
+        return self._adapter.validate_json(value if value.startswith(self._begin) else self._upcast(value))
+
+    def _upcast(self, value: bytes) -> bytes:
+        parsed = from_json(value)
+        version = parsed.get("v") if isinstance(parsed, dict) else None
+        if not isinstance(version, int) or version < 1:
+            return value  # no record of ours, and the validation says so
+        if version > self.version:
+            raise RecordTooNew(
+                f"A state record has format {version}, but this release knows none after {self.version}; "
+                "run the newer release again, or `switchboard state rebuild` of this one."
+            )
+        for upcast in self._upcasts[version - 1 :]:
+            parsed = upcast(parsed)
+        return to_json(parsed)
 
 
 CHANNEL = RecordFormat(TypeAdapter(Channel))

@@ -1,0 +1,115 @@
+"""`switchboard state rebuild` finds what is wrong with the decider's state, and mends it from the log."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contracts import topics
+from contracts.business_system import OpenBusinessSystem
+from contracts.channel import RegisterChannel
+from contracts.intent import AddIntent
+from contracts.partitioner import partition_of
+from contracts.publisher import Publisher
+from contracts.sms import ToggleSms
+from services.decider.fence import transactional_id
+from services.decider.partition_state import channel_key, system_key
+from services.decider.restore import restore
+from services.infrastructure.embedded.kafka import EmbeddedKafka
+from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
+from tests.installation import Installation
+
+PARTITIONS = 2
+CHANNELS = ("ch-1", "ch-2", "ch-3")
+_NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+@pytest.fixture
+def installation(own_kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Installation]:
+    with Installation(
+        own_kafka.bootstrap_servers, _NOWHERE, tmp_path, services=("decider",), partitions=PARTITIONS
+    ) as running:
+        yield running
+
+
+def _rebuild(installation: Installation, *options: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "services.cli", "state", "rebuild", *options]
+    done = subprocess.run(command, env=installation.environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+async def _settings(publisher: Publisher) -> None:
+    for channel in CHANNELS:
+        form = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
+        assert (await publisher.send(form, channel=channel)).accepted
+        opened = OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook")
+        assert (await publisher.send(opened, channel=channel)).accepted
+        intent = AddIntent(system="crm", code="ORDER", name="Order", default_data={"b": 1, "a": 2})
+        assert (await publisher.send(intent, channel=channel)).accepted
+
+
+async def _damage(bootstrap_servers: str) -> None:
+    """One record changed, one missing, and one that should not be."""
+    renamed = channel_key(CHANNELS[0])
+    missing = system_key(CHANNELS[1], "crm")
+    for number in range(PARTITIONS):
+        state = await restore(bootstrap_servers, {}, number)
+        damage: dict[bytes, bytes | None] = {}
+        if renamed in state.records:
+            damage[renamed] = state.records[renamed].replace(b"Shop", b"Shed")
+            damage[b"ch-never"] = state.records[renamed]
+        if missing in state.records:
+            damage[missing] = None
+        producer = TransactionalProducer(bootstrap_servers, transactional_id(number), {})
+        try:
+            await producer.start()
+            await producer.begin()
+            records = [OutgoingRecord(topics.CHANNEL_STATE.name, number, key, value) for key, value in damage.items()]
+            await producer.append(records, 0)
+            await producer.commit()
+        finally:
+            await producer.discard()
+
+
+@pytest.mark.timeout(180)
+async def test_state_is_folded_anew_and_corrected(installation: Installation) -> None:
+    servers, decider = installation.bootstrap_servers, installation.services["decider"]
+    async with Publisher(servers, source="test", account="acme") as publisher:
+        await _settings(publisher)
+    before = [(await restore(servers, {}, number)).records for number in range(PARTITIONS)]
+
+    code, said = await asyncio.to_thread(_rebuild, installation)
+    assert code == 2
+    assert "A decider is running" in said
+
+    decider.stop()
+    await asyncio.to_thread(decider.wait)
+    code, said = await asyncio.to_thread(_rebuild, installation)
+    assert code == 0, said
+    assert said.count("0 corrected") == PARTITIONS
+
+    await _damage(servers)
+    code, said = await asyncio.to_thread(_rebuild, installation, "--dry-run")
+    assert code == 1, said
+    damaged, lost = (partition_of(channel, PARTITIONS) for channel in CHANNELS[:2])
+    for line in (
+        f"partition {damaged}: ch-1 different",
+        f"partition {damaged}: ch-never unexpected",
+        f"partition {lost}: ch-2/crm missing",
+    ):
+        assert line in said
+    code, said = await asyncio.to_thread(_rebuild, installation)
+    assert code == 0, said
+    assert [(await restore(servers, {}, number)).records for number in range(PARTITIONS)] == before
+
+    await asyncio.to_thread(installation.restart, "decider")
+    async with Publisher(servers, source="test", account="acme") as publisher:
+        for channel in CHANNELS:
+            outcome = await publisher.send(ToggleSms(enabled=True), channel=channel)
+            assert outcome.accepted
+            assert outcome.version == 5
