@@ -7,6 +7,7 @@ puts each line to sleep until what is due next. So a claim costs what is due, ho
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +34,7 @@ _AWAKE = """
         WHERE l.lane = $1 AND l.wake_at <= now()
             AND ($1 = 'test' OR c.open_until IS NULL OR c.open_until <= now())
             AND ($1 = 'test' OR coalesce(b.calls, 0) < $2)
-        ORDER BY l.wake_at LIMIT $6 FOR UPDATE OF l SKIP LOCKED
+        ORDER BY coalesce(b.calls, 0), l.wake_at LIMIT $6 FOR UPDATE OF l SKIP LOCKED
     ) AS awake WHERE free > 0
 """
 _CLAIM = """
@@ -92,8 +93,15 @@ async def claim(pool: Pool, lane: Lane, busy: Mapping[tuple[str, str], int], fre
         channels, systems = [row["channel"] for row in awake], [row["system"] for row in awake]
         slots = [row["free"] for row in awake]
         rows = await connection.fetch(_CLAIM, channels, systems, slots, lane, free, uuid4(), lease)
-        await connection.execute(_SLEEP, channels, systems, lane)
-        claimed = {(row["channel"], row["system"]) for row in rows}
+        claimed = Counter((row["channel"], row["system"]) for row in rows)
+        # Where as many were claimed as there were slots, or others took all that were free, more may be due: it stays.
+        cut = len(rows) == free
+        over = [
+            row
+            for row in awake
+            if (got := claimed[row["channel"], row["system"]]) < row["free"] and not (cut and got == 0)
+        ]
+        await connection.execute(_SLEEP, [row["channel"] for row in over], [row["system"] for row in over], lane)
         probes = [row for row in awake if row["probe"] and (row["channel"], row["system"]) in claimed]
         if probes:
             probed = [row["channel"] for row in probes], [row["system"] for row in probes]

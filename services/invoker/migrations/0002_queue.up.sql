@@ -34,7 +34,7 @@ CREATE TABLE invoker.lines (
     wake_at timestamptz NOT NULL,
     PRIMARY KEY (channel, system, lane)
 ) WITH (fillfactor = 70);
-CREATE INDEX lines_awake ON invoker.lines (lane, wake_at) WHERE wake_at < 'infinity';
+CREATE INDEX lines_awake ON invoker.lines (lane, wake_at);
 INSERT INTO invoker.lines
     SELECT channel, system, lane, min(due_at) FROM invoker.deliveries WHERE state = 'due' GROUP BY channel, system, lane;
 
