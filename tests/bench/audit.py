@@ -123,6 +123,7 @@ async def measure(broker: str, count: int) -> None:
         "at, diff": lambda: audit_at(broker, count),
     }
     rates: dict[str, list[float]] = {name: [] for name in runs}
+    spent: dict[str, list[float]] = {name: [] for name in runs}
     grown: dict[str, float] = dict.fromkeys(runs, 0.0)
     gc.set_threshold(50_000, 20, 100)  # as the command line has it
     for _ in range(ROUNDS):
@@ -130,19 +131,28 @@ async def measure(broker: str, count: int) -> None:
             gc.collect()
             before, peak = process.memory_info().rss, 0
             task = asyncio.ensure_future(run())
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             while not task.done():
                 await asyncio.wait([task], timeout=0.25)
                 peak = max(peak, process.memory_info().rss)
             rates[name].append((await task) / (time.perf_counter() - start))
+            spent[name].append((time.process_time() - cpu) / count * 1e6)
             grown[name] = max(grown[name], (peak - before) / 2**20)
     limit = statistics.median(rates["bare consumer"])
     for name, found in rates.items():
         rate = statistics.median(found)
         print(
-            f"{name:14} {rate:10,.0f} events/s   {rate / limit:5.2f} of a bare consumer   memory +{grown[name]:.0f} MiB"
+            f"{name:14} {rate:10,.0f} events/s   {rate / limit:5.2f} of a bare consumer   "
+            f"{statistics.median(spent[name]):5.1f} µs of processor an event   memory +{grown[name]:.0f} MiB"
         )
-    result = {name: {"rate": statistics.median(found), "memory_mib": grown[name]} for name, found in rates.items()}
+    result = {
+        name: {
+            "rate": statistics.median(found),
+            "cpu_us": statistics.median(spent[name]),
+            "memory_mib": grown[name],
+        }
+        for name, found in rates.items()
+    }
     print(json.dumps({"events": count, **result}))
 
 
