@@ -6,13 +6,9 @@ import asyncio
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from typer.testing import CliRunner
 
 from contracts.business_system import (
     DeleteBusinessSystem,
@@ -20,73 +16,14 @@ from contracts.business_system import (
     EditBusinessSystem,
     OpenBusinessSystem,
 )
-from contracts.channel import EditChannel, RegisterChannel
+from contracts.channel import EditChannel
 from contracts.intent import AddIntent, DeleteIntent, EditIntent, ReferToIntent
 from contracts.message import CommandData
-from contracts.otp_scheduling import SaveOtpScheduling
-from contracts.outcome import CommandAccepted
-from contracts.publisher import Publisher
 from contracts.sealing import SealKey
 from contracts.signature import RefreshSignature, RevealSignature
 from contracts.sms import ToggleSms
-from services.cli.main import Unusable, app
-from services.infrastructure.settings import SettingsError
+from tests.commands import FORM, INTENT, OPEN, REGISTER, command, happen, process
 from tests.installation import Installation, fresh
-
-REGISTER = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
-OPEN = OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook", remarks="ours")
-INTENT = AddIntent(system="crm", code="ORDER", name="Order", default_data={"order": "1"})
-FORM = SaveOtpScheduling(enabled=True, countries=["NO", "ID"], use_own_numbers=False)
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-def process(installation: Installation, *arguments: object) -> subprocess.Popen[str]:
-    """The command as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "services.cli", *map(str, arguments)],
-        env=installation.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-async def command(installation: Installation, *arguments: object) -> Said:
-    """The same in this process, which spares its start."""
-
-    def run() -> Said:
-        done = CliRunner(env=installation.environment).invoke(app, [str(one) for one in arguments])
-        if isinstance(done.exception, Exception):
-            assert isinstance(done.exception, (Unusable, SettingsError)), done.exception
-            return Said(2, done.stdout, f"switchboard: {done.exception}\n")
-        return Said(done.exit_code, done.stdout, done.stderr)
-
-    return await asyncio.to_thread(run)
-
-
-async def happen(publisher: Publisher, channel: str, account: str, *commands: CommandData) -> list[int]:
-    """Sends them one after the other, and returns the channel's version after each."""
-    versions = []
-    for one in commands:
-        outcome = await publisher.send(one, channel=channel, account=account, actor="ops@acme.example")
-        assert isinstance(outcome.body, CommandAccepted), outcome
-        versions.append(outcome.body.version)
-    return versions
 
 
 @pytest.mark.timeout(120)  # several processes, one after the other
@@ -187,93 +124,6 @@ async def test_over_http(installation: Installation) -> None:
     async with installation.api(None) as platform:
         verified = await platform("GET", "audit/verify?partition=0")
         assert (verified.status, verified.body["sound"]) == (200, True)
-
-
-def applied(text: str, **changes: Any) -> str:
-    """The file with some of its top-level entries replaced."""
-    return yaml.safe_dump(yaml.safe_load(text) | changes, sort_keys=False)
-
-
-async def test_settings_as_a_file(installation: Installation, tmp_path: Path) -> None:
-    channel, other, account = fresh("audit"), fresh("audit"), fresh("acct")
-    file = tmp_path / "settings.yaml"
-    async with installation.publisher(account) as publisher:
-        refer = ReferToIntent(system="crm", code="ORDER", template="t-1")
-        await happen(publisher, channel, account, REGISTER, OPEN, INTENT, refer, ToggleSms(enabled=True), FORM)
-        await happen(publisher, other, account, REGISTER)
-        assert (await command(installation, "settings", "export", "--channel", channel, "--out", file)).code == 0
-        same = await command(installation, "settings", "apply", file, "--yes")
-        assert (same.code, "Nothing differs." in same.out) == (0, True)
-
-        # Onto a fresh channel it gives the same settings; a second time it sends nothing.
-        dry = await command(installation, "settings", "apply", file, "--channel", other, "--dry-run")
-        assert "would send OpenBusinessSystem" in dry.out
-        first = await command(installation, "settings", "apply", file, "--channel", other, "--yes")
-        assert (first.code, first.out.count("accepted, version")) == (0, 5), first.out
-        second = await command(installation, "settings", "apply", file, "--channel", other, "--yes")
-        assert (second.code, "Nothing differs." in second.out) == (0, True)
-        one, two = [
-            (await command(installation, "audit", "at", "now", "--channel", name)).json["settings"]
-            for name in (channel, other)
-        ]
-        for settings in (one, two):
-            del settings["channel"], settings["version"], settings["business_systems"][0]["signatures"]
-        assert one == two
-
-        # An edited file is applied to its own channel, and then says the version that it shows.
-        file.write_text(applied(file.read_text(), sms={"enabled": False}, name="Store"))
-        done = await command(installation, "settings", "apply", file, "--yes")
-        assert (done.code, f"{file} now says version 9" in done.out) == (0, True), done.out
-        assert yaml.safe_load(file.read_text())["version"] == 9
-
-        # Somebody changes what the file shows: it is refused, with both versions.
-        await happen(publisher, channel, account, ToggleSms(enabled=True))
-        stale = await command(installation, "settings", "apply", file, "--yes")
-        assert stale.code == 1
-        assert f"shows version 9 of '{channel}', which is at version 10 now, and sms/enabled changed" in stale.out
-        over = await command(installation, "settings", "apply", file, "--overwrite", "--dry-run")
-        assert (over.code, "would send ToggleSms" in over.out) == (0, True)
-
-
-async def test_a_change_while_a_person_thinks(installation: Installation, tmp_path: Path) -> None:
-    channel, account = fresh("audit"), fresh("acct")
-    file = tmp_path / "settings.yaml"
-    async with installation.publisher(account) as publisher:
-        await happen(publisher, channel, account, REGISTER, FORM)
-        await command(installation, "settings", "export", "--channel", channel, "--out", file)
-        form = {"enabled": True, "countries": ["NO"], "use_own_numbers": False}
-        file.write_text(applied(file.read_text(), otp_scheduling=form))
-        with process(installation, "settings", "apply", file) as applying:
-            assert applying.stdin is not None
-            assert applying.stdout is not None
-            shown = ""
-            while "[y/N]" not in shown:
-                shown += await asyncio.to_thread(applying.stdout.read, 1)
-            other = SaveOtpScheduling(enabled=False, countries=["IN"], use_own_numbers=False)
-            await happen(publisher, channel, account, other)
-            out, _ = await asyncio.to_thread(applying.communicate, "y\n", 50)
-    assert applying.returncode == 1
-    assert "OTP delivery scheduling lost ID." in shown
-    assert "SaveOtpScheduling was refused (VersionConflict)" in out
-    assert "Seen was version 2; the channel is at version 3 now." in out
-
-
-async def test_onto_all_channels_of_a_provider(installation: Installation, tmp_path: Path) -> None:
-    provider, account = fresh("prov"), fresh("acct")
-    channels = [fresh("audit") for _ in range(3)]
-    file = tmp_path / "settings.yaml"
-    file.write_text("format: 1\nsms: {enabled: true}\n")
-    async with installation.publisher(account) as publisher:
-        register = REGISTER.model_copy(update={"provider": provider})
-        for channel in channels[:2]:
-            await happen(publisher, channel, account, register)
-        await happen(publisher, channels[0], account, ToggleSms(enabled=True))
-        await happen(publisher, channels[2], account, REGISTER)
-    done = await command(installation, "settings", "apply", file, "--provider", provider, "--yes")
-    assert (done.code, f"1 of 2 channels differ: {channels[1]}" in done.out) == (0, True), done.out
-    assert done.out.count("accepted, version") == 1
-    again = await command(installation, "settings", "apply", file, "--provider", provider, "--yes")
-    assert (again.code, "0 of 2 channels differ" in again.out) == (0, True)
 
 
 @pytest.mark.timeout(120)  # several processes, one after the other
