@@ -129,13 +129,24 @@ class Recorder:
             except (*OUTAGES, asyncpg.DeadlockDetectedError) as error:
                 log.warning("%d results wait for the database (%s)", len(results), type(error).__name__)
                 await asyncio.sleep(0.5)
-            else:
-                for result in recorded:
-                    self.tallies[_tally(result)] += 1
-                if len(recorded) < len(results):
-                    log.warning("%d deliveries: another worker had them meanwhile", len(results) - len(recorded))
-                self._told()
+            except Exception:
+                # One that cannot be recorded must not take the others with it; its lease ends, and it is called again.
+                if len(results) == 1:
+                    log.exception("what came of delivery %s cannot be recorded", results[0].row["id"])
+                    return
+                for result in results:
+                    await self._record_surely([result])
                 return
+            else:
+                self._count(results, recorded)
+                return
+
+    def _count(self, results: list[Result], recorded: list[Result]) -> None:
+        for result in recorded:
+            self.tallies[_tally(result)] += 1
+        if len(recorded) < len(results):
+            log.warning("%d deliveries: another worker had them meanwhile", len(results) - len(recorded))
+        self._told()
 
 
 def _tally(result: Result) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,13 @@ async def run(
         sweeper = Sweeper(pool, pace, recorder.tallies, changed)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_dispatch(dispatcher, recorder))
-                tasks.create_task(publish_outbox(pool, bootstrap, security_options(), told))
-                tasks.create_task(Waiting(pool, events, NAME, pace, changed).run())
-                tasks.create_task(sweeper.run())
+                for work in (
+                    lambda: _dispatch(dispatcher, recorder),
+                    lambda: publish_outbox(pool, bootstrap, security_options(), told),
+                    Waiting(pool, events, NAME, pace, changed).run,
+                    sweeper.run,
+                ):
+                    tasks.create_task(_for_ever(work))
                 # What is in the database is called while the broker is away or the group waits for a lost member.
                 await consumer.start()
                 ready()
@@ -91,6 +94,16 @@ async def run(
             await consumer.stop()
             await events.close()
             await pool.close()
+
+
+async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A fault of ours in one part of the work is said aloud, and stops neither that part nor the others for long."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("a part of the invoker failed; it starts again")
+            await asyncio.sleep(1)
 
 
 async def _dispatch(dispatcher: Dispatcher, recorder: Recorder) -> None:

@@ -19,7 +19,7 @@ from services.invoker.knowledge import Endpoint, LiveSignature
 from services.invoker.outcomes import Answered, Delivered, Failed, GaveUp, Parked, PutBack, RetryAt
 from services.invoker.pace import Pace
 from services.invoker.queue import Wake, claim, wake
-from services.invoker.recording import Attempt, Result, record
+from services.invoker.recording import Attempt, Recorder, Result, record
 from services.invoker.service import MIGRATIONS
 from services.invoker.sweeping import end_expired, forget_old, free_lost
 from services.invoker.waiting import NOTHING, Waiting
@@ -228,6 +228,23 @@ async def test_a_replay_is_told_as_an_outcome_of_its_own(pool: Pool) -> None:
     await ended(pool, tried(row, Answered(200, b"")))
     told = [row["value"] for row in await pool.fetch("SELECT value FROM invoker.outbox ORDER BY id")]
     assert [b'/outcome"' in told[0], b'/outcome/1"' in told[1]] == [True, True]
+
+
+async def test_a_result_that_cannot_be_recorded_takes_no_other_with_it(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    await add(pool, "crm", 3)
+    rows = await claim(pool, "first", {}, 3, PACE)
+    recorder = Recorder(pool, PACE, lambda: None, lambda _: None)
+    bad = Failed("answer", "\x00 is what no text column takes")
+    for row, came in zip(rows, (Answered(200, b""), bad, Answered(200, b"")), strict=True):
+        recorder.put(tried(row, came))
+    recording = asyncio.create_task(recorder.run())
+    await recorder.drained()
+    recording.cancel()
+    assert sorted((await states(pool)).values()) == ["delivered", "delivered", "due"]
+    assert "cannot be recorded" in caplog.text
+    assert recorder.tallies == {"delivered": 2}
 
 
 class FakeLog:
