@@ -54,15 +54,15 @@ class Round:
     async def wait(self, low: float, high: float) -> None:
         await asyncio.sleep(self.dice.uniform(low, high))
 
-    async def run(self, fault: Fault) -> tuple[str, list[str]]:
-        """What it did, and what does not hold afterwards."""
+    async def run(self, fault: Fault, *, finisher: bool = True) -> tuple[str, list[str]]:
+        """What it did, and what does not hold afterwards. Without a ``finisher``, who is left has to do the work."""
         traffic = asyncio.create_task(self._traffic.run())
         what, unanswered = "", list[str]()
         try:
             what = await fault(self)
-            self.arena.end_deciders()
-            finisher = self.arena.start(self.order())
-            await finisher.ready()
+            if finisher:
+                self.arena.end_deciders()
+                await self.arena.start(self.order()).ready()
             await traffic
             await self.arena.settle()
         except TimeoutError:

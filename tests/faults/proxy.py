@@ -28,7 +28,9 @@ class CommitProxy:
 
     def __init__(self, broker_port: int, strike: Strike, count: int, writes: int) -> None:
         self._broker_port, self._strike = broker_port, strike
-        self._commits_left, self._writes_left = count, writes
+        self._count, self._writes_left = count, writes
+        self.commits = 0
+        """Requests to commit that came by."""
         self._held: bytes | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -69,10 +71,10 @@ class CommitProxy:
 
     def strikes(self, request: bytes) -> bool:
         """Whether this request is the commit to strike at."""
-        if self.struck.is_set() or _api(request) != _END_TXN or request[-1:] != b"\1":
+        if _api(request) != _END_TXN or request[-1:] != b"\1":
             return False
-        self._commits_left -= 1
-        return self._commits_left == 0
+        self.commits += 1
+        return self.commits == self._count
 
     def hold(self, request: bytes) -> Strike:
         self.struck.set()

@@ -1,0 +1,56 @@
+"""The decider is killed at each step of its transaction, and while it shares partitions: nothing lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.arena import Arena
+from tests.faults.nemesis import Round
+from tests.faults.victim import STEPS, Step, Strike
+
+_COMMANDS_A_CHANNEL = 16
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    with Arena(tmp_path_factory.mktemp("arena")) as arena:
+        yield arena
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_with_commands_waiting(arena: Arena, step: Step) -> None:
+    """Everything is on the log once, in order, and with its outcome: the checker reads the whole of it."""
+
+    async def kill(on: Round) -> str:
+        count = 1 if step in ("fenced", "restored") else 2
+        victim = on.arena.start(on.order(strike=Strike(step=step, count=count)))
+        assert await victim.struck_within(60)
+        assert victim.process.poll() == -signal.SIGKILL
+        return step
+
+    turn = Round(arena, STEPS.index(step), seed=7, size=_COMMANDS_A_CHANNEL)
+    _, found = asyncio.run(turn.run(kill))
+
+    assert found == []
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_two_share_the_partitions_and_one_ends(arena: Arena, end: signal.Signals) -> None:
+    async def end_one(on: Round) -> str:
+        first, second = (on.arena.start(on.order(own=None)) for _ in range(2))
+        await first.ready()
+        await second.ready()
+        first.send(end)
+        assert await first.struck_within(20)
+        return end.name
+
+    turn = Round(arena, 10 + end, seed=7, size=_COMMANDS_A_CHANNEL)
+    _, found = asyncio.run(turn.run(end_one, finisher=False))
+
+    assert found == []

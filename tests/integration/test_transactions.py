@@ -1,0 +1,144 @@
+"""What `services.infrastructure.transactions` promises, on a real broker: it relies on aiokafka's internals."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import MessageSizeTooLargeError, ProducerFenced
+from aiokafka.producer import sender as aiokafka_sender
+
+from services.infrastructure import transactions
+from services.infrastructure.embedded.kafka import EmbeddedKafka
+from services.infrastructure.transactions import CommitInDoubt, OutgoingRecord, TransactionalProducer
+from tests.faults.proxy import CommitProxy
+from tests.installation import fresh
+
+Start = Callable[..., Awaitable[TransactionalProducer]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Starts producers, and lets go of them afterwards."""
+    async with AsyncExitStack() as stack:
+
+        async def start(servers: str, transactional_id: str) -> TransactionalProducer:
+            producer = TransactionalProducer(servers, transactional_id, {})
+            stack.push_async_callback(producer.discard)
+            await producer.start()
+            return producer
+
+        yield start
+
+
+@pytest.fixture
+async def topic(own_kafka: EmbeddedKafka) -> str:
+    """Two partitions that take records of up to 1,000 bytes."""
+    name = fresh("topic")
+    admin = AIOKafkaAdminClient(bootstrap_servers=own_kafka.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 2, 1, topic_configs={"max.message.bytes": "1000"})])
+    await admin.close()
+    return name
+
+
+async def _committed(servers: str, topic: str) -> list[bytes]:
+    """The values of partition 0 that a reader of committed records sees."""
+    async with AIOKafkaConsumer(
+        bootstrap_servers=servers, isolation_level="read_committed", auto_offset_reset="earliest"
+    ) as consumer:
+        source = TopicPartition(topic, 0)
+        consumer.assign([source])
+        end = (await consumer.end_offsets([source]))[source]
+        found: list[bytes] = []
+        while await consumer.position(source) < end:
+            found += [one.value for one in (await consumer.getmany(timeout_ms=200)).get(source, [])]
+    return found
+
+
+def _records(topic: str, *values: bytes, partition: int = 0) -> list[OutgoingRecord]:
+    return [OutgoingRecord(topic, partition, b"key", value) for value in values]
+
+
+async def test_committed_and_aborted(own_kafka: EmbeddedKafka, topic: str, start: Start) -> None:
+    producer = await start(own_kafka.bootstrap_servers, fresh("id"))
+
+    await producer.begin()
+    offsets = await producer.append([*_records(topic, b"1", b"2"), *_records(topic, b"x", partition=1)], 1)
+    await producer.commit()
+    await producer.begin()
+    await producer.append(_records(topic, b"3"), 2)
+    await producer.abort()
+
+    assert offsets == {TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0}
+    assert await _committed(own_kafka.bootstrap_servers, topic) == [b"1", b"2"]
+
+
+async def test_starting_fences_whoever_had_the_id(own_kafka: EmbeddedKafka, topic: str, start: Start) -> None:
+    name = fresh("id")
+    first = await start(own_kafka.bootstrap_servers, name)
+    await first.begin()
+    await first.append(_records(topic, b"first"), 1)
+
+    second = await start(own_kafka.bootstrap_servers, name)
+    with pytest.raises(ProducerFenced):
+        await first.commit()
+    await second.begin()
+    await second.append(_records(topic, b"second"), 2)
+    await second.commit()
+
+    assert await _committed(own_kafka.bootstrap_servers, topic) == [b"second"]
+
+
+async def test_a_send_that_fails_is_raised(own_kafka: EmbeddedKafka, topic: str, start: Start) -> None:
+    """aiokafka itself would commit a transaction over it, had nobody awaited it."""
+    producer = await start(own_kafka.bootstrap_servers, fresh("id"))
+
+    await producer.begin()
+    with pytest.raises(MessageSizeTooLargeError):
+        await producer.append([*_records(topic, b"small"), *_records(topic, b"x" * 2_000, partition=1)], 1)
+
+
+@pytest.mark.parametrize(("sender", "commits"), [("ours", 1), ("aiokafka's own", 2)])
+async def test_a_commit_is_asked_for_once(
+    own_kafka: EmbeddedKafka, topic: str, start: Start, monkeypatch: pytest.MonkeyPatch, sender: str, commits: int
+) -> None:
+    """The answer to it is lost: ours is in doubt and says so, aiokafka's own asks again in the same epoch."""
+    if sender != "ours":
+        monkeypatch.setattr(transactions, "_SenderThatEndsOnce", aiokafka_sender.Sender)
+    proxy = CommitProxy(own_kafka.port, "unanswered", count=1, writes=0)
+    await proxy.start()
+    try:
+        producer = await start(f"127.0.0.1:{proxy.port}", fresh("switchboard.decider"))
+        await producer.begin()
+        await producer.append(_records(topic, b"1"), 1)
+        if sender == "ours":
+            with pytest.raises(CommitInDoubt):
+                await producer.commit()
+        else:
+            await producer.commit()
+        await asyncio.sleep(1)
+        assert proxy.commits == commits
+    finally:
+        await producer.discard()
+        await proxy.stop()
+
+
+def test_the_wait_between_transactions_is_still_where_we_change_it() -> None:
+    source = inspect.getsource(aiokafka_sender)
+
+    assert aiokafka_sender.BACKOFF_OVERRIDE == 0.001
+    assert source.count("BACKOFF_OVERRIDE") > source.count("BACKOFF_OVERRIDE ="), "aiokafka no longer reads it"
+
+
+def test_what_we_replace_is_still_called() -> None:
+    source: Any = inspect.getsource(aiokafka_sender.Sender)
+
+    assert "_do_txn_commit(" in source
+    assert "EndTxnHandler(" in inspect.getsource(aiokafka_sender.Sender._do_txn_commit)
