@@ -23,10 +23,10 @@ from contracts.channel import ChannelEdited, ChannelRegistered, ChannelRetired
 from contracts.commands import EVENTS, Event
 from contracts.envelope import EventEnvelope
 from contracts.intent import IntentAdded, IntentDeleted, IntentEdited, IntentReferredTo, IntentReleased
-from contracts.message import compact_json
 from contracts.otp_scheduling import OtpSchedulingSaved
 from contracts.signature import SignatureRefreshed, SignatureRevealed, SignatureRevoked
 from contracts.sms import SmsActivated, SmsDeactivated
+from projections.sql import as_json, upsert
 
 NAME = "switchboard.projector"
 MODEL = "settings"
@@ -118,18 +118,47 @@ _MOVE_POSITION = """
 """
 
 
-def _upsert(table: str, key: Sequence[str], columns: Sequence[str]) -> str:
-    """Rows come as one JSON array: `json_populate_recordset` gives every column its own type."""
-    changes = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key)
-    return (
-        f"INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1::json) "  # noqa: S608 -- our names
-        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
-    )
-
-
-_UPSERT_CHANNELS = _upsert("channels", ("channel",), ChannelRow.__slots__)
-_UPSERT_SYSTEMS = _upsert("business_systems", ("channel", "system"), SystemRow.__slots__)
-_UPSERT_INTENTS = _upsert("intents", ("channel", "system", "code"), IntentRow.__slots__)
+CHANNELS = {
+    "channel": "text",
+    "account": "text",
+    "channel_type": "text",
+    "name": "text",
+    "provider": "text",
+    "retired": "boolean",
+    "version": "bigint",
+    "channel_changed": "bigint",
+    "sms_enabled": "boolean",
+    "sms_changed": "bigint",
+    "otp_enabled": "boolean",
+    "otp_countries": "text[]",
+    "otp_use_own_numbers": "boolean",
+    "otp_changed": "bigint",
+}
+SYSTEMS = {
+    "channel": "text",
+    "system": "text",
+    "name": "text",
+    "api_request_url": "text",
+    "remarks": "text",
+    "signature_style": "text",
+    "disabled": "boolean",
+    "changed": "bigint",
+    "signature_changed": "bigint",
+    "signatures": "json",
+}
+INTENTS = {
+    "channel": "text",
+    "system": "text",
+    "code": "text",
+    "name": "text",
+    "default_data": "json",
+    "json_schema": "json",
+    "templates": "text[]",
+    "changed": "bigint",
+}
+_UPSERT_CHANNELS = upsert("channels", CHANNELS, ("channel",))
+_UPSERT_SYSTEMS = upsert("business_systems", SYSTEMS, ("channel", "system"))
+_UPSERT_INTENTS = upsert("intents", INTENTS, ("channel", "system", "code"))
 
 
 class Gap(Exception):
@@ -324,13 +353,13 @@ class Fold:
         gone = [key for key, intent in self.intents.items() if intent is None and key[:2] not in self.emptied_systems]
         if gone:
             await connection.execute(_FORGET_INTENTS, *map(list, zip(*gone, strict=True)))
-        for statement, rows in (
-            (_UPSERT_CHANNELS, self.channels.values()),
-            (_UPSERT_SYSTEMS, [row for row in self.systems.values() if row is not None]),
-            (_UPSERT_INTENTS, [row for row in self.intents.values() if row is not None]),
+        for statement, columns, rows in (
+            (_UPSERT_CHANNELS, CHANNELS, self.channels.values()),
+            (_UPSERT_SYSTEMS, SYSTEMS, [row for row in self.systems.values() if row is not None]),
+            (_UPSERT_INTENTS, INTENTS, [row for row in self.intents.values() if row is not None]),
         ):
             if rows:
-                await connection.execute(statement, compact_json([_columns(row) for row in rows]))
+                await connection.execute(statement, as_json(map(_columns, rows), columns))
         if self.sequence is not None:
             await connection.execute(_MOVE_POSITION, self.partition, self.sequence)
 

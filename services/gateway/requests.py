@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fastapi import Depends, Header, Query, Request
 from pydantic_core import from_json
 
+from contracts.changes import Cursor, Place
 from contracts.ids import is_name, new_id
 from contracts.message import rfc3339
 from contracts.outcome import CommandRejected
@@ -19,8 +20,9 @@ from contracts.sealing import SealKey
 from contracts.settings import ChannelSettings
 from projections import settings_queries
 from services.gateway.api_keys import Access, access_of
+from services.gateway.feed import Feed
 from services.gateway.problems import Problem, channel_unknown, problem_of_rejection
-from services.infrastructure.postgres import Pool
+from services.infrastructure.postgres import Connection, Pool
 
 LONGEST_BODY = 512 * 1024
 LONGEST_WAIT_S = 10.0
@@ -167,9 +169,25 @@ class ReadSettings:
 
     settings: ChannelSettings
     versions: settings_queries.Versions
+    cursor: Cursor | None
 
-    def etag(self, resource: str) -> dict[str, str]:
-        return {"ETag": f'"{self.versions.of(resource)}"'}
+    def headers(self, resource: str | None = None) -> dict[str, str]:
+        """The version in which the resource changed last, the channel's where None, and from where changes go on."""
+        version = self.settings.version if resource is None else self.versions.of(resource)
+        return {"ETag": f'"{version}"'} | cursor_header(self.cursor)
+
+
+def cursor_header(cursor: Cursor | None) -> dict[str, str]:
+    return {} if cursor is None else {"Switchboard-Cursor": str(cursor)}
+
+
+async def snapshot_cursor(request: Request, connection: Connection) -> Cursor | None:
+    """Where the changes go on that the connection's snapshot does not have; None while the broker is away."""
+    feed: Feed | None = request.app.state.feed
+    if feed is None:
+        return None
+    places = await settings_queries.places(connection)
+    return Cursor(feed.deployment, tuple(places.get(number, Place(0, 0)) for number in range(feed.partitions)))
 
 
 async def read_settings(request: Request, caller: Caller, channel: str, min_version: int | None) -> ReadSettings:
@@ -179,9 +197,10 @@ async def read_settings(request: Request, caller: Caller, channel: str, min_vers
         await _wait_for(pool, caller.account, channel, min_version)
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         found = await settings_queries.settings_of(connection, channel, rfc3339(request.app.state.now()))
+        cursor = await snapshot_cursor(request, connection)
     if found is None or caller.account not in (None, found[0].account):
         raise channel_unknown(channel)
-    return ReadSettings(*found)
+    return ReadSettings(*found, cursor)
 
 
 async def _wait_for(pool: Pool, account: str | None, channel: str, min_version: int) -> None:

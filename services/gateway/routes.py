@@ -24,7 +24,16 @@ from contracts.signature import RefreshSignature
 from contracts.sms import ToggleSms
 from projections import settings_queries
 from services.gateway.problems import Problem
-from services.gateway.requests import Authenticated, Commanding, Reading, pool_of, publisher_of, read_settings, seal_key
+from services.gateway.requests import (
+    Authenticated,
+    Commanding,
+    Reading,
+    pool_of,
+    publisher_of,
+    read_settings,
+    seal_key,
+    snapshot_cursor,
+)
 from services.invoker import deliveries
 
 router = APIRouter(prefix="/v1")
@@ -58,13 +67,20 @@ def _answer(outcome: Outcome, status: int = 200, **more: Any) -> JSONResponse:
 async def list_channels(
     request: Request, caller: Authenticated, after: str = "", limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> dict[str, Any]:
-    """The account's channels, by id, a page at a time; go on with ``after``."""
-    found = await settings_queries.channels(pool_of(request), caller.account, after, limit)
+    """The account's channels, by id, a page at a time; go on with ``after``.
+
+    Changes go on from ``cursor``; from the first page's, where there are more: what a later page has already is told
+    by its version.
+    """
+    async with pool_of(request).acquire() as connection, connection.transaction(isolation="repeatable_read"):
+        found = await settings_queries.channels(connection, caller.account, after, limit)
+        cursor = await snapshot_cursor(request, connection)
     shown = [
         one.model_dump(include={"channel", "account", "channel_type", "name", "provider", "retired", "version"})
         for one in found
     ]
-    return {"channels": shown, "next": found[-1].channel if len(found) == limit else None}
+    page = {"channels": shown, "next": found[-1].channel if len(found) == limit else None}
+    return page | {"cursor": None if cursor is None else str(cursor)}
 
 
 @router.get("/channels/{channel}", tags=["channels"])
@@ -72,7 +88,7 @@ async def get_channel(
     reading: Reading,
 ) -> JSONResponse:
     read = await reading.settings()
-    return JSONResponse(read.settings.model_dump(include=_CHANNEL_FIELDS), headers=read.etag("channel"))
+    return JSONResponse(read.settings.model_dump(include=_CHANNEL_FIELDS), headers=read.headers("channel"))
 
 
 @router.put("/channels/{channel}", tags=["channels"], status_code=201, openapi_extra=_takes(RegisterChannel))
@@ -105,7 +121,7 @@ async def get_settings(
 ) -> JSONResponse:
     """The channel's settings, whole."""
     read = await reading.settings()
-    return JSONResponse(read.settings.model_dump(by_alias=True), headers={"ETag": f'"{read.settings.version}"'})
+    return JSONResponse(read.settings.model_dump(by_alias=True), headers=read.headers())
 
 
 @router.get("/channels/{channel}/sms", tags=["sms"])
@@ -113,7 +129,7 @@ async def get_sms(
     reading: Reading,
 ) -> JSONResponse:
     read = await reading.settings()
-    return JSONResponse(read.settings.sms.model_dump(), headers=read.etag("sms"))
+    return JSONResponse(read.settings.sms.model_dump(), headers=read.headers("sms"))
 
 
 @router.put("/channels/{channel}/sms", tags=["sms"], openapi_extra=_takes(ToggleSms))
@@ -128,7 +144,7 @@ async def get_otp_scheduling(
     reading: Reading,
 ) -> JSONResponse:
     read = await reading.settings()
-    return JSONResponse(read.settings.otp_scheduling.model_dump(), headers=read.etag("otp-scheduling"))
+    return JSONResponse(read.settings.otp_scheduling.model_dump(), headers=read.headers("otp-scheduling"))
 
 
 @router.put("/channels/{channel}/otp-scheduling", tags=["otp-scheduling"], openapi_extra=_takes(SaveOtpScheduling))
@@ -157,7 +173,7 @@ async def get_business_system(
 ) -> JSONResponse:
     read = await reading.settings()
     found = _system(read.settings.business_systems, system)
-    return JSONResponse(found.model_dump(by_alias=True), headers=read.etag(f"business-systems/{system}"))
+    return JSONResponse(found.model_dump(by_alias=True), headers=read.headers(f"business-systems/{system}"))
 
 
 def _system(systems: tuple[BusinessSystemSettings, ...], system: str) -> BusinessSystemSettings:
@@ -244,7 +260,9 @@ async def get_intent(
 ) -> JSONResponse:
     read = await reading.settings()
     found = _intent(_system(read.settings.business_systems, system), code)
-    return JSONResponse(found.model_dump(by_alias=True), headers=read.etag(f"business-systems/{system}/intents/{code}"))
+    return JSONResponse(
+        found.model_dump(by_alias=True), headers=read.headers(f"business-systems/{system}/intents/{code}")
+    )
 
 
 def _intent(system: BusinessSystemSettings, code: str) -> IntentSettings:

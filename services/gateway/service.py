@@ -19,9 +19,10 @@ from swagger_ui_bundle import swagger_ui_path
 
 from contracts.publisher import Publisher, PublisherBroken
 from projections import settings as settings_projection
-from services.gateway import api_keys, delivery_routes, problems
+from services.gateway import api_keys, change_routes, delivery_routes, history_routes, intents_routes, problems
 from services.gateway.asyncapi import asyncapi
 from services.gateway.audit_routes import router as audit_router
+from services.gateway.feed import Feed
 from services.gateway.routes import router
 from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
 from services.infrastructure.kafka import security_options
@@ -49,11 +50,15 @@ def application(pool: Pool) -> FastAPI:
     )
     app.state.pool = pool
     app.state.publisher = None
+    app.state.feed = None
     app.state.now = lambda: time.time_ns() // 1_000_000
     problems.install(app)
     app.include_router(audit_router)  # before the others: its settings route knows ?at= besides
     app.include_router(router)
     app.include_router(delivery_routes.router)
+    app.include_router(change_routes.router)
+    app.include_router(history_routes.router)
+    app.include_router(intents_routes.router)
     app.mount("/docs-assets", StaticFiles(directory=swagger_ui_path))
     app.mount("/console", StaticFiles(directory=CONSOLE))
 
@@ -112,8 +117,11 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     )
     serving: asyncio.Task[None] | None = None
     try:
-        async with _publisher(settings.kafka_bootstrap_servers) as publisher:
-            app.state.publisher = publisher
+        async with (
+            _publisher(settings.kafka_bootstrap_servers) as publisher,
+            Feed(settings.kafka_bootstrap_servers, security_options()) as feed,
+        ):
+            app.state.publisher, app.state.feed = publisher, feed
             serving = asyncio.create_task(server.serve(sockets=[listening]))
             while not server.started and not serving.done():  # noqa: ASYNC110 -- uvicorn has no event to wait for
                 await asyncio.sleep(0.01)

@@ -68,3 +68,22 @@ async def migrate(pool: Pool, owner: str, directory: Path) -> None:
             if name not in applied:
                 await connection.execute(path.read_text())
                 await connection.execute("INSERT INTO switchboard.migrations VALUES ($1, $2)", owner, name)
+
+
+async def migrate_down(pool: Pool, owner: str, directory: Path, *, to: str | None) -> list[str]:
+    """Takes back what the owner applied after the migration ``to``, or all of it, the newest first, in one transaction.
+
+    Returns the names of what was taken back, and with it went the data. Raises LookupError where ``to`` is not applied,
+    and FileNotFoundError where one has no ``.down.sql``.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
+        rows = await connection.fetch("SELECT name FROM switchboard.migrations WHERE owner = $1", owner)
+        applied = sorted((row["name"] for row in rows), reverse=True)
+        if to is not None and to not in applied:
+            raise LookupError(f"{owner} has no migration {to!r} applied; it has {', '.join(reversed(applied))}")
+        gone = [name for name in applied if to is None or name > to]
+        for name in gone:
+            await connection.execute((directory / f"{name}.down.sql").read_text())
+            await connection.execute("DELETE FROM switchboard.migrations WHERE owner = $1 AND name = $2", owner, name)
+        return gone

@@ -8,8 +8,9 @@ from typing import Any
 
 from contracts import topics
 from contracts.envelope import EventEnvelope
+from projections import catalogue, history
 from projections import settings as settings_projection
-from services.infrastructure.consuming import Consumer
+from services.infrastructure.consuming import Apply, Consumer
 from services.infrastructure.postgres import Connection, migrate, pool_of
 from services.infrastructure.settings import Settings
 from services.projector import versions
@@ -22,15 +23,25 @@ async def apply_settings(connection: Connection, partition: int, records: Sequen
     await settings_projection.apply(connection, partition, events)
 
 
+PROJECTIONS: dict[str, dict[str, Apply]] = {
+    settings_projection.NAME: {topics.EVENTS.name: apply_settings},
+    history.NAME: {topics.EVENTS.name: history.apply_events, topics.OUTCOMES.name: history.apply_outcomes},
+    catalogue.NAME: {topics.EVENTS.name: catalogue.apply},
+}
+"""Each a consumer group of its own: one that stands still holds up no other."""
+
+
 async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     """Projects until cancelled; outlives its broker and database. Raises `SettingsError`."""
-    pool = await pool_of(settings, size=4)
+    pool = await pool_of(settings, size=4 * len(PROJECTIONS))
     await migrate(pool, "projections", settings_projection.MIGRATIONS)
-    consumer = Consumer(settings, pool, settings_projection.NAME, {topics.EVENTS.name: apply_settings})
+    consumers = [Consumer(settings, pool, name, appliers) for name, appliers in PROJECTIONS.items()]
     try:
-        await consumer.start()
+        async with asyncio.TaskGroup() as starting:
+            for consumer in consumers:
+                starting.create_task(consumer.start())
         ready()
         await asyncio.Event().wait()
     finally:
-        await consumer.stop()
+        await asyncio.gather(*(consumer.stop() for consumer in consumers))
         await pool.close()

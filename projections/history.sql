@@ -1,0 +1,22 @@
+-- name: resources
+SELECT r.* FROM history.resources r
+JOIN unnest($1::text[], $2::text[]) AS wanted (channel, resource) USING (channel, resource)
+
+-- name: resources_of_channels
+SELECT * FROM history.resources WHERE channel = ANY($1::text[])
+
+-- name: forget
+DELETE FROM history.resources r USING unnest($1::text[], $2::text[]) AS gone (channel, resource)
+WHERE r.channel = gone.channel AND r.resource = gone.resource
+
+-- name: find
+SELECT * FROM history.entries
+WHERE ($1::text IS NULL OR account = $1) AND ($2::text IS NULL OR channel = $2) AND ($3::text IS NULL OR actor = $3)
+    AND ($4::text[] IS NULL OR type = ANY($4) OR command = ANY($4) OR rejection = ANY($4))
+    AND ($5::timestamptz IS NULL OR time >= $5) AND ($6::timestamptz IS NULL OR time < $6)
+    AND ($7::timestamptz IS NULL OR (time, topic, partition, log_offset) < ($7, $8::text, $9::integer, $10::bigint))
+ORDER BY time DESC, topic DESC, partition DESC, log_offset DESC
+LIMIT $11
+
+-- name: has_version
+SELECT EXISTS (SELECT FROM history.entries WHERE topic = 'events' AND channel = $1 AND version >= $2) AS reached

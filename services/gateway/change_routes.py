@@ -1,0 +1,230 @@
+"""Changes over HTTP: as server-sent events, or by polling, from the same cursor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic_core import to_json
+from starlette.types import Receive, Scope, Send
+
+from contracts.changes import Cursor, CursorRefused, GapInChanges, Wanted
+from contracts.commands import EVENTS
+from contracts.ids import is_name
+from contracts.subscriber import BEGINNING, NOW, SubscriberBroken
+from projections import settings_queries
+from services.gateway.api_keys import access_of
+from services.gateway.feed import CutOff, Feed, FeedClosed, Follower, frame_of
+from services.gateway.problems import Problem, channel_unknown
+from services.gateway.requests import Authenticated, Caller, cursor_header, pool_of
+from services.infrastructure.postgres import OUTAGES
+
+log = logging.getLogger(__name__)
+router = APIRouter(prefix="/v1", tags=["changes"])
+
+HEARTBEAT_S = 15.0
+STALLED_AFTER_S = 30.0
+"""A connection that takes nothing for so long is ended."""
+
+LONGEST_POLL_S = 30.0
+MOST_FOLLOWERS = 5_000
+MOST_A_POLL = 1_000
+
+_Many = Annotated[list[str] | None, Query(max_length=100)]
+
+
+def feed_of(request: Request) -> Feed:
+    feed: Feed | None = request.app.state.feed
+    if feed is None:
+        raise Problem(503, "Unavailable", "The broker is not there at the moment; try again shortly.")
+    return feed
+
+
+@router.get("/changes", response_model=None)
+async def changes(
+    request: Request,
+    caller: Authenticated,
+    cursor: Annotated[str | None, Query(description="as an answer or a change carried it, beginning, or now")] = None,
+    account: Annotated[str | None, Query(description="for the platform: one account's changes alone")] = None,
+    channel: _Many = None,
+    kind: Annotated[list[str] | None, Query(alias="type", max_length=100)] = None,
+    resource: _Many = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_A_POLL)] = 100,
+    wait: Annotated[float, Query(ge=0, le=LONGEST_POLL_S, description="seconds, when polling")] = 0.0,
+    accept: Annotated[str, Header()] = "",
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The events of the account's channels, in order per channel, each once.
+
+    With ``Accept: text/event-stream`` they are sent as they happen; each ``id`` is the cursor behind its event, so that
+    a browser's EventSource goes on where it was. Otherwise an answer holds the ``changes`` that there are, at most
+    ``limit``, and the ``cursor`` to ask with next; ``wait`` waits for the first. Without a cursor: from now on.
+    A ``resource`` stands for itself and what lies below or above it.
+    """
+    feed = feed_of(request)
+    wanted = await _wanted(request, caller, account, channel or [], kind or [], resource or [])
+    follower = Follower(feed, wanted, _since(feed, last_event_id or cursor))
+    try:
+        await follower.start()
+    except CursorRefused as error:
+        raise _refused(str(error)) from None
+    if "text/event-stream" not in accept:
+        return await _poll(follower, limit, wait)
+    if feed.followers >= MOST_FOLLOWERS:
+        raise Problem(503, "TooManyFollowers", "This gateway has all the followers it can take; try again shortly.")
+    return _EventStream(
+        _events(request, caller, feed, follower),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _wanted(
+    request: Request, caller: Caller, account: str | None, channels: list[str], types: list[str], resources: list[str]
+) -> Wanted:
+    if account is not None and not is_name(account):
+        raise Problem(400, "ParameterInvalid", "'account' is no account id.")
+    if caller.account is not None and account not in (None, caller.account):
+        raise Problem(403, "Forbidden", "This API key follows its own account alone; leave out 'account'.")
+    account = caller.account or account
+    for kind in types:
+        if kind not in EVENTS:
+            raise Problem(400, "ParameterInvalid", f"'type' must be of {', '.join(EVENTS)}.")
+    for channel in channels:
+        known = is_name(channel) and await settings_queries.channel_version(pool_of(request), account, channel)
+        if not known:
+            raise channel_unknown(channel[:128])
+    return Wanted.of(account, channels, types, resources)
+
+
+def _since(feed: Feed, text: str | None) -> Cursor | None:
+    """None is now. Raises `Problem`."""
+    if text in (None, NOW):
+        return None
+    if text == BEGINNING:
+        return feed.beginning()
+    try:
+        return Cursor.parse(text or "")
+    except CursorRefused as error:
+        raise _refused(str(error)) from None
+
+
+def _refused(sentence: str) -> Problem:
+    return Problem(400, "CursorRefused", sentence)
+
+
+async def _poll(follower: Follower, limit: int, wait: float) -> Response:
+    found: list[bytes] = []
+    cursor = follower.cursor
+    deadline = asyncio.get_running_loop().time() + wait
+    try:
+        while True:
+            async with aclosing(_values(follower)) as values:
+                async for value, after in values:
+                    found.append(value)
+                    cursor = after
+                    if len(found) == limit:
+                        return _polled(found, cursor, more=True)
+            left = deadline - asyncio.get_running_loop().time()
+            if found or left <= 0:
+                return _polled(found, follower.cursor, more=False)
+            await follower.wait(left)
+    except (CutOff, FeedClosed, SubscriberBroken):
+        raise Problem(503, "Unavailable", "The log cannot be read at the moment; try again shortly.") from None
+    except (CursorRefused, GapInChanges) as error:
+        raise _refused(str(error)) from None
+
+
+async def _values(follower: Follower) -> AsyncGenerator[tuple[bytes, Cursor], None]:
+    """What there is at this moment."""
+    while follower.behind:
+        async with follower.catching_up(), aclosing(follower.catch_up()) as caught_up:
+            async for value, after in caught_up:
+                yield value, after
+    while taken := follower.take():
+        for entry, after in taken:
+            yield entry.value, after
+
+
+def _polled(values: list[bytes], cursor: Cursor, *, more: bool) -> Response:
+    tail = to_json({"cursor": str(cursor), "more": more})[1:]
+    body = b'{"changes":[' + b",".join(values) + b"]," + tail
+    return Response(body, media_type="application/json", headers=cursor_header(cursor) | {"Cache-Control": "no-store"})
+
+
+async def _events(request: Request, caller: Caller, feed: Feed, follower: Follower) -> AsyncIterator[bytes]:
+    """The stream; it ends with an event that says why, and whoever comes again with its last id misses nothing."""
+    feed.followers += 1
+    try:
+        yield b"retry: 1000\n: from here on\nid: %b\n\n" % str(follower.cursor).encode()
+        while True:
+            async for frames in _what_there_is(follower):
+                yield frames
+            await follower.wait(HEARTBEAT_S)
+            if not follower.has_news():
+                if await _is_revoked(request, caller):
+                    yield _last_words("problem", "The API key was revoked.")
+                    return
+                follower.take()
+                # An id without data moves the reader's cursor on, and shows it nothing.
+                yield b": heartbeat\nid: %b\n\n" % str(follower.cursor).encode()
+    except CutOff:
+        yield _last_words("cut-off", "This reader is too slow for what happens; go on from the last id.")
+    except FeedClosed:
+        yield _last_words("cut-off", "This gateway ends; go on from the last id.")
+    except SubscriberBroken:
+        yield _last_words("cut-off", "The broker is not there at the moment; go on from the last id.")
+    except (CursorRefused, GapInChanges) as error:
+        yield _last_words("problem", str(error))
+    finally:
+        feed.followers -= 1
+
+
+async def _what_there_is(follower: Follower) -> AsyncIterator[bytes]:
+    while follower.behind:
+        async with follower.catching_up(), aclosing(follower.catch_up()) as caught_up:
+            async for value, after in caught_up:
+                yield frame_of(value, after)
+    while taken := follower.take():
+        yield b"".join(
+            entry.frame() if after is entry.after else frame_of(entry.value, after) for entry, after in taken
+        )
+
+
+def _last_words(event: str, sentence: str) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), to_json({"detail": sentence}))
+
+
+async def _is_revoked(request: Request, caller: Caller) -> bool:
+    try:
+        return await access_of(pool_of(request), caller.token) is None
+    except OUTAGES:
+        return False
+
+
+class _EventStream(StreamingResponse):
+    """A stream that gives up on a connection which takes nothing: its buffers are dropped, not flushed."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def bounded(message: Any) -> None:
+            try:
+                async with asyncio.timeout(STALLED_AFTER_S):
+                    await send(message)
+            except TimeoutError:
+                # ASGI knows no way to abort; uvicorn's cycle, whose method `receive` is, has the transport.
+                transport = getattr(getattr(receive, "__self__", None), "transport", None)
+                if transport is not None:
+                    transport.abort()
+                raise
+
+        try:
+            await super().__call__(scope, receive, bounded)
+        except TimeoutError:
+            log.info("a follower of changes took nothing for %g s; its connection was ended", STALLED_AFTER_S)
+        finally:
+            await self.body_iterator.aclose()  # type: ignore[attr-defined]

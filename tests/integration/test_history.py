@@ -1,0 +1,236 @@
+"""The history and the catalogue: equal to what the log itself says, found by who, what, where and when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from contracts import topics
+from contracts.envelope import EventEnvelope
+from contracts.message import milliseconds_of
+from projections import catalogue, history, history_queries
+from projections import settings as settings_projection
+from services.audit.log import KafkaLog
+from services.audit.trail import Asked, trail
+from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
+from services.infrastructure.postgres import Pool, migrate, migrate_down, pool_of
+from services.infrastructure.settings import Settings
+from services.projector.service import PROJECTIONS
+from tests.installation import Api, Installation, fresh
+from tests.read_models import load
+
+pytestmark = pytest.mark.timeout(120)
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture
+async def tables(database_url: str) -> AsyncIterator[Pool]:
+    """A database with nothing but the tables."""
+    pool = await pool_of(Settings.from_environment({"SWITCHBOARD_DATABASE_URL": database_url}), size=2)
+    await migrate(pool, "checkpoints", CHECKPOINT_MIGRATIONS)
+    await migrate(pool, "projections", settings_projection.MIGRATIONS)
+    yield pool
+    await pool.close()
+
+
+def records(values: list[bytes], start: int = 0) -> list[Any]:
+    return [SimpleNamespace(offset=start + at, value=value) for at, value in enumerate(values)]
+
+
+async def apply(pool: Pool, name: str, topic: str, batch: list[Any]) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await PROJECTIONS[name][topic](connection, 0, batch)
+
+
+async def caught_up(api: Api, channel: str, version: int) -> list[dict[str, Any]]:
+    answer = await api("GET", f"channels/{channel}/history?min_version={version}&limit=1000")
+    assert answer.status == 200, answer.body
+    entries: list[dict[str, Any]] = answer.body["entries"]
+    return entries
+
+
+async def test_equal_to_the_audit_of_the_log(installation: Installation) -> None:
+    """Who, what, before and after of every entry, told independently by a fold of the log."""
+    account, channels = fresh("acct"), [fresh("ch") for _ in range(3)]
+    async with installation.api(account) as api, installation.publisher(account) as publisher:
+        await load(publisher, Random(5), channels, 250)  # noqa: S311 -- repeatable, not secret
+        seen = []
+        for channel in channels:
+            last = await publisher.send_raw("AddIntent", {"system": "none", "code": "X"}, channel=channel)
+            assert not last.accepted
+            version = last.version
+            if version is None:
+                version = (
+                    await publisher.send_raw("RevokeSignature", {"system": "no", "key_id": "x"}, channel=channel)
+                ).version
+            entries = await caught_up(api, channel, version or 1)
+            seen.append([one for one in entries if one["type"] != "CommandRejected"])
+    for channel, entries in zip(channels, seen, strict=True):
+        async with KafkaLog(installation.bootstrap_servers, {}) as log:
+            expected = [one.answer() async for one in trail(log, Asked(channel=channel)) if one.rejection is None]
+        names = ("id", "time", "account", "channel", "type", "command", "command_id", "actor", "source", "version",
+                 "resource", "before", "after", "data")  # fmt: skip
+        assert [{name: one.get(name) for name in names} for one in reversed(entries)] == [
+            {name: one.get(name) for name in names} for one in expected
+        ]
+
+
+async def test_found_by_channel_type_actor_and_time(installation: Installation) -> None:
+    account, channel = fresh("acct"), fresh("ch")
+    begun = datetime.now(UTC) - timedelta(seconds=5)
+    async with installation.api(account) as api, installation.publisher(account) as publisher:
+        form = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
+        await publisher.send_raw("RegisterChannel", form, channel=channel, actor="ops@acme")
+        await publisher.send_raw("ToggleSms", {"enabled": True}, channel=channel, actor="jo@acme")
+        await publisher.send_raw("AddIntent", {"system": "crm", "code": "A", "name": "A", "default_data": {}},
+                                 channel=channel, actor="jo@acme")  # fmt: skip
+        await publisher.send_raw("ToggleSms", {"enabled": False}, channel=channel, actor="ops@acme")
+        await caught_up(api, channel, 3)
+
+        async def found(query: str) -> list[str]:
+            body = (await api("GET", f"channels/{channel}/history?{query}")).body
+            return [one.get("rejection", one["type"]) for one in body["entries"]]
+
+        everything = ["SmsDeactivated", "BusinessSystemUnknown", "SmsActivated", "ChannelRegistered"]
+        while len(await found("")) < 4:  # a rejection is on a topic of its own
+            pass
+        assert await found("") == everything
+        assert await found("actor=jo@acme") == everything[1:3]
+        assert await found("type=SmsActivated&type=ChannelRegistered") == everything[2:]
+        assert await found("type=BusinessSystemUnknown") == await found("type=AddIntent") == everything[1:2]
+        until = begun.isoformat().replace("+00:00", "Z")
+        assert await found(f"until={until}") == []
+        assert await found(f"since={until}") == everything
+        pages, before = [], ""
+        while True:
+            body = (await api("GET", f"history?limit=3{before}")).body
+            pages.append([one.get("rejection", one["type"]) for one in body["entries"]])
+            if body["next"] is None:
+                break
+            before = f"&before={body['next']}"
+        assert pages == [everything[:3], everything[3:]]
+        [toggled] = (await api("GET", f"channels/{channel}/history?type=SmsActivated")).body["entries"]
+        assert (toggled["before"], toggled["after"]) == ({"sms/enabled": False}, {"sms/enabled": True})
+        assert (toggled["actor"], toggled["source"], toggled["version"]) == ("jo@acme", "tests", 2)
+        for path, status in (
+            ("history?before=nonsense", 400),
+            ("history?before=1.events.0.%00", 400),
+            ("history?actor=%00", 400),
+            ("history?since=yesterday", 400),
+            (f"channels/{fresh('ch')}/history", 404),
+            ("channels/%20/history", 404),
+        ):
+            assert (await api("GET", path)).status == status, path
+    async with installation.api(fresh("acct")) as stranger:
+        assert (await stranger("GET", "history")).body["entries"] == []
+        foreign = await stranger("GET", f"channels/{channel}/history")
+        assert (foreign.status, foreign.body["title"]) == (404, "Channel unknown")
+
+
+async def test_the_catalogue(installation: Installation) -> None:
+    account, channel = fresh("acct"), fresh("ch")
+    async with installation.api(account) as api, installation.publisher(account) as publisher:
+
+        async def send(kind: str, **data: Any) -> None:
+            assert (await publisher.send_raw(kind, data, channel=channel)).accepted
+
+        async def until(query: str, count: int) -> list[dict[str, Any]]:
+            while True:
+                found: list[dict[str, Any]] = (await api("GET", f"intents?{query}")).body["intents"]
+                if len(found) == count:
+                    return found
+
+        await send("RegisterChannel", channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
+        for system in ("crm", "erp"):
+            await send("OpenBusinessSystem", system=system, name=system.upper(), api_request_url="https://x.example/")
+            for code in ("ORDER", "STOCK"):
+                await send("AddIntent", system=system, code=code, name=code.title(), default_data={"n": 1})
+        await send("ReferToIntent", system="crm", code="ORDER", template="welcome")
+        [referred] = await until("template=welcome", 1)
+        assert {key: value for key, value in referred.items() if key != "version"} == {
+            "account": account, "channel": channel, "business_system": "crm", "business_system_name": "CRM",
+            "disabled": False, "code": "ORDER", "name": "Order", "default_data": {"n": 1}, "schema": None,
+            "templates": ["welcome"],
+        }  # fmt: skip
+        assert [one["business_system"] for one in await until("code=ORDER", 2)] == ["crm", "erp"]
+        first = (await api("GET", "intents?limit=3")).body
+        rest = (await api("GET", f"intents?limit=3&after={first['next']}")).body
+        assert [one["code"] for one in first["intents"] + rest["intents"]] == ["ORDER", "STOCK"] * 2
+        await send("EditBusinessSystem", system="erp", name="New ERP")
+        await send("DeleteBusinessSystem", system="crm", force=True)
+        assert {one["business_system_name"] for one in await until(f"channel={channel}", 2)} == {"New ERP"}
+        await send("RetireChannel")
+        await until("", 0)
+        assert (await api("GET", "intents?after=x")).status == 400
+        assert (await api("GET", "intents?code=%00")).status == 400
+    async with installation.api(fresh("acct")) as stranger:
+        assert (await stranger("GET", f"intents?channel={channel}")).body["intents"] == []
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+async def test_the_golden_history_in_batches_of_any_size(tables: Pool, size: int) -> None:
+    values = (GOLDEN / "events.jsonl").read_bytes().splitlines()
+    for start in range(0, len(values), size):
+        for name in (history.NAME, catalogue.NAME):
+            await apply(tables, name, topics.EVENTS.name, records(values[start : start + size], start))
+    outcomes = (GOLDEN / "outcomes.jsonl").read_bytes().splitlines()
+    for start in range(0, len(outcomes), size):
+        await apply(tables, history.NAME, topics.OUTCOMES.name, records(outcomes[start : start + size], start))
+    entries, _ = await history_queries.find(tables, history_queries.Sought(), 1000)
+    events = [one for one in entries if one["position"].startswith("switchboard.events")]
+    assert [one["version"] for one in reversed(events)] == list(range(1, 25))
+    assert all(milliseconds_of(one["time"]) for one in entries)
+    rejected = [json.loads(value) for value in outcomes if b'"CommandRejected"' in value]
+    assert sorted(one["rejection"] for one in entries if "rejection" in one) == sorted(
+        one["data"]["rejection"] for one in rejected
+    )
+    retired = events[0]
+    assert retired["before"]["business-systems/crm"] is True
+    assert retired["after"] == {"channel/retired": True}
+    assert await catalogue.find(tables, None) == []
+
+
+@pytest.mark.parametrize("name", list(PROJECTIONS))
+async def test_no_character_stops_a_projection(tables: Pool, name: str) -> None:
+    """PostgreSQL's text knows no NUL; JSON does, and an actor may hold one."""
+    story = [EventEnvelope.model_validate_json(value) for value in (GOLDEN / "events.jsonl").read_bytes().splitlines()]
+    odd = {"data": story[11].data | {"default_data": {"nul\x00": "\x00 😀"}}, "actor": "a\x00b"}
+    story[11] = story[11].model_copy(update=odd)
+    then = {"system": "crm", "code": "ORDER_STATUS", "name": "Then"}
+    story[12] = story[12].model_copy(update={"data": then})
+    values = [one.model_dump_json().encode() for one in story[:13]]
+    await apply(tables, name, topics.EVENTS.name, records(values[:12]))
+    await apply(tables, name, topics.EVENTS.name, records(values[12:], 12))
+    if name == catalogue.NAME:
+        [intent] = await catalogue.find(tables, None)
+        assert intent["default_data"] == {"nul\x00": "\x00 😀"}
+    if name == history.NAME:
+        entries, _ = await history_queries.find(tables, history_queries.Sought(), 1000)
+        assert [one.get("actor") for one in entries if one["version"] == 12] == ["a\ufffdb"]
+
+
+async def test_migrations_go_back_and_forward(tables: Pool) -> None:
+    async def schemas() -> set[str]:
+        rows = await tables.fetch("SELECT nspname FROM pg_namespace")
+        return {row["nspname"] for row in rows} & {"settings", "settings_v1", "history", "catalogue"}
+
+    assert await migrate_down(tables, "projections", settings_projection.MIGRATIONS, to="0002_read_models") == [
+        "0004_catalogue", "0003_history"
+    ]  # fmt: skip
+    assert await schemas() == {"settings", "settings_v1"}
+    await migrate(tables, "projections", settings_projection.MIGRATIONS)
+    assert await schemas() == {"settings", "settings_v1", "history", "catalogue"}
+    await migrate_down(tables, "projections", settings_projection.MIGRATIONS, to=None)
+    assert await schemas() == set()
+    assert await tables.fetchval("SELECT count(*) FROM switchboard.migrations WHERE owner = 'projections'") == 0
+    await migrate(tables, "projections", settings_projection.MIGRATIONS)
+    with pytest.raises(LookupError, match="no migration"):
+        await migrate_down(tables, "projections", settings_projection.MIGRATIONS, to="0009_tomorrow")
