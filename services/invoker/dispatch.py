@@ -61,7 +61,8 @@ class Dispatcher:
             while True:
                 self.wake.clear()
                 try:
-                    claimed = await self._claim()
+                    async with asyncio.timeout(self._pace.database):
+                        claimed = await self._claim()
                 except OUTAGES as error:
                     log.warning("deliveries wait for the database (%s)", type(error).__name__)
                     claimed = 0

@@ -37,6 +37,8 @@ class Pace:
     ask_again_after: float = 600.0
     """After a `DisableBusinessSystem` that had no effect yet."""
 
+    database: float = 15.0
+    """One transaction: a database that died may swallow a connection, and the driver would wait for it for a minute."""
     patience: float = 10.0
     """How long a request waits for a ``settings_version`` that is yet to come."""
     keep_days: int = 30

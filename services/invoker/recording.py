@@ -124,7 +124,11 @@ class Recorder:
     async def _record_surely(self, results: list[Result]) -> None:
         while True:
             try:
-                async with self._pool.acquire() as connection, connection.transaction():
+                async with (
+                    asyncio.timeout(self._pace.database),
+                    self._pool.acquire() as connection,
+                    connection.transaction(),
+                ):
                     recorded = await record(connection, results, self._pace)
             except (*OUTAGES, asyncpg.DeadlockDetectedError) as error:
                 log.warning("%d results wait for the database (%s)", len(results), type(error).__name__)

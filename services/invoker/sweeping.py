@@ -108,7 +108,8 @@ class Sweeper:
     async def run(self) -> None:
         while True:
             try:
-                busy = await self._sweep()
+                async with asyncio.timeout(self._pace.database):
+                    busy = await self._sweep()
             except OUTAGES as error:
                 log.debug("sweeping waits for the database (%s)", type(error).__name__)
                 busy = False

@@ -237,7 +237,8 @@ async def test_a_result_that_cannot_be_recorded_takes_no_other_with_it(
     rows = await claim(pool, "first", {}, 3, PACE)
     recorder = Recorder(pool, PACE, lambda: None, lambda _: None)
     bad = Failed("answer", "\x00 is what no text column takes")
-    for row, came in zip(rows, (Answered(200, b""), bad, Answered(200, b"")), strict=True):
+    ends: list[Answered | Failed] = [Answered(200, b""), bad, Answered(200, b"")]
+    for row, came in zip(rows, ends, strict=True):
         recorder.put(tried(row, came))
     recording = asyncio.create_task(recorder.run())
     await recorder.drained()
