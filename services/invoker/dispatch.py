@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, assert_never
 
+import asyncpg
+
 from services.infrastructure.postgres import OUTAGES, Pool
 from services.infrastructure.vault import KeyRing
 from services.invoker import queue
@@ -63,7 +65,7 @@ class Dispatcher:
                 try:
                     async with asyncio.timeout(self._pace.database):
                         claimed = await self._claim()
-                except OUTAGES as error:
+                except (*OUTAGES, asyncpg.InternalClientError) as error:  # the latter: it died within a commit
                     log.warning("deliveries wait for the database (%s)", type(error).__name__)
                     claimed = 0
                     await asyncio.sleep(1)

@@ -130,7 +130,7 @@ class Recorder:
                     connection.transaction(),
                 ):
                     recorded = await record(connection, results, self._pace)
-            except (*OUTAGES, asyncpg.DeadlockDetectedError) as error:
+            except (*OUTAGES, asyncpg.DeadlockDetectedError, asyncpg.InternalClientError) as error:
                 log.warning("%d results wait for the database (%s)", len(results), type(error).__name__)
                 await asyncio.sleep(0.5)
             except Exception:
