@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from statistics import median
 from typing import Any
 
+from tests.bench import eventsourcing_peer
 from tests.bench.lanes import OURS, make_bare_lane
 from tests.bench.report import Result, middle, ratio_of
 from tests.bench.surroundings import Surroundings
-from tests.bench.traffic import Lane, Track, changes, registrations, track
+from tests.bench.traffic import Lane, Track, changes, channel_name, registrations, track
 
 WAITING = 10_000
 
@@ -23,6 +25,7 @@ async def run(place: Surroundings) -> list[Result]:
         "send": await make_bare_lane(servers, "bare-send", partitions),
         "batches": await make_bare_lane(servers, "bare-batches", partitions),
     }
+    peer = await make_bare_lane(servers, "peer", partitions)
     with (
         place.service("decider") as decider,
         place.script("bare_loop", "send", servers, "bare-send", str(partitions)),
@@ -41,6 +44,7 @@ async def run(place: Surroundings) -> list[Result]:
                 **await _in_flight(place, running, lanes, channels, 1),
                 "resident MB": round(decider.resident_bytes() / 1e6),
             }
+    peers = await _peers(place, peer, channels)
     return [
         Result(
             "decider",
@@ -49,7 +53,9 @@ async def run(place: Surroundings) -> list[Result]:
             limit=middle(rates["send"]),
             limit_is="bare aiokafka loop with send, three records a command, deciding nothing",
             ratio=ratio_of(rates["ours"], rates["send"]),
-            details=details,
+            peer=max(middle(found) for found in peers.values()),
+            peer_is=f"the quicker of {' and '.join(peers)}",
+            details=details | {"peers": {name: f"{middle(found):,.0f}/s" for name, found in peers.items()}},
         )
     ]
 
@@ -87,3 +93,21 @@ async def _in_flight(
             "ratio to batches": ratio_of(rates["ours"], rates["batches"]),
         }
     }
+
+
+async def _peers(place: Surroundings, lane: Lane, channels: range) -> dict[str, list[float]]:
+    """Commands a second of what others would use for the same, turn about."""
+    count = min(len(channels), place.scaled(1_000))
+    library = await asyncio.to_thread(eventsourcing_peer.application, place.dsn)
+    for number in channels[:count]:
+        await asyncio.to_thread(library.register, channel_name(number))
+    names = "FastStream, one message at a time, with asyncpg", "eventsourcing with PostgreSQL"
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    with place.script("faststream_peer", place.bootstrap_servers, place.dsn, "peer"):
+        async with track(place.bootstrap_servers, place.partitions) as running:
+            for turn in range(3):
+                commands = list(changes(channels[:count], turn))
+                rates[names[0]].append(count / await running.race(lane, commands))
+                rates[names[1]].append(await asyncio.to_thread(eventsourcing_peer.rate, library, commands))
+    await asyncio.to_thread(library.close)
+    return rates
