@@ -19,6 +19,8 @@ BENCHMARKS = {
     "command-latency": "tests.bench.command_latency",
     "restore": "tests.bench.restore",
     "publisher": "tests.bench.publisher",
+    "projection": "tests.bench.projection",
+    "gateway": "tests.bench.gateway",
 }
 """The names in `results.json`, and where each is measured."""
 
