@@ -17,6 +17,7 @@ OUTAGES = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that broke in the midst of a commit
     asyncpg.CannotConnectNowError,
     TimeoutError,
 )
@@ -40,7 +41,9 @@ async def pool_of(settings: Settings, *, size: int = 10) -> Pool:
     waited = False
     while True:
         try:
-            pool = await asyncpg.create_pool(settings.database_url, min_size=1, max_size=size, command_timeout=60)
+            pool = await asyncpg.create_pool(
+                settings.database_url, min_size=1, max_size=size, command_timeout=60, timeout=10
+            )
         except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, ValueError) as error:
             raise SettingsError(f"SWITCHBOARD_DATABASE_URL cannot be used: {error}.") from None
         except OUTAGES as error:
