@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol, TypeVar, assert_never
 
 from contracts.business_system import (
     BusinessSystemDeleted,
@@ -26,15 +25,15 @@ from contracts.intent import IntentAdded, IntentDeleted, IntentEdited, IntentRef
 from contracts.otp_scheduling import OtpSchedulingSaved
 from contracts.signature import SignatureRefreshed, SignatureRevealed, SignatureRevoked
 from contracts.sms import SmsActivated, SmsDeactivated
-from projections.sql import as_json, upsert
+from projections.settings_rows import CHANNELS, INTENTS, SYSTEMS, ChannelRow, IntentKey, IntentRow, SystemKey, SystemRow
+from projections.sql import Columns, as_json, document, upsert
 
 NAME = "switchboard.projector"
 MODEL = "settings"
 TABLES = Path(__file__).with_name("settings_tables.sql")
 MIGRATIONS = Path(__file__).with_name("migrations")
 
-SystemKey = tuple[str, str]
-IntentKey = tuple[str, str, str]
+Row = TypeVar("Row", ChannelRow, SystemRow | None, IntentRow | None)
 
 
 class Connection(Protocol):
@@ -44,50 +43,6 @@ class Connection(Protocol):
     def fetch(self) -> Callable[..., Awaitable[list[Any]]]: ...
     @property
     def execute(self) -> Callable[..., Awaitable[str]]: ...
-
-
-@dataclass(slots=True)
-class ChannelRow:
-    channel: str
-    account: str
-    channel_type: str
-    name: str
-    provider: str | None = None
-    retired: bool = False
-    version: int = 0
-    channel_changed: int = 0
-    sms_enabled: bool = False
-    sms_changed: int = 0
-    otp_enabled: bool = False
-    otp_countries: list[str] = field(default_factory=list)
-    otp_use_own_numbers: bool = False
-    otp_changed: int = 0
-
-
-@dataclass(slots=True)
-class SystemRow:
-    channel: str
-    system: str
-    name: str
-    api_request_url: str
-    remarks: str
-    signature_style: str
-    disabled: bool = False
-    changed: int = 0
-    signature_changed: int = 0
-    signatures: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class IntentRow:
-    channel: str
-    system: str
-    code: str
-    name: str
-    default_data: Any
-    json_schema: Any
-    templates: list[str] = field(default_factory=list)
-    changed: int = 0
 
 
 _CHANNELS = "SELECT * FROM channels WHERE channel = ANY($1::text[])"
@@ -118,47 +73,16 @@ _MOVE_POSITION = """
 """
 
 
-CHANNELS = {
-    "channel": "text",
-    "account": "text",
-    "channel_type": "text",
-    "name": "text",
-    "provider": "text",
-    "retired": "boolean",
-    "version": "bigint",
-    "channel_changed": "bigint",
-    "sms_enabled": "boolean",
-    "sms_changed": "bigint",
-    "otp_enabled": "boolean",
-    "otp_countries": "text[]",
-    "otp_use_own_numbers": "boolean",
-    "otp_changed": "bigint",
-}
-SYSTEMS = {
-    "channel": "text",
-    "system": "text",
-    "name": "text",
-    "api_request_url": "text",
-    "remarks": "text",
-    "signature_style": "text",
-    "disabled": "boolean",
-    "changed": "bigint",
-    "signature_changed": "bigint",
-    "signatures": "json",
-}
-INTENTS = {
-    "channel": "text",
-    "system": "text",
-    "code": "text",
-    "name": "text",
-    "default_data": "json",
-    "json_schema": "json",
-    "templates": "text[]",
-    "changed": "bigint",
-}
 _UPSERT_CHANNELS = upsert("channels", CHANNELS, ("channel",))
 _UPSERT_SYSTEMS = upsert("business_systems", SYSTEMS, ("channel", "system"))
 _UPSERT_INTENTS = upsert("intents", INTENTS, ("channel", "system", "code"))
+
+
+class Copying(Connection, Protocol):
+    """What is used of an asyncpg connection to copy."""
+
+    @property
+    def copy_records_to_table(self) -> Callable[..., Awaitable[str]]: ...
 
 
 class Gap(Exception):
@@ -344,6 +268,24 @@ class Fold:
             if intent[:2] == key:
                 self.intents[intent] = None
 
+    async def copy_new(self, connection: Copying) -> None:
+        """Writes by COPY what belongs to channels that began in this fold; `write` then has the rest to do."""
+        for table, columns, rows in (
+            ("channels", CHANNELS, self._begun(self.channels)),
+            ("business_systems", SYSTEMS, self._begun(self.systems)),
+            ("intents", INTENTS, self._begun(self.intents)),
+        ):
+            if rows:
+                records = [_record(row, columns) for row in rows if row is not None]
+                await connection.copy_records_to_table(table, records=records, columns=list(columns))
+        self.emptied_channels -= self.begun
+        self.emptied_systems = {key for key in self.emptied_systems if key[0] not in self.begun}
+
+    def _begun(self, rows: dict[Any, Row]) -> list[Row]:
+        """Takes them out."""
+        begun = [key for key, row in rows.items() if (key if isinstance(key, str) else key[0]) in self.begun]
+        return [rows.pop(key) for key in begun]
+
     async def write(self, connection: Connection) -> None:
         """Deletes first: what was deleted and added again in one batch starts empty."""
         if self.emptied_channels:
@@ -366,6 +308,11 @@ class Fold:
 
 def _columns(row: ChannelRow | SystemRow | IntentRow) -> dict[str, Any]:
     return {column: getattr(row, column) for column in row.__slots__}
+
+
+def _record(row: ChannelRow | SystemRow | IntentRow, columns: Columns) -> tuple[Any, ...]:
+    values = _columns(row)
+    return tuple(document(values[name]) if kind == "json" else values[name] for name, kind in columns.items())
 
 
 def _set(row: ChannelRow | SystemRow | IntentRow, changes: dict[str, Any]) -> None:

@@ -2,6 +2,164 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
 import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from projections import settings as settings_projection
+from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
+from services.infrastructure.postgres import Pool, migrate, pool_of
+from services.infrastructure.settings import Settings
 
 app = typer.Typer(help="The read models.", no_args_is_help=True)
+
+_Model = Annotated[str, typer.Argument(help="settings")]
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="a JSON line for each partition")] = False) -> None:
+    """How far each read model is behind the log, per partition, in events and seconds."""
+    from services.projector.lag import lags
+
+    found = _run(lambda settings, pool: lags(settings, pool))
+    if as_json:
+        for one in found:
+            typer.echo(json.dumps(asdict(one)))
+        return
+    table = Table("Read model", "State", "Partition", "Next offset", "Log end", "Events behind", "Seconds behind")
+    for one in found:
+        numbers = (one.partition, one.next_offset, one.end, f"{one.events:,}", f"{one.seconds:.1f}")
+        table.add_row(one.model, one.state, *map(str, numbers))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+@app.command()
+def rebuild(
+    model: _Model,
+    restart: Annotated[bool, typer.Option(help="forget what an ended rebuild has built, and begin anew")] = False,
+    accept_differences: Annotated[bool, typer.Option(help="swap although the live one differs from the log")] = False,
+) -> None:
+    """Builds the next version beside the live one, checks it against that, and swaps; readers notice nothing.
+
+    Killed half-way, it goes on where it was when it is called again. The old version is kept: `rollback` goes back.
+    """
+    _known(model)
+    _run(lambda settings, pool: _rebuild(settings, pool, restart=restart, accept_differences=accept_differences))
+
+
+@app.command()
+def rollback(model: _Model) -> None:
+    """Brings the version that was live before up to date, and makes it live again; the other one is kept."""
+    _known(model)
+    _run(_roll_back)
+
+
+def _known(model: str) -> None:
+    from services.cli.main import Unusable
+
+    if model != settings_projection.MODEL:
+        raise Unusable(f"There is no read model {model!r} that is built anew; choose {settings_projection.MODEL}.")
+
+
+async def _rebuild(settings: Settings, pool: Pool, *, restart: bool, accept_differences: bool) -> None:
+    from services.projector import rebuild as building
+    from services.projector.swap import swap
+    from services.projector.versions import schema_of
+
+    async with building.alone(pool):
+        version = await building.begin(pool, restart=restart)
+        schema = schema_of(settings_projection.MODEL, version)
+        with _bar(f"building {schema}", await building.distance(pool, version)) as progress:
+            async with building.builder(settings, pool, version, progress) as builder:
+                async with pool.acquire() as connection:
+                    target = await building.checkpoints(connection, settings_projection.NAME)
+                await builder.catch_up(target)
+                try:
+                    rows = await building.check(pool, builder)
+                    typer.echo(f"{schema} equals the live version at the same cut: {rows:,} rows, byte for byte")
+                except building.ModelsDiffer as error:
+                    if not accept_differences:
+                        raise
+                    typer.echo(f"switchboard: accepted: {error}", err=True)
+                await swap(pool, builder)
+        typer.echo(f"{schema} is live; the version before is kept, and `switchboard projections rollback` goes back")
+
+
+async def _roll_back(settings: Settings, pool: Pool) -> None:
+    from services.projector import rebuild as building
+    from services.projector.swap import swap
+    from services.projector.versions import schema_of, versions_of
+
+    async with building.alone(pool):
+        async with pool.acquire() as connection:
+            kept = (await versions_of(connection, settings_projection.MODEL)).kept
+        if kept is None:
+            raise building.RebuildRefused("No version is kept to go back to.")
+        schema = schema_of(settings_projection.MODEL, kept)
+        with _bar(f"catching up {schema}", await building.distance(pool, kept)) as progress:
+            async with building.builder(settings, pool, kept, progress) as builder:
+                await swap(pool, builder)
+        typer.echo(f"{schema} is live again; the version before is kept")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f}/s")
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """On standard error, and only where a person looks at it."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda moved: bar.update(task, advance=moved)
+
+
+def _run(work: Callable[[Settings, Pool], Coroutine[Any, Any, Any]]) -> Any:
+    from services.cli.main import Unusable, _broker
+    from services.projector.rebuild import RebuildRefused
+
+    settings = Settings.from_environment()
+    settings = replace(settings, kafka_bootstrap_servers=_broker(settings))
+
+    async def with_pool() -> Any:
+        async with _tables(settings) as pool:
+            return await work(settings, pool)
+
+    try:
+        return asyncio.run(with_pool())
+    except RebuildRefused as error:
+        raise Unusable(str(error)) from None
+
+
+@asynccontextmanager
+async def _tables(settings: Settings) -> AsyncIterator[Pool]:
+    pool = await pool_of(settings, size=6)
+    try:
+        await migrate(pool, "checkpoints", CHECKPOINT_MIGRATIONS)
+        await migrate(pool, "projections", settings_projection.MIGRATIONS)
+        yield pool
+    finally:
+        await pool.close()

@@ -99,13 +99,13 @@ async def test_found_by_channel_type_actor_and_time(installation: Installation) 
             body = (await api("GET", f"channels/{channel}/history?{query}")).body
             return [one.get("rejection", one["type"]) for one in body["entries"]]
 
-        everything = ["SmsDeactivated", "BusinessSystemUnknown", "SmsActivated", "ChannelRegistered"]
+        everything = ["SmsDeactivated", "IntentNeedsBusinessSystem", "SmsActivated", "ChannelRegistered"]
         while len(await found("")) < 4:  # a rejection is on a topic of its own
             pass
         assert await found("") == everything
         assert await found("actor=jo@acme") == everything[1:3]
         assert await found("type=SmsActivated&type=ChannelRegistered") == everything[2:]
-        assert await found("type=BusinessSystemUnknown") == await found("type=AddIntent") == everything[1:2]
+        assert await found("type=IntentNeedsBusinessSystem") == await found("type=AddIntent") == everything[1:2]
         until = begun.isoformat().replace("+00:00", "Z")
         assert await found(f"until={until}") == []
         assert await found(f"since={until}") == everything

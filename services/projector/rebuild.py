@@ -1,0 +1,203 @@
+"""Building a read model anew beside the live one: the next version, partition by partition, never ahead of the live.
+
+What is built has checkpoints of its own, moved in the transaction of what they stand for. So a rebuild that was killed
+goes on where it was; and since nobody but a rebuild writes there, rows of channels that begin in what is read are
+copied, and only the others looked up and put in their place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from contracts import topics
+from contracts.envelope import EventEnvelope
+from projections import settings as settings_projection
+from services.infrastructure.kafka import security_options
+from services.infrastructure.postgres import Connection, Pool
+from services.infrastructure.settings import Settings
+from services.projector import comparing
+from services.projector.versions import lock_of, schema_of, versions_of
+
+log = logging.getLogger(__name__)
+
+MODEL = settings_projection.MODEL
+_ROWS_A_WRITE = 20_000
+_ALONE = 0x5B0A_2D02
+"""The advisory lock that one rebuild or rollback holds at a time."""
+
+Progress = Callable[[int], None]
+"""Told by how many offsets the building moved on."""
+
+
+class RebuildRefused(Exception):
+    """It cannot be done, or not now; the sentence says why."""
+
+
+class ModelsDiffer(RebuildRefused):
+    """What was built is not what is live. ``differences`` name rows, at most a few of each table."""
+
+    def __init__(self, differences: list[str]) -> None:
+        super().__init__(
+            "What was built from the log differs from the live read model at the same cut: " + "; ".join(differences)
+        )
+        self.differences = differences
+
+
+def building_name(version: int) -> str:
+    """The checkpoints of a version that is not live."""
+    return f"{settings_projection.NAME}/{schema_of(MODEL, version)}"
+
+
+@asynccontextmanager
+async def alone(pool: Pool) -> AsyncIterator[None]:
+    """Raises `RebuildRefused` where another rebuild or rollback goes on."""
+    async with pool.acquire() as connection:
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _ALONE):
+            raise RebuildRefused("Another rebuild or rollback goes on; wait for it, or end it.")
+        try:
+            yield
+        finally:
+            await asyncio.shield(connection.execute("SELECT pg_advisory_unlock($1)", _ALONE))
+
+
+async def begin(pool: Pool, *, restart: bool) -> int:
+    """The version to build: the one that was begun, or a fresh one; always a fresh one with ``restart``."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_of(MODEL))
+        versions = await versions_of(connection, MODEL)
+        if versions.building is not None and not restart:
+            return versions.building
+        if versions.building is not None:
+            await drop(connection, versions.building)
+        version = max(versions.live, versions.kept or 0) + 1
+        await drop(connection, version)
+        schema = schema_of(MODEL, version)
+        await connection.execute(f"CREATE SCHEMA {schema}; SET LOCAL search_path = {schema}")
+        await connection.execute(settings_projection.TABLES.read_text())
+        await connection.execute("UPDATE switchboard.read_models SET building = $2 WHERE model = $1", MODEL, version)
+        return version
+
+
+async def drop(connection: Connection, version: int) -> None:
+    await connection.execute(f"DROP SCHEMA IF EXISTS {schema_of(MODEL, version)} CASCADE")
+    await connection.execute("DELETE FROM switchboard.checkpoints WHERE consumer = $1", building_name(version))
+
+
+async def checkpoints(connection: Connection, consumer: str) -> dict[int, int]:
+    """Partition of the events -> the offset that the consumer applies next."""
+    rows = await connection.fetch(
+        "SELECT partition, next_offset FROM switchboard.checkpoints WHERE consumer = $1 AND topic = $2",
+        consumer,
+        topics.EVENTS.name,
+    )
+    return {row["partition"]: row["next_offset"] for row in rows}
+
+
+@dataclass(slots=True)
+class Builder:
+    """Brings a version that is not live to wherever it is to be. Made by `builder`."""
+
+    pool: Pool
+    consumer: Any
+    version: int
+    progress: Progress
+
+    async def catch_up(self, to: Mapping[int, int]) -> None:
+        """Applies every event below these offsets, and none beyond."""
+        async with self.pool.acquire() as connection:
+            stands = await checkpoints(connection, building_name(self.version))
+            for partition, end in sorted(to.items()):
+                if stands.get(partition, 0) < end:
+                    await self._partition(connection, partition, stands.get(partition, 0), end)
+
+    async def _partition(self, connection: Connection, partition: int, at: int, end: int) -> None:
+        home = TopicPartition(topics.EVENTS.name, partition)
+        self.consumer.assign([home])
+        self.consumer.seek(home, at)
+        while at < end:
+            at = await self._window(connection, home, at, end)
+
+    async def _window(self, connection: Connection, home: TopicPartition, at: int, end: int) -> int:
+        """As many events as make so many rows, in one transaction; returns where it stands then."""
+        fold, reached = settings_projection.Fold(home.partition), at
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL search_path = {schema_of(MODEL, self.version)}")
+            while reached < end and len(fold) < _ROWS_A_WRITE:
+                fetched = (await self.consumer.getmany(home, timeout_ms=200)).get(home, [])
+                events = [EventEnvelope.model_validate_json(one.value) for one in fetched if one.offset < end]
+                if events:
+                    await fold.add(connection, events)
+                # Behind the last event there may be markers of transactions, which have offsets too.
+                moved = min(await self.consumer.position(home), end)
+                self.progress(moved - reached)
+                reached = moved
+            await fold.copy_new(connection)
+            await fold.write(connection)
+            await self._move(connection, home, at, reached)
+        return reached
+
+    async def _move(self, connection: Connection, home: TopicPartition, at: int, to: int) -> None:
+        moved = await connection.fetchval(
+            "INSERT INTO switchboard.checkpoints (consumer, topic, partition, next_offset) VALUES ($1, $2, $3, $5) "
+            "ON CONFLICT (consumer, topic, partition) DO UPDATE SET next_offset = $5, moved_at = now() "
+            "WHERE checkpoints.next_offset = $4 RETURNING next_offset",
+            building_name(self.version),
+            home.topic,
+            home.partition,
+            at,
+            to,
+        )
+        if moved is None:
+            raise RebuildRefused("Another process built the same version meanwhile.")
+
+
+@asynccontextmanager
+async def builder(settings: Settings, pool: Pool, version: int, progress: Progress) -> AsyncIterator[Builder]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+        **security_options(),
+    )
+    await consumer.start()
+    try:
+        yield Builder(pool, consumer, version, progress)
+    finally:
+        await asyncio.sleep(0)  # aiokafka cannot stop a consumer whose tasks never ran
+        await consumer.stop()
+
+
+async def distance(pool: Pool, version: int) -> int:
+    """How many offsets the version is behind the live one."""
+    async with pool.acquire() as connection:
+        live = await checkpoints(connection, settings_projection.NAME)
+        built = await checkpoints(connection, building_name(version))
+    return sum(max(0, end - built.get(partition, 0)) for partition, end in live.items())
+
+
+async def check(pool: Pool, building: Builder) -> int:
+    """Holds what was built against the live one at equal checkpoints, and returns how many rows were compared.
+
+    The live one is looked at in a snapshot, and goes on meanwhile; what is built is brought exactly to that cut. Raises
+    `ModelsDiffer`.
+    """
+    async with pool.acquire() as live, live.transaction(isolation="repeatable_read", readonly=True):
+        versions = await versions_of(live, MODEL)
+        cut = await checkpoints(live, settings_projection.NAME)
+        await building.catch_up(cut)
+        async with pool.acquire() as built, built.transaction(isolation="repeatable_read", readonly=True):
+            rows, differences = await comparing.compare(
+                live, schema_of(MODEL, versions.live), built, schema_of(MODEL, building.version)
+            )
+    if differences:
+        raise ModelsDiffer(differences)
+    return rows
