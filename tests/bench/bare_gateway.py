@@ -14,6 +14,8 @@ import uvicorn
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from fastapi import FastAPI, Request, Response
 
+from tests.bench.parent import say_ready
+
 
 def application(bootstrap_servers: str, prefix: str, partitions: int) -> FastAPI:
     waiting: dict[bytes, asyncio.Future[bytes]] = {}
@@ -39,8 +41,7 @@ def application(bootstrap_servers: str, prefix: str, partitions: int) -> FastAPI
                             future.set_result(record.value)
 
         reading = asyncio.create_task(read())
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        say_ready()
         yield
         reading.cancel()
         await consumer.stop()

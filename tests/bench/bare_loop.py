@@ -18,6 +18,7 @@ from aiokafka.producer import sender as aiokafka_sender
 
 from services.decider.owner import COMMANDS_PER_TRANSACTION
 from services.infrastructure.transactions import LARGEST_BATCH_BYTES
+from tests.bench.parent import say_ready
 
 OUTPUTS = ("events", "outcomes", "state")
 
@@ -82,8 +83,7 @@ async def main(how: str, bootstrap_servers: str, prefix: str, partitions: int) -
             tasks.create_task(_own(how, bootstrap_servers, prefix, partition, event))
         for event in ready:
             await event.wait()
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        say_ready()
 
 
 if __name__ == "__main__":

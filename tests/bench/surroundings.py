@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -46,9 +47,11 @@ class Contestant:
                 text=True,
             )
         threading.Thread(target=self._read, args=(ready,), daemon=True).start()
+        deadline = time.monotonic() + _READY_TIMEOUT_S
         while not self._ready.wait(0.05):
-            if self.process.poll() is not None:
-                raise ContestantFailed(f"{command} ended:\n{log.read_text()[-2000:]}")
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise ContestantFailed(f"{command} is not ready:\n{log.read_text()[-2000:]}")
 
     def _read(self, ready: str) -> None:
         for line in self.process.stdout or ():
