@@ -61,15 +61,23 @@ def rebuild(
 
     Killed half-way, it goes on where it was when it is called again. The old version is kept: `rollback` goes back.
     """
+    from services.projector import swap
+
     _known(model)
-    _run(lambda settings, pool: _rebuild(settings, pool, restart=restart, accept_differences=accept_differences))
+    _run(
+        lambda settings, pool: swap.rebuild(
+            settings, pool, restart=restart, accept_differences=accept_differences, say=typer.echo, bar=_bar
+        )
+    )
 
 
 @app.command()
 def rollback(model: _Model) -> None:
     """Brings the version that was live before up to date, and makes it live again; the other one is kept."""
+    from services.projector import swap
+
     _known(model)
-    _run(_roll_back)
+    _run(lambda settings, pool: swap.roll_back(settings, pool, say=typer.echo, bar=_bar))
 
 
 def _known(model: str) -> None:
@@ -77,47 +85,6 @@ def _known(model: str) -> None:
 
     if model != settings_projection.MODEL:
         raise Unusable(f"There is no read model {model!r} that is built anew; choose {settings_projection.MODEL}.")
-
-
-async def _rebuild(settings: Settings, pool: Pool, *, restart: bool, accept_differences: bool) -> None:
-    from services.projector import rebuild as building
-    from services.projector.swap import swap
-    from services.projector.versions import schema_of
-
-    async with building.alone(pool):
-        version = await building.begin(pool, restart=restart)
-        schema = schema_of(settings_projection.MODEL, version)
-        with _bar(f"building {schema}", await building.distance(pool, version)) as progress:
-            async with building.builder(settings, pool, version, progress) as builder:
-                async with pool.acquire() as connection:
-                    target = await building.checkpoints(connection, settings_projection.NAME)
-                await builder.catch_up(target)
-                try:
-                    rows = await building.check(pool, builder)
-                    typer.echo(f"{schema} equals the live version at the same cut: {rows:,} rows, byte for byte")
-                except building.ModelsDiffer as error:
-                    if not accept_differences:
-                        raise
-                    typer.echo(f"switchboard: accepted: {error}", err=True)
-                await swap(pool, builder)
-        typer.echo(f"{schema} is live; the version before is kept, and `switchboard projections rollback` goes back")
-
-
-async def _roll_back(settings: Settings, pool: Pool) -> None:
-    from services.projector import rebuild as building
-    from services.projector.swap import swap
-    from services.projector.versions import schema_of, versions_of
-
-    async with building.alone(pool):
-        async with pool.acquire() as connection:
-            kept = (await versions_of(connection, settings_projection.MODEL)).kept
-        if kept is None:
-            raise building.RebuildRefused("No version is kept to go back to.")
-        schema = schema_of(settings_projection.MODEL, kept)
-        with _bar(f"catching up {schema}", await building.distance(pool, kept)) as progress:
-            async with building.builder(settings, pool, kept, progress) as builder:
-                await swap(pool, builder)
-        typer.echo(f"{schema} is live again; the version before is kept")
 
 
 class _Rate(ProgressColumn):

@@ -9,12 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import asyncpg
 
 from projections import settings as settings_projection
 from services.infrastructure.postgres import Connection, Pool
-from services.projector.rebuild import MODEL, Builder, RebuildRefused, building_name, checkpoints, distance, drop
+from services.infrastructure.settings import Settings
+from services.projector.rebuild import (
+    MODEL,
+    Builder,
+    ModelsDiffer,
+    Progress,
+    RebuildRefused,
+    alone,
+    begin,
+    builder,
+    building_name,
+    check,
+    checkpoints,
+    distance,
+    drop,
+)
 from services.projector.versions import lock_of, schema_of, versions_of
 
 log = logging.getLogger(__name__)
@@ -32,6 +49,64 @@ _OLD_SNAPSHOTS = """
     WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
         AND backend_xmin IS NOT NULL AND xact_start < $1 AND wait_event IS DISTINCT FROM 'advisory'
 """
+
+
+Bar = Callable[[str, int], AbstractContextManager[Progress]]
+"""A progress bar for so many offsets, with what it is for."""
+
+
+async def rebuild(
+    settings: Settings,
+    pool: Pool,
+    *,
+    restart: bool = False,
+    accept_differences: bool = False,
+    say: Callable[[str], None] = log.info,
+    bar: Bar = lambda _, __: nullcontext(lambda _: None),
+) -> int:
+    """Builds the next version, checks it, makes it live, and returns it. Raises `RebuildRefused` and `ModelsDiffer`."""
+    async with alone(pool):
+        version = await begin(pool, restart=restart)
+        schema = schema_of(MODEL, version)
+        with bar(f"building {schema}", await distance(pool, version)) as progress:
+            async with builder(settings, pool, version, progress) as building:
+                await building.catch_up(await _live_checkpoints(pool))
+                try:
+                    rows = await check(pool, building)
+                    say(f"{schema} equals the live version at the same cut: {rows:,} rows, byte for byte")
+                except ModelsDiffer as error:
+                    if not accept_differences:
+                        raise
+                    say(f"Accepted: {error}")
+                await swap(pool, building)
+        say(f"{schema} is live; the version before is kept, and `switchboard projections rollback` goes back")
+        return version
+
+
+async def roll_back(
+    settings: Settings,
+    pool: Pool,
+    *,
+    say: Callable[[str], None] = log.info,
+    bar: Bar = lambda _, __: nullcontext(lambda _: None),
+) -> int:
+    """Brings the kept version up to date, makes it live, and returns it. Raises `RebuildRefused`."""
+    async with alone(pool):
+        async with pool.acquire() as connection:
+            kept = (await versions_of(connection, MODEL)).kept
+        if kept is None:
+            raise RebuildRefused("No version is kept to go back to.")
+        schema = schema_of(MODEL, kept)
+        with bar(f"catching up {schema}", await distance(pool, kept)) as progress:
+            async with builder(settings, pool, kept, progress) as building:
+                await swap(pool, building)
+        say(f"{schema} is live again; the version before is kept")
+        return kept
+
+
+async def _live_checkpoints(pool: Pool) -> dict[int, int]:
+    async with pool.acquire() as connection:
+        return await checkpoints(connection, settings_projection.NAME)
 
 
 async def swap(pool: Pool, building: Builder) -> None:

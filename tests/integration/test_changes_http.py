@@ -6,15 +6,12 @@ import asyncio
 import json
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import aiohttp
 import pytest
-import uvicorn
 
 from contracts.changes import Cursor, Place, Wanted
 from contracts.channel import RegisterChannel
@@ -22,9 +19,8 @@ from contracts.sms import ToggleSms
 from contracts.subscriber import Subscriber
 from services.gateway import api_keys, change_routes
 from services.gateway.feed import CutOff, Feed, Follower
-from services.gateway.service import application
-from services.infrastructure.embedded.process import free_port
 from services.infrastructure.postgres import pool_of
+from tests.gateways import gateway
 from tests.installation import Api, Installation, fresh
 from tests.read_models import load
 
@@ -79,26 +75,6 @@ def assert_each_once_in_order(seen: list[tuple[str, int]], everything: list[tupl
     for channel, sequences in by_channel.items():
         assert sequences == list(range(1, len(sequences) + 1)), f"{channel} came out of order, with a gap or twice"
     assert sorted(seen) == sorted(everything)
-
-
-@asynccontextmanager
-async def gateway(installation: Installation, account: str, **feed_options: Any) -> AsyncIterator[tuple[Api, Feed]]:
-    """A gateway of our own in this process, so that its limits can be changed, and its feed."""
-    pool = await pool_of(installation.settings, size=4)
-    listening = socket.create_server(("127.0.0.1", free_port()))
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that a stalled reader is one soon
-    app = application(pool)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", loop="none"))
-    async with Feed(installation.bootstrap_servers, {}, **feed_options) as feed:
-        app.state.feed = feed
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        token = await api_keys.create(pool, role="account", account=account, label="test")
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/"
-        async with aiohttp.ClientSession(address, headers={"Authorization": f"Bearer {token}"}) as session:
-            yield Api(session), feed
-    server.should_exit = True
-    await serving
-    await pool.close()
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections import defaultdict
 from contextlib import aclosing
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -155,3 +159,51 @@ async def test_cursors_that_cannot_be_used(installation: Installation) -> None:
 async def test_a_broker_that_is_not_there() -> None:
     with pytest.raises(SubscriberBroken, match="cannot be used"):
         await anext(Subscriber("127.0.0.1:1").changes())
+
+
+async def follow(installation: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "services.cli", "follow", *arguments]
+    return await asyncio.to_thread(
+        subprocess.run, command, env=installation.environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+async def test_the_command_line_follows_and_is_killed_and_resumed(installation: Installation) -> None:
+    account, channel = fresh("acct"), fresh("ch")
+    register = RegisterChannel(channel_type="whatsapp", name="Shop ☎", enterprise_authenticated=True)
+    async with installation.publisher(account) as publisher:
+        await publisher.send(register, channel=channel)
+        for turn in range(30):
+            await publisher.send(ToggleSms(enabled=turn % 2 == 0), channel=channel)
+    lines: list[dict[str, Any]] = []
+    cursor = "beginning"
+    for wanted in (4, 11, 9):
+        process = subprocess.Popen(  # noqa: ASYNC220 -- it is to be killed
+            [sys.executable, "-m", "services.cli", "follow", "--account", account, "--cursor", cursor],
+            env=installation.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for _ in range(wanted):
+            lines.append(json.loads(await asyncio.to_thread(process.stdout.readline)))
+            cursor = lines[-1]["cursor"]
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    rest = await follow(installation, "--account", account, "--cursor", cursor, "--until-now")
+    lines += map(json.loads, rest.stdout.splitlines())
+    assert [line["sequence"] for line in lines] == list(range(1, 32))
+    only = await follow(
+        installation, "--account", account, "--cursor", "beginning", "--type", "SmsActivated", "--until-now"
+    )
+    assert len(only.stdout.splitlines()) == 15
+    for arguments, sentence in (
+        (("--cursor", "tomorrow"), "no cursor"),
+        (("--type", "SmsExploded"), "--type is 'SmsExploded'"),
+        (("--account", "no account"), "--account is 'no account'"),
+    ):
+        refused = await follow(installation, *arguments)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert sentence in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1

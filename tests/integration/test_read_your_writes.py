@@ -1,0 +1,67 @@
+"""``?min_version=``: whoever wrote reads what they wrote, and a read model that is behind says so in time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from services.gateway import requests
+from tests.gateways import gateway
+from tests.installation import Installation, fresh
+
+SHOP = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
+
+
+async def test_everybody_reads_their_own_writes(installation: Installation) -> None:
+    """The version that a command's answer gives is there when it is asked for, on every read of the channel."""
+    account, channel = fresh("acct"), fresh("ch")
+    async with installation.api(None, **{"Switchboard-Account": account}) as platform:
+        assert (await platform("PUT", f"channels/{channel}", SHOP)).status == 201
+    async with installation.api(account) as api:
+        for turn in range(12):
+            written = (await api("PUT", f"channels/{channel}/sms", {"enabled": turn % 2 == 0})).body["version"]
+            path = ("sms", "settings", "otp-scheduling", "business-systems")[turn % 4]
+            read = await api("GET", f"channels/{channel}/{path}?min_version={written}")
+            assert read.status == 200
+            if path == "sms":
+                assert (read.body, read.headers["ETag"]) == ({"enabled": turn % 2 == 0}, f'"{written}"')
+            if path == "settings":
+                assert read.body["version"] >= written
+            entries = (await api("GET", f"channels/{channel}/history?min_version={written}&limit=1")).body["entries"]
+            assert entries[0]["version"] == written
+
+
+async def test_a_version_that_does_not_come_is_answered_in_time(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "LONGEST_WAIT_S", 0.3)
+    account, channel = fresh("acct"), fresh("ch")
+    async with installation.publisher(account) as publisher, gateway(installation, account) as (api, _):
+        await publisher.send_raw("RegisterChannel", SHOP, channel=channel)
+        while (await api("GET", f"channels/{channel}")).status != 200:
+            pass
+        begun = time.monotonic()
+        behind = await api("GET", f"channels/{channel}/settings?min_version=7")
+        assert 0.3 <= time.monotonic() - begun < 5
+        assert (behind.status, behind.body["title"], behind.body["version"]) == (504, "Read model behind", 1)
+        assert behind.headers["Content-Type"] == "application/problem+json"
+        for wrong in ("-1", "seven", "1.5"):
+            assert (await api("GET", f"channels/{channel}/settings?min_version={wrong}")).status == 400
+
+
+async def test_another_accounts_channel_is_waited_for_as_one_that_nobody_registered(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "LONGEST_WAIT_S", 0.3)
+    theirs, nobodys = fresh("ch"), fresh("ch")
+    async with installation.publisher(fresh("acct")) as publisher, gateway(installation, fresh("acct")) as (api, _):
+        await publisher.send_raw("RegisterChannel", SHOP, channel=theirs)
+        answers = []
+        for channel in (theirs, nobodys):
+            begun = time.monotonic()
+            answer = await api("GET", f"channels/{channel}/settings?min_version=1")
+            assert time.monotonic() - begun >= 0.3
+            answers.append((answer.status, answer.body))
+        assert answers[0] == answers[1]
+        assert answers[0][0] == 504
