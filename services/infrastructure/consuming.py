@@ -35,12 +35,27 @@ _RECORDS_A_BATCH = 2_000
 _POLL_MS = 50
 
 _READ = "SELECT next_offset FROM switchboard.checkpoints WHERE consumer = $1 AND topic = $2 AND partition = $3"
+_BEGIN = """
+    INSERT INTO switchboard.checkpoints (consumer, topic, partition, next_offset) VALUES ($1, $2, $3, 0)
+    ON CONFLICT DO NOTHING
+"""
 _MOVE = """
-    INSERT INTO switchboard.checkpoints (consumer, topic, partition, next_offset) VALUES ($1, $2, $3, $5)
-    ON CONFLICT (consumer, topic, partition) DO UPDATE SET next_offset = $5, moved_at = now()
-    WHERE checkpoints.next_offset = $4
+    UPDATE switchboard.checkpoints SET next_offset = $5, moved_at = now()
+    WHERE consumer = $1 AND topic = $2 AND partition = $3 AND next_offset = $4
     RETURNING next_offset
 """
+
+
+async def move_checkpoint(connection: Connection, consumer: str, home: TopicPartition, at: int, to: int) -> bool:
+    """Within the transaction of what it stands for; False where it does not stand ``at``.
+
+    One that is not there stands at 0. A database that lost its last commits may have lost the first of a checkpoint
+    too: who believes to be further on must not begin another one there.
+    """
+    where = (consumer, home.topic, home.partition)
+    if at == 0:
+        await connection.execute(_BEGIN, *where)
+    return await connection.fetchval(_MOVE, *where, at, to) is not None
 
 
 class NotAtCheckpoint(Exception):
@@ -150,8 +165,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         async with self._pool.acquire() as connection, connection.transaction():
             await self._appliers[partition.topic](connection, partition.partition, fresh)
-            moved = await connection.fetchval(_MOVE, self._name, partition.topic, partition.partition, expected, then)
-            if moved is None:
+            if not await move_checkpoint(connection, self._name, partition, expected, then):
                 raise NotAtCheckpoint
         self._next[partition] = then
         self._applied()

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from contracts import topics
 from contracts.envelope import EventEnvelope
 from projections import settings as settings_projection
+from services.infrastructure.consuming import move_checkpoint
 from services.infrastructure.kafka import security_options
 from services.infrastructure.postgres import Connection, Pool
 from services.infrastructure.settings import Settings
@@ -140,22 +141,9 @@ class Builder:
                 reached = moved
             await fold.copy_new(connection)
             await fold.write(connection)
-            await self._move(connection, home, at, reached)
+            if not await move_checkpoint(connection, building_name(self.version), home, at, reached):
+                raise RebuildRefused("Another process built the same version meanwhile.")
         return reached
-
-    async def _move(self, connection: Connection, home: TopicPartition, at: int, to: int) -> None:
-        moved = await connection.fetchval(
-            "INSERT INTO switchboard.checkpoints (consumer, topic, partition, next_offset) VALUES ($1, $2, $3, $5) "
-            "ON CONFLICT (consumer, topic, partition) DO UPDATE SET next_offset = $5, moved_at = now() "
-            "WHERE checkpoints.next_offset = $4 RETURNING next_offset",
-            building_name(self.version),
-            home.topic,
-            home.partition,
-            at,
-            to,
-        )
-        if moved is None:
-            raise RebuildRefused("Another process built the same version meanwhile.")
 
 
 @asynccontextmanager

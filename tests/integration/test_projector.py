@@ -12,12 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from contracts import topics
 from contracts.commands import EVENTS
 from contracts.envelope import EventEnvelope
+from projections import history, settings_queries
 from projections import settings as settings_projection
-from projections import settings_queries
 from services.audit.as_of import settings_of
 from services.audit.history import fold, happened
 from services.domain.state import ChannelState
@@ -208,8 +209,6 @@ async def test_events_of_a_newer_type_move_the_version_alone(tables: Pool) -> No
 
 async def test_a_zombie_is_refused_by_the_checkpoint(running: Installation, tables: Pool) -> None:
     """A process that was paused while another went on believes its old position: nothing of its batch stays."""
-    from aiokafka import TopicPartition
-
     home = TopicPartition(topics.EVENTS.name, 0)
     kafka = SimpleNamespace(commit=lambda *_: asyncio.sleep(0), seek=lambda *_: None, assignment=lambda: {home})
     records = [record(offset, value) for offset, value in enumerate(golden())]
@@ -225,3 +224,19 @@ async def test_a_zombie_is_refused_by_the_checkpoint(running: Installation, tabl
         await zombie._apply(kafka, home, records[:5])
     assert (await shown(tables, "golden-1")).version == 12
     assert await tables.fetchval("SELECT next_offset FROM switchboard.checkpoints WHERE consumer = 'test'") == 12
+
+
+async def test_a_checkpoint_that_was_lost_is_begun_at_the_beginning(running: Installation, tables: Pool) -> None:
+    """A database that lost its last commits in a crash lost the checkpoint with what it stood for: no hole is left."""
+    home = TopicPartition(topics.EVENTS.name, 0)
+    kafka = SimpleNamespace(commit=lambda *_: asyncio.sleep(0), seek=lambda *_: None, assignment=lambda: {home})
+    records = [record(offset, value) for offset, value in enumerate(golden())]
+    consumer = Consumer(running.settings, tables, "lossy", {topics.EVENTS.name: history.apply_events})
+    await consumer._apply(kafka, home, records[:5])
+    await tables.execute("TRUNCATE switchboard.checkpoints, history.entries, history.resources")
+    with pytest.raises(NotAtCheckpoint):
+        await consumer._apply(kafka, home, records[5:9])
+    assert await tables.fetchval("SELECT count(*) FROM history.entries") == 0
+    consumer._next.clear()
+    await consumer._apply(kafka, home, records[:9])
+    assert await tables.fetchval("SELECT count(*) FROM history.entries") == 9
