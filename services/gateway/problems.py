@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -54,9 +55,12 @@ class Problem(Exception):
         return JSONResponse(body, self.status, headers, MEDIA_TYPE)
 
 
+_AS_WRITTEN = {"Otp": "OTP", "Sms": "SMS", "Api": "API", "Url": "URL", "Http": "HTTP", "WhatsApp": "WhatsApp"}
+
+
 def _words(name: str) -> str:
-    spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
-    return spaced[:1].upper() + spaced[1:]
+    words = [_AS_WRITTEN.get(word, word.lower()) for word in re.findall("WhatsApp|[A-Z][a-z]*", name)]
+    return " ".join([words[0] if words[0] in _AS_WRITTEN.values() else words[0].capitalize(), *words[1:]])
 
 
 def problem_of_rejection(rejected: CommandRejected, command_id: str) -> Problem:

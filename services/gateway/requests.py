@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fastapi import Depends, Header, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic_core import from_json
 
 from contracts.changes import Cursor, Place
@@ -49,13 +50,16 @@ class Caller:
         return self.account
 
 
+_BEARER = HTTPBearer(auto_error=False, description="An API key: sb_…")
+
+
 async def authenticated(
     request: Request,
-    authorization: Annotated[str | None, Header()] = None,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     switchboard_account: Annotated[str | None, Header()] = None,
 ) -> Caller:
-    scheme, _, token = (authorization or "").partition(" ")
-    access = await access_of(pool_of(request), token.strip()) if scheme.lower() == "bearer" else None
+    token = "" if bearer is None else bearer.credentials.strip()
+    access = await access_of(pool_of(request), token)
     if access is None:
         raise Problem(401, "Unauthenticated", "Send a valid API key as Authorization: Bearer sb_….")
     if switchboard_account is not None and not is_name(switchboard_account):

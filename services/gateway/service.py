@@ -12,10 +12,9 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from swagger_ui_bundle import swagger_ui_path
+from fastapi_offline import FastAPIOffline
 
 from contracts.publisher import Publisher, PublisherBroken
 from projections import settings as settings_projection
@@ -33,6 +32,22 @@ from services.invoker.service import MIGRATIONS as INVOKER_MIGRATIONS
 log = logging.getLogger(__name__)
 
 CONSOLE = Path(__file__).with_name("console")
+_CHAPTERS = (
+    "channels",
+    "settings",
+    "business systems",
+    "signatures",
+    "intents",
+    "sms",
+    "otp-scheduling",
+    "invocations",
+    "deliveries",
+    "changes",
+    "history",
+    "audit",
+)
+"""The order of `/docs`: as one sets up a channel, then what comes of it."""
+
 _SAME_ORIGIN = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -41,12 +56,14 @@ _SAME_ORIGIN = (
 
 def application(pool: Pool) -> FastAPI:
     """The app; its ``state.publisher`` is set once the broker is there."""
-    app = FastAPI(
+    app = FastAPIOffline(  # its /docs comes from files of its own, not from a server elsewhere
         title="Switchboard",
         description="The service settings of chat message channels. A body is a command's data.",
         version="1",
-        docs_url=None,
         redoc_url=None,
+        openapi_tags=[{"name": name} for name in _CHAPTERS],
+        static_url="/docs-assets",
+        favicon_url="/console/icon.svg",
     )
     app.state.pool = pool
     app.state.publisher = None
@@ -59,23 +76,12 @@ def application(pool: Pool) -> FastAPI:
     app.include_router(change_routes.router)
     app.include_router(history_routes.router)
     app.include_router(intents_routes.router)
-    app.mount("/docs-assets", StaticFiles(directory=swagger_ui_path))
     app.mount("/console", StaticFiles(directory=CONSOLE))
 
     @app.get("/", include_in_schema=False)
     async def console() -> Response:
         return FileResponse(
             CONSOLE / "index.html", headers={"Content-Security-Policy": _SAME_ORIGIN, "Cache-Control": "no-cache"}
-        )
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="Switchboard API",
-            swagger_js_url="/docs-assets/swagger-ui-bundle.js",
-            swagger_css_url="/docs-assets/swagger-ui.css",
-            swagger_favicon_url="/docs-assets/favicon-32x32.png",
         )
 
     @app.get("/asyncapi", include_in_schema=False)

@@ -76,6 +76,9 @@ def test_it_shows_channels_and_settings(installation: Installation, browser_page
     expect(settings).to_contain_text("Only WhatsApp channels can use it.")
     assert problems == []
     assert browser_page.title() == "Switchboard"
+    links.nth(0).click()
+    expect(settings).to_contain_text("Order status")
+    assert _fits_a_phone(browser_page)
 
 
 def test_it_refuses_a_key_that_is_not_valid(installation: Installation, browser_page: Page) -> None:
@@ -87,6 +90,23 @@ def test_it_refuses_a_key_that_is_not_valid(installation: Installation, browser_
     browser_page.get_by_role("button", name="Show channels").click()
 
     expect(browser_page.get_by_role("alert").first).to_have_text("This API key is not valid, or was revoked.")
-    browser_page.set_viewport_size({"width": 390, "height": 800})
-    wide = browser_page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-    assert not wide
+    assert _fits_a_phone(browser_page)
+
+
+def test_the_api_is_described(installation: Installation, browser_page: Page) -> None:
+    asked: list[str] = []
+    browser_page.on("request", lambda request: asked.append(request.url))
+    browser_page.goto(f"{installation.address}/docs")
+
+    expect(browser_page.get_by_role("heading", level=1)).to_contain_text("Switchboard")
+    expect(browser_page.get_by_role("button", name="Authorize")).to_be_visible()
+    expect(browser_page.get_by_text("/v1/channels/{channel}/sms").first).to_be_visible()
+    elsewhere = [url for url in asked if not url.startswith((installation.address, "data:"))]
+    assert elsewhere == []
+
+
+def _fits_a_phone(page: Page) -> bool:
+    page.set_viewport_size({"width": 390, "height": 800})
+    fits = page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    return bool(fits)

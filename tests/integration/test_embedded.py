@@ -70,8 +70,9 @@ def test_a_killed_database_comes_back_with_what_it_had(tmp_path: Path) -> None:
 
 
 _PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start out ignoring it
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.embedded.postgres import EmbeddedPostgres
 kafka = EmbeddedKafka(Path(sys.argv[1]) / "kafka").start()

@@ -45,9 +45,9 @@ function definitions(pairs) {
 }
 
 function table(caption, heads, rows) {
-  return element("table", { "aria-label": caption },
+  return element("div", { class: "wide" }, element("table", { "aria-label": caption },
     element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
-    element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))))));
+    element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell)))))));
 }
 
 function signatureRow(signature) {
