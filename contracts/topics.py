@@ -16,11 +16,22 @@ class Topic:
     settings: dict[str, str] = field(default_factory=dict)
 
 
-_LARGEST_RECORD = {"max.message.bytes": str(2 * 1024 * 1024)}
+LARGEST_RECORD_BYTES = 2 * 1024 * 1024
+_LARGEST_RECORD = {"max.message.bytes": str(LARGEST_RECORD_BYTES)}
 
 
 def _kept(days: int) -> dict[str, str]:
     return _LARGEST_RECORD | {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
+
+
+def _from_outside(days: int) -> dict[str, str]:
+    """What anybody publishes, compressed as they like: the broker unpacks it, because one batch in a codec that its
+    reader lacks would stop the partition for ever, and because a record's size is then what it says."""
+    return _kept(days) | {"compression.type": "uncompressed"}
+
+
+def _with_room_for_headers(days: int) -> dict[str, str]:
+    return _kept(days) | {"max.message.bytes": str(LARGEST_RECORD_BYTES + 64 * 1024)}
 
 
 def _compacted() -> dict[str, str]:
@@ -35,7 +46,7 @@ def _compacted() -> dict[str, str]:
     }
 
 
-COMMANDS = Topic("switchboard.commands", "what is asked for", _kept(7))
+COMMANDS = Topic("switchboard.commands", "what is asked for", _from_outside(7))
 EVENTS = Topic(
     "switchboard.events",
     "what happened: the log, kept for ever",
@@ -44,10 +55,10 @@ EVENTS = Topic(
 OUTCOMES = Topic("switchboard.outcomes", "the answer to each command", _kept(90))
 CHANNEL_STATE = Topic("switchboard.channel-state", "the decider's state, and its checkpoints", _compacted())
 SIGNATURES = Topic("switchboard.signatures", "the secrets, encrypted; tombstoned on delete", _compacted())
-DEAD_LETTERS = Topic("switchboard.dead-letters", "what could not be read or decided", _kept(90))
-INVOCATION_REQUESTS = Topic("switchboard.invocation-requests", "intents to call", _kept(7))
+DEAD_LETTERS = Topic("switchboard.dead-letters", "what could not be read or decided", _with_room_for_headers(90))
+INVOCATION_REQUESTS = Topic("switchboard.invocation-requests", "intents to call", _from_outside(7))
 INVOCATIONS = Topic("switchboard.invocations", "how calls ended", _kept(90))
-OTP_REQUESTS = Topic("switchboard.otp-requests", "authentication messages to route", _kept(7))
+OTP_REQUESTS = Topic("switchboard.otp-requests", "authentication messages to route", _from_outside(7))
 OTP_DECISIONS = Topic("switchboard.otp-decisions", "their routes, with reasons", _kept(90))
 
 TOPICS: tuple[Topic, ...] = (

@@ -69,6 +69,7 @@ class PartitionOwner:
         self._segment_ms = segment_ms
         self._state: PartitionState | None = None
         self._failures_in_a_row = 0
+        self._at_once = COMMANDS_PER_TRANSACTION
         self._running = asyncio.Event()
         self._running.set()
         self._stopping = False
@@ -116,6 +117,8 @@ class PartitionOwner:
             finally:
                 self.serving.clear()
                 self._state = None
+                # What a busy broker cannot take in time, again and again, it takes in smaller parts.
+                self._at_once = max(1, self._at_once // 4)
             if not self._stopping:
                 await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 -- to fall out of step, not to hide
 
@@ -128,7 +131,7 @@ class PartitionOwner:
             self._connection.bootstrap_servers, self._connection.security, self.partition
         )
         self._on_step("restored")
-        upkeep = Upkeep(state, self.partition, self._segment_ms)
+        upkeep = Upkeep(state, self.partition, self._segment_ms, self._deciding.keyring)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._connection.bootstrap_servers,
             isolation_level="read_committed",
@@ -146,7 +149,7 @@ class PartitionOwner:
         self.serving.set()
         while not self._stopping:
             await self._running.wait()
-            fetched = await consumer.getmany(commands, timeout_ms=500, max_records=COMMANDS_PER_TRANSACTION)
+            fetched = await consumer.getmany(commands, timeout_ms=500, max_records=self._at_once)
             incoming = fetched.get(commands)
             if incoming and self._running.is_set():
                 await self._transact(producer, state, upkeep, incoming)
@@ -185,6 +188,7 @@ class PartitionOwner:
         self._on_step("committed")
         state.adopt(batch.fork, offsets.get(TopicPartition(topics.OUTCOMES.name, self.partition), 0))
         upkeep.committed(records, now)
+        self._at_once = min(COMMANDS_PER_TRANSACTION, self._at_once * 2)
         self._failures_in_a_row = batch.failures_in_a_row
         self._on_step("adopted")
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -91,9 +92,12 @@ async def run(
     try:
         segment_ms = await _segment_ms(connection)
 
+        @cache  # the number never changes, and metadata can lack a topic while a broker restarts
+        def partitions() -> int:
+            return len(group.partitions_for_topic(topics.COMMANDS.name))
+
         def own(partition: int) -> PartitionOwner:
-            partitions = len(group.partitions_for_topic(topics.COMMANDS.name))
-            deciding = Deciding(partition, partitions, keyring, allowances)
+            deciding = Deciding(partition, partitions(), keyring, allowances)
             return PartitionOwner(connection, deciding, on_step, segment_ms)
 
         decider = Decider(own)

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import aiohttp
+import pytest
 from confluent_kafka import Consumer, Producer
 
 from contracts.partitioner import partition_of
@@ -85,3 +86,20 @@ async def test_settings_change_by_a_foreign_client(installation: Installation) -
         settings = await response.json()
     assert settings["sms"] == {"enabled": True}
     assert settings["version"] == 2
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+async def test_a_client_may_compress_as_it_likes(installation: Installation, codec: str) -> None:
+    """Kafka's codecs are the publisher's choice; one that a reader of ours lacked would stop its partition for ever."""
+    channel = fresh("compressed")
+    command = _command("ToggleSms", channel, enabled=True)
+    settings = {"bootstrap.servers": installation.bootstrap_servers, "compression.type": codec}
+    producer = Producer(settings | {"linger.ms": 50})
+    for number in range(20):  # a batch of one is sent as it is, compressed or not
+        value = json.dumps(command | {"id": f"{command['id']}-{number}"})
+        producer.produce("switchboard.commands", value=value, partition=partition_of(channel, PARTITIONS))
+    assert producer.flush(10) == 0
+
+    async with installation.publisher("acme") as publisher:
+        outcome = await publisher.send_raw("ToggleSms", {"enabled": True}, channel=channel)
+    assert outcome.body.version == 0
