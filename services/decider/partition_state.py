@@ -44,20 +44,21 @@ def system_key(channel: str, system: str) -> bytes:
 
 @dataclass(slots=True)
 class Tail:
-    """When a compacted topic was last appended to, and when a tombstone was: Unix milliseconds, 0 for never."""
+    """When a compacted topic was last appended to, and when something that leaves an old value to be compacted away:
+    a tombstone, or a secret encrypted anew. Unix milliseconds, 0 for never."""
 
     last: int = 0
-    last_tombstone: int = 0
+    last_to_compact: int = 0
 
-    def appended(self, at: int, *, tombstone: bool) -> None:
+    def appended(self, at: int, *, leaves_old_value: bool) -> None:
         self.last = max(self.last, at)
-        if tombstone:
-            self.last_tombstone = max(self.last_tombstone, at)
+        if leaves_old_value:
+            self.last_to_compact = max(self.last_to_compact, at)
 
     def needs_roll(self, now: int, segment_ms: int) -> bool:
         """Whether what was deleted lies in a segment that only another append will close."""
-        closes_after = self.last_tombstone + segment_ms
-        return self.last_tombstone > 0 and self.last <= closes_after < now
+        closes_after = self.last_to_compact + segment_ms
+        return self.last_to_compact > 0 and self.last <= closes_after < now
 
 
 @dataclass(slots=True)
@@ -93,8 +94,9 @@ class PartitionState:
 
     def adopt(self, fork: Fork, outcomes_at: int) -> None:
         """Takes over a fork whose transaction is committed; its first outcome is at offset ``outcomes_at``."""
-        _put(self.records, fork.changed_records())
-        _put(self.signatures, fork.signatures)
+        for table, changes in ((self.records, fork.changed_records()), (self.signatures, fork.signatures)):
+            for key, value in changes.items():
+                put(table, key, value)
         self.memory.adopt(outcomes_at, fork.answers)
         self.checkpoint = fork.checkpoint
         for channel, state in fork.channels.items():
@@ -114,12 +116,12 @@ class PartitionState:
             self._decoded_bytes -= freed
 
 
-def _put(table: dict[bytes, bytes], changes: dict[bytes, bytes | None]) -> None:
-    for key, value in changes.items():
-        if value is None:
-            table.pop(key, None)
-        else:
-            table[key] = value
+def put(table: dict[bytes, bytes], key: bytes, value: bytes | None) -> None:
+    """As a compacted topic has it: None deletes."""
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
 
 
 class Fork:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from contracts import topics
 from services.decider.encoding import data_of
 from services.decider.memory import RememberedAnswer, memory_key
-from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, PartitionState, Tail
+from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, PartitionState, Tail, put
 
 
 async def restore(bootstrap_servers: str, security: dict[str, Any], partition: int) -> PartitionState:
@@ -49,15 +49,10 @@ async def restore(bootstrap_servers: str, security: dict[str, Any], partition: i
 
 
 def _take(table: dict[bytes, bytes], tail: Tail, record: ConsumerRecord) -> None:
-    _put(table, record)
-    tail.appended(record.timestamp, tombstone=record.value is None and not record.key.startswith(b"~"))
-
-
-def _put(table: dict[bytes, bytes], record: ConsumerRecord) -> None:
-    if record.value is None:
-        table.pop(record.key, None)
-    else:
-        table[record.key] = record.value
+    replaced = record.key in table and record.topic == topics.SIGNATURES.name
+    deleted = record.value is None and not record.key.startswith(b"~")
+    tail.appended(record.timestamp, leaves_old_value=replaced or deleted)
+    put(table, record.key, record.value)
 
 
 def _remember(state: PartitionState, record: ConsumerRecord) -> None:

@@ -1,9 +1,12 @@
-"""What deletion needs besides commands: tombstones for secrets that expire, and rolls that let Kafka compact.
+"""What secrets need besides commands: tombstones when they expire, the newest key, and rolls that let Kafka compact.
 
 Kafka compacts only closed segments, and closes one only on an append that comes ``segment.ms`` after its first record.
 On an idle partition a deleted secret would stay on the disk for as long as nothing is appended. So once the segment
 time has passed since the last tombstone, and nothing was appended since, one record goes out that does nothing else:
 a tombstone of a key of ours, which every reader of a compacted topic takes for the deletion of what it never had.
+
+Once the key ring has a newer key, every secret is encrypted anew with it, so that the older one can be taken off the
+ring; what it encrypted leaves the disk as a deleted secret does.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from contracts import topics
-from services.decider.partition_state import PartitionState
+from services.decider.partition_state import PartitionState, put
 from services.domain.records import BUSINESS_SYSTEM
 from services.infrastructure.transactions import OutgoingRecord
-from services.infrastructure.vault import SignatureAddress
+from services.infrastructure.vault import KeyRing, SignatureAddress, VaultError
 
 log = logging.getLogger(__name__)
 
@@ -28,33 +31,37 @@ EXPIRY_MARGIN_MS = 5_000
 SEGMENT_MS = {topic.name: int(topic.settings["segment.ms"]) for topic in (topics.CHANNEL_STATE, topics.SIGNATURES)}
 """How long a segment of the compacted topics stays open, as we make them."""
 
-_TOMBSTONES_AT_ONCE = 500
+_AT_ONCE = 500
+"""So many expired, and so many newly encrypted secrets go into one transaction."""
 _MAY_EXPIRE = re.compile(rb'"valid_until":[0-9]')
 
 
 class Upkeep:
     """Follows what is committed on one partition, and says what else is to be appended, and when."""
 
-    def __init__(self, state: PartitionState, partition: int, segment_ms: Mapping[str, int]) -> None:
+    def __init__(self, state: PartitionState, partition: int, segment_ms: Mapping[str, int], keyring: KeyRing) -> None:
         self._state = state
         self._partition = partition
         self._segment_ms = segment_ms
+        self._keyring = keyring
         self._expiring: list[tuple[int, bytes]] = []
-        """A heap of (Unix milliseconds, key on the signatures topic)."""
+        """A heap of (Unix milliseconds, key on the signatures topic); each of them once."""
+        self._awaited: set[tuple[int, bytes]] = set()
         for key, value in state.records.items():
             self._look_for_expiry(key, value)
+        self._under_older_keys = [key for key, value in state.signatures.items() if not keyring.is_newest(value)]
 
     def committed(self, records: Iterable[OutgoingRecord], now: int) -> None:
         """Takes note of a transaction; ``now`` is the timestamp of its records."""
         for record in records:
             tail = self._state.tails.get(record.topic)
             if tail is not None:
-                tail.appended(now, tombstone=record.value is None and record.key != ROLL_KEY)
+                tail.appended(now, leaves_old_value=record.value is None and record.key != ROLL_KEY)
                 if record.value is not None and record.topic == topics.CHANNEL_STATE.name:
                     self._look_for_expiry(record.key or b"", record.value)
 
     def due(self, now: int) -> list[OutgoingRecord]:
-        """Tombstones of expired secrets, and rolls, that are to be appended now; mostly none."""
+        """Tombstones of expired secrets, newly encrypted ones, and rolls, to be appended now; mostly none."""
         expired = [
             OutgoingRecord(topics.SIGNATURES.name, self._partition, key, None) for key in self._expired_keys(now)
         ]
@@ -63,22 +70,39 @@ class Upkeep:
             for topic, tail in self._state.tails.items()
             if tail.needs_roll(now, self._segment_ms[topic])
         ]
-        return [*expired, *rolls]
+        return [*expired, *self._encrypted_anew(), *rolls]
 
     def done(self, records: list[OutgoingRecord], now: int) -> None:
         """Takes over what `due` said, once it is committed."""
-        for record in records:
-            if record.topic == topics.SIGNATURES.name and record.key is not None:
-                self._state.signatures.pop(record.key, None)
         self.committed(records, now)
+        for record in records:
+            if record.topic == topics.SIGNATURES.name and record.key not in (None, ROLL_KEY):
+                self._state.tails[record.topic].appended(now, leaves_old_value=True)
+                put(self._state.signatures, record.key, record.value)
 
     def _expired_keys(self, now: int) -> Iterator[bytes]:
-        for _ in range(_TOMBSTONES_AT_ONCE):
+        for _ in range(_AT_ONCE):
             if not self._expiring or self._expiring[0][0] + EXPIRY_MARGIN_MS > now:
                 return
-            _, key = heapq.heappop(self._expiring)
-            if key in self._state.signatures:
-                yield key
+            expired = heapq.heappop(self._expiring)
+            self._awaited.discard(expired)
+            if expired[1] in self._state.signatures:
+                yield expired[1]
+
+    def _encrypted_anew(self) -> Iterator[OutgoingRecord]:
+        for _ in range(min(_AT_ONCE, len(self._under_older_keys))):
+            key = self._under_older_keys.pop()
+            value = self._state.signatures.get(key)
+            if value is None:
+                continue
+            address = SignatureAddress.from_record_key(key)
+            try:
+                secret = self._keyring.decrypt(value, address)
+            except VaultError as error:
+                log.error("%s", error)
+                continue
+            anew = self._keyring.encrypt(secret, address)
+            yield OutgoingRecord(topics.SIGNATURES.name, self._partition, key, anew)
 
     def _look_for_expiry(self, key: bytes, value: bytes) -> None:
         # The pattern only spares decoding: what it finds may as well be an intent's data.
@@ -93,4 +117,7 @@ class Upkeep:
         for signature in signatures:
             if signature.valid_until is not None:
                 address = SignatureAddress(channel, system, signature.key_id)
-                heapq.heappush(self._expiring, (signature.valid_until, address.record_key()))
+                expiry = (signature.valid_until, address.record_key())
+                if expiry not in self._awaited:
+                    self._awaited.add(expiry)
+                    heapq.heappush(self._expiring, expiry)

@@ -101,6 +101,10 @@ class KeyRing:
             .encode()
         )
 
+    def is_newest(self, value: bytes) -> bool:
+        """Whether a record's value is under the key that `encrypt` would take now."""
+        return f'"kek":"{self.newest}"'.encode() in value
+
     def decrypt(self, value: bytes, address: SignatureAddress) -> bytes:
         """The secret in a record's value; raises `VaultError`."""
         where = f"Signature {address.key_id} of {address.channel}/{address.system}"

@@ -11,8 +11,8 @@ from contracts import topics
 from contracts.message import CommandData, milliseconds_of
 from contracts.partitioner import partition_of
 from services.decider.batch import Batch, Deciding
-from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, Fork, PartitionState
-from services.decider.restore import _put, _remember
+from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, Fork, PartitionState, put
+from services.decider.restore import _remember
 from services.domain.address import Allowances
 from services.infrastructure.transactions import OutgoingRecord
 from services.infrastructure.vault import KeyRing
@@ -116,9 +116,9 @@ class Partition:
                 assert record.value is not None
                 state.checkpoint = Checkpoint.model_validate_json(record.value)
             else:
-                _put(state.records, record)
+                put(state.records, record.key or b"", record.value)
         for record in self.read(topics.SIGNATURES.name):
-            _put(state.signatures, record)
+            put(state.signatures, record.key or b"", record.value)
         for record in self.read(topics.OUTCOMES.name)[state.checkpoint.outcomes_from :]:
             _remember(state, record)
         return state
