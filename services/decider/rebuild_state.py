@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from contracts import topics
-from contracts.envelope import EventEnvelope
+from contracts.envelope import GENESIS, EventEnvelope
 from contracts.message import milliseconds_of
 from services.decider.fence import abort_leftovers, transactional_id
 from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, Fork, PartitionState
@@ -73,7 +73,7 @@ async def rebuild(
     partitions = await _idle_partitions(bootstrap_servers, security)
     for partition in range(partitions):
         async with _owning(bootstrap_servers, security, partition, partitions) as producer:
-            state = await restore(bootstrap_servers, security, partition)
+            state = await _as_it_is(bootstrap_servers, security, partition)
             folded, events = await _folded(bootstrap_servers, security, partition, progress)
             found = Rebuilt(partition, events, len(folded.records), lost_secrets=_lost_secrets(folded, state))
             if events and state.checkpoint == Checkpoint():
@@ -122,6 +122,16 @@ async def _owning(
         await producer.discard()
 
 
+async def _as_it_is(bootstrap_servers: str, security: dict[str, Any], partition: int) -> PartitionState:
+    try:
+        return await restore(bootstrap_servers, security, partition)
+    except ValueError:
+        raise RebuildRefused(
+            f"The checkpoint of partition {partition} cannot be read, so nobody can say which commands are decided "
+            "already; bring channel-state back from a backup first."
+        ) from None
+
+
 async def _folded(
     bootstrap_servers: str, security: dict[str, Any], partition: int, progress: Callable[[int, int], None]
 ) -> tuple[PartitionState, int]:
@@ -154,9 +164,22 @@ def _apply(fork: Fork, record: ConsumerRecord) -> None:
             f"{fork.partitionsequence + 1} is next: the log has a gap, and no state can be folded from it."
         )
     fork.partitionsequence = envelope.partitionsequence
-    mark = Mark(envelope.sequence, milliseconds_of(envelope.time), sha256(record.value).hexdigest())
     channel = envelope.subject
-    fork.channels[channel] = evolve(fork.channel(channel), event, envelope.accountid, mark)
+    before = fork.channel(channel)
+    version, head = (before.channel.version, before.channel.head) if before.channel else (0, GENESIS)
+    if (envelope.sequence, envelope.previoushash) != (version + 1, head):
+        raise RebuildRefused(
+            f"The event at {_place(record)} does not follow the one before it on channel {channel}: the log was "
+            "changed, and `switchboard audit verify` says where."
+        )
+    mark = Mark(envelope.sequence, milliseconds_of(envelope.time), sha256(record.value).hexdigest())
+    try:
+        fork.channels[channel] = evolve(before, event, envelope.accountid, mark)
+    except LookupError:
+        raise RebuildRefused(
+            f"The event at {_place(record)}, a {envelope.type}, cannot have happened after those before it on channel "
+            f"{channel}; no state can be folded from it."
+        ) from None
 
 
 def _place(record: ConsumerRecord) -> str:
@@ -215,16 +238,17 @@ def _same(key: bytes, one: bytes, other: bytes) -> bool:
 
 
 def _lost_secrets(folded: PartitionState, state: PartitionState) -> list[str]:
-    """Current signatures whose secret is not there. Nothing brings one back; refreshing the signature replaces it."""
-    lost = []
-    for key, value in folded.records.items():
-        if b"/" in key:
-            channel, system = key.decode().split("/")
-            for signature in BUSINESS_SYSTEM.decode(value).signatures:
-                address = SignatureAddress(channel, system, signature.key_id).record_key()
-                if signature.valid_until is None and address not in state.signatures:
-                    lost.append(address.decode())
-    return lost
+    """Current and drafted signatures whose secret is not there. Nothing brings one back; a refresh replaces it."""
+    wanted = [address for key, value in folded.records.items() for address in _lasting_secrets(key, value)]
+    return [key.decode() for address in wanted if (key := address.record_key()) not in state.signatures]
+
+
+def _lasting_secrets(key: bytes, value: bytes) -> list[SignatureAddress]:
+    channel, _, system = key.decode().partition("/")
+    if not system:
+        return [SignatureAddress(channel, draft.system, draft.key_id) for draft in CHANNEL.decode(value).drafts]
+    signatures = BUSINESS_SYSTEM.decode(value).signatures
+    return [SignatureAddress(channel, system, one.key_id) for one in signatures if one.valid_until is None]
 
 
 async def _write(producer: TransactionalProducer, partition: int, records: list[tuple[bytes, bytes | None]]) -> None:
