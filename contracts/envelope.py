@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import from_json
 
 from .ids import AccountId, ChannelId, CommandId
-from .message import EventData, moment_of
+from .message import DEEPEST_JSON, EventData, moment_of
 
 CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
 """The record header by which the CloudEvents Kafka binding tells structured mode."""
 
-LONGEST_READABLE = 1024
-"""A longer id, type, source, subject or account id cannot be answered on its own terms: the envelope is unreadable."""
+LONGEST_READABLE = 16 * 1024
+"""A longer id, type, source, subject or account id is answered by nobody: an answer repeats all five."""
 
 _LONGEST_STEP = 128
 """Whoever invents a field chooses the length of its name; an answer repeats no more of it."""
@@ -22,7 +23,8 @@ _LONGEST_STEP = 128
 GENESIS = "0" * 64
 """The ``previoushash`` of a channel's first event."""
 
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_READABLE)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Readable = Annotated[str, StringConstraints(max_length=LONGEST_READABLE)]
 
 
 def _rfc3339(text: str) -> str:
@@ -31,7 +33,7 @@ def _rfc3339(text: str) -> str:
 
 
 class CommandEnvelope(BaseModel):
-    """A command as it is published; ``data`` is checked by its ``type``."""
+    """A command as it is published; ``data`` is checked by its ``type``. An attribute of null is one left out."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -44,11 +46,11 @@ class CommandEnvelope(BaseModel):
     time: Annotated[str, AfterValidator(_rfc3339)] | None = None
     actor: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
     expectedversion: Annotated[int, Field(ge=0, lt=2**53)] | None = None
-    dryrun: bool = False
+    dryrun: bool | None = False
     correlationid: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
     traceparent: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
     tracestate: Annotated[str, StringConstraints(max_length=1024)] | None = None
-    datacontenttype: Literal["application/json"] = "application/json"
+    datacontenttype: Literal["application/json"] | None = "application/json"
     dataschema: Annotated[str, StringConstraints(max_length=1024)] | None = None
     data: dict[str, Any] = {}
 
@@ -122,11 +124,11 @@ class ReadableEnvelope(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
-    id: ShortText
-    type: ShortText
-    source: ShortText
-    subject: ShortText
-    accountid: ShortText
+    id: Readable
+    type: Readable
+    source: Readable
+    subject: Readable
+    accountid: Readable
 
 
 def read_command(value: bytes | None) -> CommandEnvelope:
@@ -140,18 +142,28 @@ def read_command(value: bytes | None) -> CommandEnvelope:
     try:
         return CommandEnvelope.model_validate_json(value)
     except ValidationError as error:
-        problem = error
+        problem = problem_of(error)
     try:
         parsed = from_json(value, allow_inf_nan=False)
     except ValueError as error:
-        raise Unreadable(f"the value is not JSON: {error}") from None
+        parsed, problem = _too_deep(value, error), f"'data' is nested more than {DEEPEST_JSON} levels deep."
     if not _is_object(parsed):
         raise Unreadable("the value is JSON, but no object; a command is a CloudEvents object")
     try:
         readable = ReadableEnvelope.model_validate(parsed)
     except ValidationError as error:
         raise Unreadable(f"the envelope cannot be read: {problem_of(error)}") from None
-    raise Invalid(readable, problem_of(problem))
+    raise Invalid(readable, problem)
+
+
+def _too_deep(value: bytes, problem: ValueError) -> object:
+    """JSON of more levels than our parser takes, so that it can be answered; raises `Unreadable` on anything else."""
+    try:
+        if "recursion limit" in str(problem):
+            return json.loads(value)
+    except (ValueError, RecursionError):
+        pass
+    raise Unreadable(f"the value is not JSON: {problem}") from None
 
 
 def _is_object(value: object) -> TypeGuard[dict[str, Any]]:

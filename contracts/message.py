@@ -72,8 +72,19 @@ def compact_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+DEEPEST_JSON = 100
+"""So many levels may JSON have that we keep: ours parses 200, and records hold it deeper than commands do."""
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return below is not None and (levels == 0 or any(_is_deeper(one, levels - 1) for one in below))
+
+
 def _at_most(limit: int) -> AfterValidator:
     def check(value: dict[str, Any]) -> dict[str, Any]:
+        if _is_deeper(value, DEEPEST_JSON):
+            raise ValueError(f"it is nested more than {DEEPEST_JSON} levels deep")
         try:
             size = len(compact_json(value).encode())
         except ValueError:

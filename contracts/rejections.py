@@ -9,6 +9,11 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+NAMED_TEMPLATES_LIMIT = 100
+"""An answer is remembered with its command, so it must not grow with what a channel may hold."""
+
+_NAMED_IN_A_SENTENCE = 10
+
 
 class Rejection(BaseModel):
     """``sentence`` is a template over the fields."""
@@ -20,9 +25,14 @@ class Rejection(BaseModel):
     @property
     def message(self) -> str:
         facts = {
-            name: ", ".join(value) if isinstance(value, list) else value for name, value in self.model_dump().items()
+            name: _listed(value) if isinstance(value, list) else value for name, value in self.model_dump().items()
         }
         return self.sentence.format(**facts)
+
+
+def _listed(names: list[str]) -> str:
+    others = " and others" if len(names) > _NAMED_IN_A_SENTENCE else ""
+    return ", ".join(names[:_NAMED_IN_A_SENTENCE]) + others
 
 
 class InvalidCommand(Rejection):
@@ -123,11 +133,14 @@ class BusinessSystemTooLarge(Rejection):
 
 
 class BusinessSystemInUse(Rejection):
+    """``more``: so many templates besides those that are named, the first `NAMED_TEMPLATES_LIMIT` in order."""
+
     sentence = (
         "Templates refer to intents of business system {system!r}: {templates}. Release them, or delete with force."
     )
     system: str
     templates: list[str]
+    more: int = 0
 
 
 class ApiRequestUrlRefused(Rejection):
@@ -205,12 +218,15 @@ class TooManyIntents(Rejection):
 
 
 class IntentInUse(Rejection):
+    """``more``: so many templates besides those that are named, the first `NAMED_TEMPLATES_LIMIT` in order."""
+
     sentence = (
         "Templates refer to intent {code!r} of business system {system!r}: {templates}. Release them, or use force."
     )
     system: str
     code: str
     templates: list[str]
+    more: int = 0
 
 
 class IntentSchemaInvalid(Rejection):

@@ -59,9 +59,10 @@ FAILURES_IN_A_ROW_LIMIT = 20
 _DRAWN_AT_ONCE = 2048
 _EVENT_HEADERS = [CONTENT_TYPE]
 
-LARGEST_PASSED_ON = 1_900_000
-"""Bytes of a record that still fit our topics with the headers that we add. More can come in: a broker's limit is on
-batches as they are compressed."""
+_LARGEST_FORWARDED = topics.LARGEST_RECORD_BYTES - 1024
+_LARGEST_DEAD_LETTER = topics.LARGEST_RECORD_BYTES
+"""Bytes of key, value and headers that still fit with what we add. The broker unpacks what is published, and so takes
+nothing larger; a topic that was made otherwise may hold more."""
 
 
 class IncomingCommand(Protocol):
@@ -141,7 +142,7 @@ class Batch:
             self._reject_invalid(envelope, f"'type' is wrong: there is no command {envelope.type!r}.")
             return
         try:
-            command: Any = kind.model_validate(envelope.data)
+            command: Any = kind.model_validate(envelope.data, by_name=False)
         except ValidationError as error:
             self._reject_invalid(envelope, problem_of(error, "data"))
             return
@@ -258,7 +259,7 @@ class Batch:
         """The channel's version now; 0 where it is unknown, another account's, or its record cannot be read."""
         try:
             channel = self.fork.channel(envelope.subject).channel
-        except ValidationError:  # each of its commands fails by itself, so the partition goes on
+        except (ValueError, LookupError):  # each of its commands fails by itself, so the partition goes on
             return 0
         return 0 if channel is None or channel.account != envelope.accountid else channel.version
 
@@ -287,7 +288,7 @@ class Batch:
             ("offset", str(incoming.offset).encode()),
         ]
         value = incoming.value
-        if _size(incoming) > LARGEST_PASSED_ON:
+        if _size(incoming) > _LARGEST_DEAD_LETTER:
             headers.append(("omitted", str(len(value or b"")).encode()))
             value = None
         self._append(topics.DEAD_LETTERS.name, incoming.key, value, headers)
@@ -303,7 +304,7 @@ class Batch:
         if any(name == FORWARDED for name, _ in incoming.headers):
             self._dead_letter(incoming, f"it was forwarded once already, and partition {here} is not its home")
             return True
-        if _size(incoming) > LARGEST_PASSED_ON:
+        if _size(incoming) > _LARGEST_FORWARDED:
             self._dead_letter(incoming, f"partition {here} is not its home, and it is too large to be forwarded")
             return True
         headers = [*incoming.headers, (FORWARDED, str(here).encode())]

@@ -28,7 +28,7 @@ class EventPlace(NamedTuple):
 
 def digest_of(envelope: CommandEnvelope) -> bytes:
     """Hex SHA-256 of what counts as a command's content: its type, its data, and whether it is a dry run."""
-    content = to_json([envelope.type, _sorted(envelope.data), envelope.dryrun])
+    content = to_json([envelope.type, _sorted(envelope.data), bool(envelope.dryrun)])
     return hashlib.sha256(content).hexdigest().encode()
 
 

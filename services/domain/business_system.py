@@ -19,6 +19,7 @@ from contracts.business_system import (
 )
 from contracts.message import milliseconds_of, rfc3339
 from contracts.rejections import (
+    NAMED_TEMPLATES_LIMIT,
     ApiRequestUrlRefused,
     BusinessSystemAlreadyOpen,
     BusinessSystemInUse,
@@ -119,7 +120,8 @@ def delete(state: ChannelState, command: DeleteBusinessSystem) -> Decision | Rej
         return BusinessSystemUnknown(system=command.system)
     templates = system.templates()
     if templates and not command.force:
-        return BusinessSystemInUse(system=command.system, templates=templates)
+        named = templates[:NAMED_TEMPLATES_LIMIT]
+        return BusinessSystemInUse(system=command.system, templates=named, more=len(templates) - len(named))
     return Decision((BusinessSystemDeleted(system=command.system),), deleted=all_secrets(command.system, system))
 
 

@@ -18,6 +18,7 @@ from contracts.intent import (
     ReleaseIntent,
 )
 from contracts.rejections import (
+    NAMED_TEMPLATES_LIMIT,
     BusinessSystemUnknown,
     DefaultDataBreaksSchema,
     IntentAlreadyAdded,
@@ -46,7 +47,7 @@ def add(state: ChannelState, channel: Channel, command: AddIntent) -> Decision |
         return TooManyIntents(system=command.system, limit=INTENTS_LIMIT)
     intent = Intent(command.name, command.default_data, command.json_schema, (), channel.version + 1)
     refused = _breaks_schema(command.code, intent) or too_large(
-        command.system, _with_intent(system, command.code, intent), system
+        command.system, _with_new_intent(system, command.code, intent), system
     )
     if refused is not None:
         return refused
@@ -90,7 +91,7 @@ def edit(state: ChannelState, channel: Channel, command: EditIntent) -> Decision
         return NOTHING_CHANGES
     edited = replace(intent, **changed, changed=channel.version + 1)
     if "json_schema" in changed and intent.templates and not command.force:
-        return IntentInUse(system=command.system, code=command.code, templates=list(intent.templates))
+        return _in_use(command, intent)
     refused = _breaks_schema(command.code, edited) or too_large(
         command.system, _with_intent(system, command.code, edited), system
     )
@@ -122,8 +123,15 @@ def delete(state: ChannelState, command: DeleteIntent) -> Decision | Rejection:
         return found
     _, intent = found
     if intent.templates and not command.force:
-        return IntentInUse(system=command.system, code=command.code, templates=list(intent.templates))
+        return _in_use(command, intent)
     return Decision((IntentDeleted(system=command.system, code=command.code),))
+
+
+def _in_use(command: EditIntent | DeleteIntent, intent: Intent) -> Rejection:
+    named = list(intent.templates[:NAMED_TEMPLATES_LIMIT])
+    return IntentInUse(
+        system=command.system, code=command.code, templates=named, more=len(intent.templates) - len(named)
+    )
 
 
 def refer(state: ChannelState, channel: Channel, command: ReferToIntent) -> Decision | Rejection:
@@ -154,6 +162,10 @@ def _with_intent(system: BusinessSystem, code: str, intent: Intent) -> BusinessS
     return replace(system, intents={**system.intents, code: intent})
 
 
+def _with_new_intent(system: BusinessSystem, code: str, intent: Intent) -> BusinessSystem:
+    return _with_intent(replace(system, deleted_intents=system.deleted_intents.without(code)), code, intent)
+
+
 def _with_template(intent: Intent, template: str, version: int) -> Intent:
     return replace(intent, templates=tuple(sorted({*intent.templates, template})), changed=version)
 
@@ -163,8 +175,7 @@ def added(state: ChannelState, channel: Channel, event: IntentAdded, mark: Mark)
     if system is None:
         return state
     intent = Intent(event.name, event.default_data, event.json_schema, (), mark.version)
-    system = replace(system, deleted_intents=system.deleted_intents.without(event.code))
-    return state.with_system(channel, event.system, _with_intent(system, event.code, intent))
+    return state.with_system(channel, event.system, _with_new_intent(system, event.code, intent))
 
 
 def edited(state: ChannelState, channel: Channel, event: IntentEdited, mark: Mark) -> ChannelState:

@@ -108,11 +108,33 @@ def test_an_invalid_envelope_names_the_field_and_repeats_no_input(changes: dict[
 
 
 @pytest.mark.parametrize("field", ["id", "type", "source", "subject", "accountid"])
-@pytest.mark.parametrize("value", [None, 1, "", "x" * 1025, [], "missing"])
+@pytest.mark.parametrize("value", [None, 1, "x" * 20_000, [], "missing"])
 def test_without_the_five_strings_nobody_can_be_answered(field: str, value: Any) -> None:
     changed = {name: one for name, one in (GOOD | {field: value}).items() if not (name == field and value == "missing")}
     with pytest.raises(Unreadable, match=repr(field)):
         read_command(json.dumps(changed).encode())
+
+
+@pytest.mark.parametrize("field", ["id", "type", "source", "subject", "accountid"])
+@pytest.mark.parametrize("value", ["", "x" * 1025])
+def test_five_strings_are_enough_for_an_answer(field: str, value: str) -> None:
+    with pytest.raises(Invalid, match=repr(field)):
+        read_command(json.dumps(GOOD | {field: value}).encode())
+
+
+def test_data_nested_deeper_than_our_parser_takes_is_answered_too() -> None:
+    value = json.dumps(GOOD).replace('{"enabled": true}', '{"a":' * 300 + "1" + "}" * 300)
+    with pytest.raises(Invalid, match="'data' is nested more than 100 levels deep"):
+        read_command(value.encode())
+
+
+def test_an_attribute_of_null_is_one_left_out() -> None:
+    """CloudEvents 1.0.2, JSON format, 2.2."""
+    names = ("time", "actor", "expectedversion", "dryrun", "correlationid", "traceparent", "datacontenttype")
+    read = _read(**dict.fromkeys(names))
+
+    assert not read.dryrun
+    assert read.expectedversion is None
 
 
 @pytest.mark.parametrize(

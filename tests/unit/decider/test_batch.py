@@ -250,12 +250,12 @@ class TestDeadLetters:
 
 
 class TestFailures:
-    """The decision raises where the state record of a channel is damaged."""
+    """The decision raises where the state record of a channel is damaged, or of a release yet to come."""
 
-    @pytest.fixture
-    def damaged(self, partition: Partition) -> Partition:
+    @pytest.fixture(params=[b'{"v":1}', b"\xff", b'{"v":99}'])
+    def damaged(self, partition: Partition, request: pytest.FixtureRequest) -> Partition:
         partition.state = partition.restored()
-        partition.state.records[channel_key(CHANNEL)] = b'{"v":1}'
+        partition.state.records[channel_key(CHANNEL)] = request.param
         return partition
 
     def test_the_command_is_rejected_and_kept_and_the_rest_is_unharmed(self, damaged: Partition) -> None:

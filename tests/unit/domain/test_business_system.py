@@ -185,6 +185,11 @@ DELETING: dict[str, Scenario] = {
     "while templates refer to its intents it is not, and they are named": given(WHATSAPP, OPEN_CRM, ADD_ORDER, REFER)
     .when(DELETE)
     .then(BusinessSystemInUse(system="crm", templates=["welcome"])),
+    "of very many, the first hundred are named, and the others counted": given(
+        WHATSAPP, OPEN_CRM, ADD_ORDER, *(REFER.model_copy(update={"template": f"t{at:03}"}) for at in range(103))
+    )
+    .when(DELETE)
+    .then(BusinessSystemInUse(system="crm", templates=[f"t{at:03}" for at in range(100)], more=3)),
     "unless it is forced": given(WHATSAPP, OPEN_CRM, ADD_ORDER, REFER)
     .when(DeleteBusinessSystem(system="crm", force=True))
     .then(BusinessSystemDeleted(system="crm")),

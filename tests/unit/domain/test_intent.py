@@ -153,6 +153,11 @@ REFERRING: dict[str, Scenario] = {
     )
     .when(DELETE)
     .then(IntentInUse(system="crm", code="ORDER", templates=["bye", "welcome"])),
+    "of very many, the first hundred are named, and the others counted": given(
+        *ADDED, *(ReferToIntent(system="crm", code="ORDER", template=f"t{number:03}") for number in range(103))
+    )
+    .when(DELETE)
+    .then(IntentInUse(system="crm", code="ORDER", templates=[f"t{number:03}" for number in range(100)], more=3)),
     "a template ends to use it": given(*REFERRED)
     .when(RELEASE)
     .then(IntentReleased(system="crm", code="ORDER", template="welcome")),
