@@ -44,7 +44,10 @@ class RecordFormat(Generic[Record]):
         return self._adapter.validate_json(value if value.startswith(self._begin) else self._upcast(value))
 
     def _upcast(self, value: bytes) -> bytes:
-        parsed = from_json(value)
+        try:
+            parsed = from_json(value)
+        except ValueError:
+            return value  # no JSON, and the validation says so
         version = parsed.get("v") if isinstance(parsed, dict) else None
         if not isinstance(version, int) or version < 1:
             return value  # no record of ours, and the validation says so

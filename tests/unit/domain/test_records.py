@@ -56,7 +56,7 @@ def test_a_record_of_a_newer_release_is_refused() -> None:
         CHANNEL.decode(FIRST_EVER.replace(b'"v":1', b'"v":2'))
 
 
-@pytest.mark.parametrize("value", [b"{}", b"[]", b"null", b'{"v":0}', b'{"v":"x"}', b'{"v":1}'])
+@pytest.mark.parametrize("value", [b"", b"\xff", b"{}", b"[]", b"null", b'{"v":0}', b'{"v":"x"}', b'{"v":1}'])
 def test_what_is_no_record_is_refused(value: bytes) -> None:
     with pytest.raises(ValidationError):
         CHANNEL.decode(value)
