@@ -19,8 +19,9 @@ $(STAMP): requirements.lock pyproject.toml
 run: setup
 	@$(BIN)/switchboard up --demo
 
+# Two side by side, a file each: mostly they wait for servers. The long ones come first.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: setup
 	$(BIN)/python -m tests.faults --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
