@@ -9,8 +9,10 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import uvicorn
+from aiokafka.errors import KafkaError
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -30,6 +32,8 @@ from services.infrastructure.settings import Settings, SettingsError
 from services.invoker.service import MIGRATIONS as INVOKER_MIGRATIONS
 
 log = logging.getLogger(__name__)
+
+Part = TypeVar("Part")
 
 CONSOLE = Path(__file__).with_name("console")
 _CHAPTERS = (
@@ -106,7 +110,8 @@ def application(pool: Pool) -> FastAPI:
 
 async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     """Serves until cancelled; answers 503 while its broker or database is away. Raises `SettingsError`."""
-    if settings.kafka_bootstrap_servers is None:
+    bootstrap_servers = settings.kafka_bootstrap_servers
+    if bootstrap_servers is None:
         raise SettingsError("SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS is not set; it must be host:port of the broker.")
     listening = _listening(settings)
     pool = await pool_of(settings)
@@ -121,22 +126,20 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, loop="none")
     )
-    serving: asyncio.Task[None] | None = None
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         async with (
-            _publisher(settings.kafka_bootstrap_servers) as publisher,
-            Feed(settings.kafka_bootstrap_servers, security_options()) as feed,
+            _once_there(lambda: Publisher(bootstrap_servers, source="gateway", **security_options())) as publisher,
+            _once_there(lambda: Feed(bootstrap_servers, security_options())) as feed,
         ):
             app.state.publisher, app.state.feed = publisher, feed
-            serving = asyncio.create_task(server.serve(sockets=[listening]))
             while not server.started and not serving.done():  # noqa: ASYNC110 -- uvicorn has no event to wait for
                 await asyncio.sleep(0.01)
             ready()
             await asyncio.shield(serving)
     finally:
         server.should_exit = True
-        if serving is not None:
-            await asyncio.wait([serving], timeout=5)
+        await asyncio.wait([serving], timeout=5)
         await pool.close()
 
 
@@ -151,21 +154,21 @@ def _listening(settings: Settings) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def _publisher(bootstrap_servers: str) -> AsyncIterator[Publisher]:
-    """A publisher, as soon as the broker is there."""
+async def _once_there(make: Callable[[], contextlib.AbstractAsyncContextManager[Part]]) -> AsyncIterator[Part]:
+    """What needs the broker, as soon as that is there."""
     waited = False
     while True:
-        publisher = Publisher(bootstrap_servers, source="gateway", **security_options())
+        part = make()
         try:
-            await publisher.__aenter__()
-        except PublisherBroken as error:
+            entered = await part.__aenter__()
+        except (PublisherBroken, KafkaError, OSError) as error:
             if not waited:
-                log.warning("waiting: %s", error)
+                log.warning("waiting for the broker (%s)", type(error).__name__)
             waited = True
             await asyncio.sleep(1)
         else:
             break
     try:
-        yield publisher
+        yield entered
     finally:
-        await publisher.__aexit__(None, None, None)
+        await part.__aexit__(None, None, None)

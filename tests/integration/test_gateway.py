@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import aiohttp
 import pytest
 
 from contracts.sealing import SealKey
+from services.cli.up import Child
+from services.infrastructure.embedded.process import free_port
 from tests.installation import Api, Installation, fresh
 
 WHATSAPP = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
@@ -195,3 +201,42 @@ async def test_a_revoked_key_is_refused_at_once(installation: Installation, api:
 async def test_what_needs_no_key(installation: Installation, api: Api, path: str) -> None:
     async with api.session.get(f"{installation.address}/{path}", headers={"Authorization": ""}) as response:
         assert response.status == 200
+
+
+async def test_without_a_broker_it_says_so_and_serves_what_it_can(
+    installation: Installation, channel: str, tmp_path: Path
+) -> None:
+    environment = installation.environment | {
+        "SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
+        "SWITCHBOARD_HTTP_PORT": str(free_port()),
+    }
+    address = f"http://127.0.0.1:{environment['SWITCHBOARD_HTTP_PORT']}"
+    gateway = Child("gateway", environment, tmp_path / "gateway.log")
+    gateway.start()
+    try:
+        async with aiohttp.ClientSession(address) as session:
+            await _until_it_listens(session)
+            async with session.get("/readyz") as response:
+                assert (response.status, (await response.json())["missing"]) == (503, ["broker"])
+            session.headers["Authorization"] = f"Bearer {installation.api_key('acme')}"
+            async with session.get(f"/v1/channels/{channel}/settings?min_version=1") as response:
+                assert response.status == 200
+            async with session.put(f"/v1/channels/{channel}/sms", json={"enabled": True}) as response:
+                assert response.status == 503
+                assert (await response.json())["type"] == "urn:switchboard:problem:Unavailable"
+            async with session.get("/v1/changes") as response:
+                assert response.status == 503
+    finally:
+        gateway.stop()
+        gateway.wait()
+    assert gateway.process is not None
+    assert gateway.process.returncode == 0
+
+
+async def _until_it_listens(session: aiohttp.ClientSession) -> None:
+    while True:
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            async with session.get("/healthz") as response:
+                assert response.status == 200
+                return
+        await asyncio.sleep(0.1)
