@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from .ids import IntentCode, KeyId, SystemId, TemplateId
-from .message import CommandData, EventData
+from .message import CommandData, EventData, at_most
 
-INVOCATION_DATA_LIMIT = 256 * 1024
+INVOCATION_DATA_LIMIT = 255 * 1024
+"""What a business system receives, names included, is at most 256 KiB."""
 TEST_CALL = "switchboard.test"
 """The ``type`` in a test call's body, which no intent's code can be."""
 
@@ -19,7 +20,7 @@ class InvokeIntent(CommandData):
 
     system: SystemId
     code: IntentCode
-    data: dict[str, Any] | None = None
+    data: Annotated[dict[str, Any], at_most(INVOCATION_DATA_LIMIT)] | None = None
     template: TemplateId | None = None
     ttl_seconds: Annotated[int, Field(ge=1, le=7 * 24 * 60 * 60)] | None = None
     settings_version: Annotated[int, Field(ge=1)] | None = None

@@ -81,7 +81,7 @@ def _is_deeper(value: object, levels: int) -> bool:
     return below is not None and (levels == 0 or any(_is_deeper(one, levels - 1) for one in below))
 
 
-def _at_most(limit: int) -> AfterValidator:
+def at_most(limit: int) -> AfterValidator:
     def check(value: dict[str, Any]) -> dict[str, Any]:
         if _is_deeper(value, DEEPEST_JSON):
             raise ValueError(f"it is nested more than {DEEPEST_JSON} levels deep")
@@ -99,8 +99,8 @@ def _at_most(limit: int) -> AfterValidator:
 DEFAULT_DATA_LIMIT = 4 * 1024
 SCHEMA_LIMIT = 16 * 1024
 
-JsonObject = Annotated[dict[str, Any], _at_most(DEFAULT_DATA_LIMIT)]
-SchemaObject = Annotated[dict[str, Any], _at_most(SCHEMA_LIMIT)]
+JsonObject = Annotated[dict[str, Any], at_most(DEFAULT_DATA_LIMIT)]
+SchemaObject = Annotated[dict[str, Any], at_most(SCHEMA_LIMIT)]
 
 
 def rfc3339(milliseconds: int) -> str:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from contracts import topics
 from contracts.envelope import problem_of
-from contracts.invocation import DeliveryState, MakeTestCall
+from contracts.invocation import DeliveryState, InvokeIntent, MakeTestCall
 from contracts.outcome import CommandAccepted
 from contracts.settings import BusinessSystemSettings
 from services.gateway.problems import Problem
@@ -103,31 +103,51 @@ async def make_test_call(commanding: Commanding, system: str) -> JSONResponse:
 
     With ``key_id`` in the body it carries that signature alone, which proves whether the receiver knows it.
     """
-    account, channel, pool = commanding.caller.required_account(), commanding.channel, pool_of(commanding.request)
-    read = await read_settings(commanding.request, commanding.caller, channel, None)
+    commanding.caller.required_account()
+    read = await read_settings(commanding.request, commanding.caller, commanding.channel, None)
     _opened(read.settings.business_systems, system)
     try:
         asked = MakeTestCall.model_validate(await commanding.body(system=system))
     except ValidationError as error:
         raise Problem(422, "InvalidCommand", problem_of(error)) from None
-    request_id = await publisher_of(commanding.request).publish(
-        asked,
-        channel=channel,
-        topic=topics.INVOCATION_REQUESTS.name,
-        account=account,
-        actor=commanding.caller.actor,
-        command_id=commanding.options.command_id,
-        traceparent=commanding.options.traceparent,
-    )
-    deadline = asyncio.get_running_loop().time() + LONGEST_TEST_CALL_S
-    while asyncio.get_running_loop().time() < deadline:
-        found = await deliveries.find(pool, account, channel, request_id)
-        if found is not None and found["ended_at"] is not None:
-            attempt = found["attempt_log"][-1] if found["attempt_log"] else None
-            return JSONResponse({"request_id": request_id, "attempt": attempt, "delivery": found})
-        await asyncio.sleep(_LOOK_EVERY_S)
+    if commanding.options.dry_run:
+        raise Problem(422, "InvalidCommand", "A test call cannot be dry: calling is all that it does.")
+    request_id, found = await request_call(commanding, asked, LONGEST_TEST_CALL_S)
+    if found is not None and found["ended_at"] is not None:
+        attempt = found["attempt_log"][-1] if found["attempt_log"] else None
+        return JSONResponse({"request_id": request_id, "attempt": attempt, "delivery": found})
     detail = f"The test call was not made within {LONGEST_TEST_CALL_S:g} s; /v1/deliveries shows what becomes of it."
     raise Problem(504, "TestCallPending", detail, request_id=request_id)
+
+
+async def request_call(
+    commanding: Commanding, asked: InvokeIntent | MakeTestCall, wait: float
+) -> tuple[str, dict[str, Any] | None]:
+    """Publishes a request, and waits so many seconds for its end; its id and the delivery as it is then.
+
+    Raises `Problem` where another request had the id before.
+    """
+    account, channel, pool = commanding.caller.required_account(), commanding.channel, pool_of(commanding.request)
+    request_id = commanding.options.command_id
+    found = await deliveries.find(pool, account, channel, request_id) if commanding.options.idempotent else None
+    if found is None:
+        await publisher_of(commanding.request).publish(
+            asked,
+            channel=channel,
+            topic=topics.INVOCATION_REQUESTS.name,
+            account=account,
+            actor=commanding.caller.actor,
+            command_id=request_id,
+            traceparent=commanding.options.traceparent,
+        )
+    deadline = asyncio.get_running_loop().time() + wait
+    while (found is None or found["ended_at"] is None) and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        found = await deliveries.find(pool, account, channel, request_id)
+    if found is not None and not deliveries.asks_the_same(found, asked):
+        detail = f"Another request had the id {request_id!r} before; send this one with another Idempotency-Key."
+        raise Problem(409, "RequestIdReused", detail, request_id=request_id, delivery=found["id"])
+    return request_id, found
 
 
 def _opened(systems: tuple[BusinessSystemSettings, ...], system: str) -> BusinessSystemSettings:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
-from contracts import topics
 from contracts.business_system import EditBusinessSystem, OpenBusinessSystem
 from contracts.channel import EditChannel, RegisterChannel
 from contracts.envelope import problem_of
@@ -23,13 +21,13 @@ from contracts.settings import BusinessSystemSettings, IntentSettings
 from contracts.signature import RefreshSignature
 from contracts.sms import ToggleSms
 from projections import settings_queries
+from services.gateway.delivery_routes import request_call
 from services.gateway.problems import Problem
 from services.gateway.requests import (
     Authenticated,
     Commanding,
     Reading,
     pool_of,
-    publisher_of,
     read_settings,
     seal_key,
     snapshot_cursor,
@@ -304,30 +302,21 @@ async def invoke_intent(
     commanding: Commanding,
     wait: Annotated[float, Query(ge=0, le=30)] = 0,
 ) -> JSONResponse:
-    """Asks for an intent to be called. 202 with the request's id; with ``wait`` (seconds), 200 with how it ended."""
+    """Asks for an intent to be called. 202 with the request's id; with ``wait`` (seconds), 200 with how it ended.
+
+    A dry run says what would become of it, and calls nobody.
+    """
     account, channel = commanding.caller.required_account(), commanding.channel
     await read_settings(commanding.request, commanding.caller, channel, None)
     try:
         asked = InvokeIntent.model_validate(await commanding.body())
     except ValidationError as error:
         raise Problem(422, "InvalidCommand", problem_of(error)) from None
-    request_id = await publisher_of(commanding.request).publish(
-        asked,
-        channel=channel,
-        topic=topics.INVOCATION_REQUESTS.name,
-        account=account,
-        actor=commanding.caller.actor,
-        command_id=commanding.options.command_id,
-        traceparent=commanding.options.traceparent,
-    )
-    deadline = asyncio.get_running_loop().time() + wait
-    found = None
-    while asyncio.get_running_loop().time() < deadline:
-        found = await deliveries.find(pool_of(commanding.request), account, channel, request_id)
-        if found is not None and found["ended_at"] is not None:
-            return JSONResponse({"request_id": request_id, "delivery": found})
-        await asyncio.sleep(0.05)
-    return JSONResponse({"request_id": request_id, "delivery": found}, 202)
+    if commanding.options.dry_run:
+        return JSONResponse(await deliveries.judged(pool_of(commanding.request), account, channel, asked))
+    request_id, found = await request_call(commanding, asked, wait)
+    ended = found is not None and found["ended_at"] is not None
+    return JSONResponse({"request_id": request_id, "delivery": found}, 200 if ended else 202)
 
 
 @router.get(_INVOCATIONS, tags=["invocations"])

@@ -19,9 +19,11 @@ OUTAGES = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # a connection that broke in the midst of a commit
     asyncpg.CannotConnectNowError,
+    asyncpg.DeadlockDetectedError,
     TimeoutError,
 )
-"""What a database that is away, or on its way down or up, answers with. Anything else is a fault of ours."""
+"""What a database that is away, on its way down or up, or entangled in locks answers with: a second try gets over it.
+Anything else is a fault of ours."""
 
 if TYPE_CHECKING:  # only the stubs know that these are generic
     Pool = asyncpg.Pool[Any]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
+from pydantic_core import from_json
+
+from contracts.message import DEEPEST_JSON
 from services.domain.signing import plain_token
 from services.invoker.knowledge import Endpoint
 
@@ -16,10 +18,11 @@ MARK = "[blacked out]"
 _SHORTEST = 43
 """No form of 32 bytes is shorter: what is, needs no search."""
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_RUN = re.compile("[A-Za-z0-9]+")
 _NOTHING = re.compile(r"(?!)")
 
 
-def _secrets_of(endpoint: Endpoint, headers: Mapping[str, str]) -> re.Pattern[str]:
+def _forms(endpoint: Endpoint, headers: Mapping[str, str]) -> set[str]:
     """What must not come back: every form of each secret, and the signatures that were sent with a call."""
     forms: set[str] = set()
     for signature in endpoint.signatures:
@@ -33,18 +36,24 @@ def _secrets_of(endpoint: Endpoint, headers: Mapping[str, str]) -> re.Pattern[st
         }
     for value in headers.get("webhook-signature", "").split():
         forms.add(value.removeprefix("v1,").rstrip("="))
-    return re.compile("|".join(f"(?:whsec_|whtok_|v1,)?{form}(?:=|%3D){{0,2}}" for form in _spellings(forms)))
+    return forms
 
 
-def _spellings(forms: Iterable[str]) -> list[str]:
-    """Each form as patterns, also as JSON, a URL and HTML may spell it."""
-    spelled: set[str] = set()
-    for form in forms:
-        spelled.add(re.escape(form))
-        spelled.add(re.escape(form.replace("/", "\\/")))
-        spelled.add(re.escape(quote(form, safe="")))
-        spelled.add(re.escape(form.replace("/", "&#x2F;").replace("+", "&#x2B;")))
-    return sorted(spelled, key=len, reverse=True)
+def _pattern(text: str, forms: set[str]) -> re.Pattern[str]:
+    """Finds the forms. Letters and digits are always spelled as they are: for most answers a look for those does."""
+    if not any(max(_RUN.findall(form), key=len) in text for form in forms):
+        return _NOTHING
+    spelled = sorted(("".join(map(_spelled, form)) for form in forms), key=len, reverse=True)
+    return re.compile("|".join(f"(?:whsec_|whtok_|v1,)?{form}(?:{_spelled('=')}){{0,2}}" for form in spelled))
+
+
+def _spelled(letter: str) -> str:
+    """A letter as a pattern: as it is, or as URLs, HTML, and JSON within a text may spell it."""
+    if letter.isalnum():
+        return letter
+    code = f"{ord(letter):02x}"
+    escaped = rf"%{code}|\\+u00{code}|&#x{code};|&#{ord(letter)};|\\*{re.escape(letter)}"
+    return f"(?:{re.escape(letter)}|(?i:{escaped}))"
 
 
 def blacked_out(answer: bytes, endpoint: Endpoint, headers: Mapping[str, str]) -> tuple[bytes, Any]:
@@ -52,27 +61,25 @@ def blacked_out(answer: bytes, endpoint: Endpoint, headers: Mapping[str, str]) -
 
     An answer that is JSON is kept as we write it, so that no escape of the receiver's hides a secret.
     """
-    secrets = _secrets_of(endpoint, headers) if len(answer) >= _SHORTEST else _NOTHING
+    text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), answer.decode("utf-8", errors="replace"))
+    secrets = _NOTHING if len(answer) < _SHORTEST else _pattern(text, _forms(endpoint, headers))
     try:
-        parsed = json.loads(answer.decode(), parse_constant=_refuse)
-        clean = _clean(parsed, secrets)
-        return json.dumps(clean, ensure_ascii=False).encode(), clean
-    except (ValueError, RecursionError):
-        text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), answer.decode("utf-8", errors="replace"))
+        clean = _clean(from_json(answer, allow_inf_nan=False), secrets)
+        return json.dumps(clean, ensure_ascii=False, allow_nan=False).encode(), clean
+    except ValueError:
         return secrets.sub(MARK, text).encode(errors="replace"), None
 
 
-def _clean(value: Any, secrets: re.Pattern[str]) -> Any:
+def _clean(value: Any, secrets: re.Pattern[str], depth: int = 0) -> Any:
+    """The value without secrets. Raises ValueError where it nests too deep."""
+    if depth > DEEPEST_JSON:
+        raise ValueError
     match value:
         case str():
-            return secrets.sub(MARK, value).replace("\x00", "\ufffd").encode(errors="replace").decode()
+            return secrets.sub(MARK, value).replace("\x00", "\ufffd")
         case list():
-            return [_clean(one, secrets) for one in value]
+            return [_clean(one, secrets, depth + 1) for one in value]
         case dict():
-            return {_clean(name, secrets): _clean(one, secrets) for name, one in value.items()}
+            return {_clean(name, secrets): _clean(one, secrets, depth + 1) for name, one in value.items()}
         case _:
             return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import time
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -24,14 +26,26 @@ from services.invoker.resolving import AddressRefused, JudgingResolver, LookUp, 
 ANSWER_LIMIT = 64 * 1024
 _BEYOND = 1024
 """Read beyond the limit, so that a secret that lies across it is recognised before the answer is cut."""
-_STALE_WITHIN_S = 1.0
-_STALE_AT_MOST = 2
+_STALE_AT_MOST = 10
+_OURS = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENETUNREACH)
+)
+"""We have no files, memory, ports or network left: nothing that a receiver could help."""
 _KEY_NAME_LIMIT = 128
 KEY_HEADER = "webhook-key-id"
 KEY_FIELD = "webhook_key_id"
 """Where a receiver may name the signature that it verified, by key id or fingerprint."""
 
-_dialling: ContextVar[Target] = ContextVar("dialling")
+
+@dataclass(slots=True)
+class _Dialling:
+    """What the current task's attempt leads to, and whether it has dialled, or still uses a connection kept alive."""
+
+    target: Target
+    dialled: bool = False
+
+
+_dialling: ContextVar[_Dialling] = ContextVar("dialling")
 
 
 class Caller:
@@ -52,7 +66,7 @@ class Caller:
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
             limit=0,
-            resolver=JudgingResolver(self._allowances, self._look_up),
+            resolver=JudgingResolver(self._allowances, self._look_up, self._pace.connect),
             socket_factory=self._judged_socket,
             ssl=self._tls,
             use_dns_cache=False,
@@ -80,10 +94,9 @@ class Caller:
         refusal = refusal_of_url(endpoint.api_request_url, self._allowances)
         if refusal is not None or isinstance(target, str):
             return Failed("address", refusal or str(target))
-        _dialling.set(target)
         headers = {"Content-Type": "application/json", **signature_headers(endpoint, webhook_id, body)}
         try:
-            return await self._post_freshly(endpoint, headers, body)
+            return await self._post_freshly(target, endpoint, headers, body)
         except AddressRefused as error:
             return Failed("address", str(error))
         except aiohttp.ClientConnectorError as error:
@@ -95,16 +108,15 @@ class Caller:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Failed("answer", f"the connection broke ({type(error).__name__})")
 
-    async def _post_freshly(self, endpoint: Endpoint, headers: dict[str, str], body: bytes) -> Answered:
+    async def _post_freshly(self, target: Target, endpoint: Endpoint, headers: dict[str, str], body: bytes) -> Answered:
         """A connection kept alive may have been closed just before we use it: that is nobody's failure."""
-        began = time.monotonic()
         for _ in range(_STALE_AT_MOST):
+            dialling = _Dialling(target)
+            _dialling.set(dialling)
             try:
                 return await self._post(endpoint, headers, body)
-            except aiohttp.ClientConnectorError:
-                raise
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if time.monotonic() - began > _STALE_WITHIN_S:
+                if dialling.dialled:
                     raise
         return await self._post(endpoint, headers, body)
 
@@ -126,8 +138,9 @@ class Caller:
 
     def _judged_socket(self, info: Any) -> socket.socket:
         family, kind, protocol, _, address = info
-        target = _dialling.get()
-        refusal = refusal_of_address(address[0], address[1], self._allowances, target.host)
+        dialling = _dialling.get()
+        dialling.dialled = True
+        refusal = refusal_of_address(address[0], address[1], self._allowances, dialling.target.host)
         if refusal is not None:
             raise AddressRefused(refusal)
         dialled = socket.socket(family, kind, protocol)
@@ -139,14 +152,15 @@ class Caller:
         if isinstance(cause, AddressRefused):
             return Failed("address", str(cause))
         if isinstance(cause, NameServerFailed):
-            return Failed("address", "its name could not be looked up at the moment", ours=True)
+            return Failed("address", str(cause), ours=cause.ours)
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             return Failed("address", "its name does not resolve")
         if isinstance(error, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError):
             return Failed("tls", f"the TLS connection was refused ({type(error).__name__})")
         if isinstance(cause, asyncio.TimeoutError | TimeoutError):
             return Failed("connect", f"no connection within {self._pace.connect:g} s")
-        return Failed("connect", f"no connection ({cause.strerror or type(cause).__name__})")
+        said = cause.strerror or type(cause).__name__
+        return Failed("connect", f"no connection ({said})", ours=cause.errno in _OURS)
 
 
 def signature_headers(endpoint: Endpoint, webhook_id: str, body: bytes) -> dict[str, str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from contracts.invocation import DeliveryState
+from contracts.invocation import DeliveryState, InvokeIntent, MakeTestCall
 from services.infrastructure.postgres import Connection, Pool
 from services.invoker import queue
+from services.invoker.ingest import canonical
+from services.invoker.resolution import Lacking, Ready, Wanted, known_of, resolve
 
 STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
 REPLAYABLE: tuple[DeliveryState, ...] = ("delivered", "dead", "refused", "parked")
@@ -30,7 +32,8 @@ _REPLAY = """
     WITH chosen AS (SELECT id FROM invoker.deliveries WHERE {where} ORDER BY id LIMIT {limit} FOR UPDATE)
     UPDATE invoker.deliveries d SET
         state = CASE WHEN body IS NULL THEN 'waiting' ELSE 'due' END, due_at = now(), ended_at = NULL, reason = NULL,
-        replays = replays + CASE WHEN ended_at IS NULL THEN 0 ELSE 1 END, replayed_by = {actor}, excused = attempts,
+        replays = replays + CASE WHEN ended_at IS NULL THEN 0 ELSE 1 END, replayed_by = {actor},
+        excused = attempts, before_replay = attempts,
         log_end = NULL, expires_at = now() + (request ->> 'ttl_seconds')::int * interval '1 second'
     FROM chosen WHERE d.id = chosen.id RETURNING d.id, d.channel, d.system, d.lane, d.state
 """
@@ -81,6 +84,25 @@ async def find(pool: Pool, account: str, channel: str, request_id: str) -> dict[
     return next(iter(await _shown(pool, rows, answers=True)), None)
 
 
+async def judged(pool: Pool, account: str, channel: str, request: InvokeIntent) -> dict[str, Any]:
+    """What would become of a request with the settings known now; nothing changes, and nobody is called."""
+    about = account, channel, request.system, request.code, request.template, request.data, request.settings_version
+    wanted = Wanted(*about)
+    async with pool.acquire() as connection:
+        [known] = await known_of(connection, [wanted])
+    match resolve(wanted, known):
+        case Ready(body, parked):
+            return {"would": "wait" if parked else "call", "body": json.loads(body)}
+        case Lacking(reason, message):
+            return {"would": "refuse", "reason": reason, "message": message}
+
+
+def asks_the_same(delivery: Mapping[str, Any], request: InvokeIntent | MakeTestCall) -> bool:
+    """Whether a delivery, as it is shown, was made of such a request, or of another one with the same id."""
+    content = canonical(request.model_dump(exclude_unset=True))
+    return delivery["test"] == isinstance(request, MakeTestCall) and canonical(delivery["request"]) == content
+
+
 async def of_channel(pool: Pool, channel: str, limit: int) -> list[dict[str, Any]]:
     """The channel's newest deliveries first."""
     newest = "SELECT * FROM invoker.deliveries WHERE channel = $1 ORDER BY created_at DESC, id DESC LIMIT $2"
@@ -112,12 +134,14 @@ async def replay(pool: Pool, chosen: Chosen, actor: str, limit: int) -> list[str
     where, values = Chosen(
         chosen.account, chosen.channel, chosen.system, states, chosen.since, chosen.until, chosen.id
     ).where()
-    query = _REPLAY.format(where=f"{where} AND NOT test", limit=f"${len(values) + 1}", actor=f"${len(values) + 2}")
+    after, most, who = (f"${len(values) + place}" for place in (1, 2, 3))
+    # In the order of their ids, so that one that ends again meanwhile is not taken again.
+    query = _REPLAY.format(where=f"{where} AND NOT test AND id > {after}", limit=most, actor=who)
     replayed: list[str] = []
     while len(replayed) < limit:
         async with pool.acquire() as connection, connection.transaction():
             some = min(_AT_ONCE, limit - len(replayed))
-            rows = await connection.fetch(query, *values, some, actor)
+            rows = await connection.fetch(query, *values, max(replayed, default=""), some, actor)
             await _wake(connection, rows)
         replayed += [row["id"] for row in rows]
         if len(rows) < some:

@@ -16,13 +16,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, assert_never
 
-import asyncpg
-
 from services.infrastructure.postgres import OUTAGES, Pool
 from services.infrastructure.vault import KeyRing
 from services.invoker import queue
 from services.invoker.call import Caller
-from services.invoker.knowledge import Endpoint, Gone, Known, NotReadable, SystemKey, endpoints_of
+from services.invoker.knowledge import Endpoint, Gone, Known, NotReadable, SystemKey, endpoints_of, gone
 from services.invoker.outcomes import GaveUp, Parked, PutBack, Try, what_next
 from services.invoker.pace import Pace
 from services.invoker.recording import Attempt, Recorder, Result
@@ -65,7 +63,7 @@ class Dispatcher:
                 try:
                     async with asyncio.timeout(self._pace.database):
                         claimed = await self._claim()
-                except (*OUTAGES, asyncpg.InternalClientError) as error:  # the latter: it died within a commit
+                except OUTAGES as error:
                     log.warning("deliveries wait for the database (%s)", type(error).__name__)
                     claimed = 0
                     await asyncio.sleep(1)
@@ -121,7 +119,9 @@ class Dispatcher:
             log.error("a delivery waits for its lease to end (%s)", type(error).__name__)
 
     async def _deliver(self, row: Any, known: Known) -> None:
-        if isinstance(known, Endpoint) and row["key_alone"] is not None:
+        if row["reason"] is not None:  # what it waited for was deleted, and may have been opened again since
+            known = gone(row["reason"], row)
+        elif isinstance(known, Endpoint) and row["key_alone"] is not None:
             known = known.alone(row["key_alone"])
         now = datetime.now(UTC)
         match known:
@@ -145,7 +145,9 @@ class Dispatcher:
         ended = await self._caller.call(endpoint, row["id"], row["body"])
         self._on_step("called")
         attempt = Attempt(endpoint, started, round((time.monotonic() - clock) * 1000), ended)
-        tried = Try(row["attempts"] - row["excused"], row["expires_at"], once=row["test"])
+        tried = Try(
+            row["attempts"] - row["excused"], row["excused"] - row["before_replay"], row["expires_at"], once=row["test"]
+        )
         spread = random.uniform(-1, 1)  # noqa: S311 -- jitter
         next_ = what_next(ended, tried, now=datetime.now(UTC), spread=spread, pace=self._pace)
         self._recorder.put(Result(row, next_, attempt))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,11 +13,11 @@ from pydantic import ValidationError
 
 from contracts.envelope import CommandEnvelope, Invalid, ReadableEnvelope, Unreadable, problem_of, read_command
 from contracts.ids import new_id
-from contracts.invocation import INVOCATION_DATA_LIMIT, TEST_CALL, InvocationFailed, InvokeIntent, MakeTestCall
+from contracts.invocation import TEST_CALL, InvocationFailed, InvokeIntent, MakeTestCall
 from contracts.message import compact_json
 from services.infrastructure.postgres import Connection
 from services.invoker import queue
-from services.invoker.notifications import Asked, Note, outcome_note, tell
+from services.invoker.notifications import Asked, Note, dead_letter, outcome_note, reused_note, tell
 from services.invoker.resolution import Ready, Wanted, known_of, resolve
 
 _INSERT = """
@@ -28,16 +30,13 @@ _INSERT = """
         AS r(id, account, channel, request_id, correlation_id, system, code, template, request,
             state, expires_at, body, test, key_alone)
     ON CONFLICT (account, channel, request_id) DO NOTHING
-    RETURNING channel, system, state, lane, due_at
+    RETURNING account, channel, request_id, system, state, lane, due_at
 """
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadableRequest:
-    """A request that nobody can be answered about; it goes to the dead letters."""
-
-    record: Any
-    reason: str
+_EARLIER = """
+    SELECT d.account, d.channel, d.request_id, d.request, d.test
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS w(account, channel, request_id)
+    JOIN invoker.deliveries d USING (account, channel, request_id)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,11 @@ class Request:
 
     envelope: CommandEnvelope
     body: InvokeIntent | MakeTestCall
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes it one request, and one delivery row: account, channel and request id."""
+        return self.envelope.accountid, self.envelope.subject, self.envelope.id
 
     @property
     def code(self) -> str:
@@ -63,51 +67,44 @@ class InvalidRequest(Exception):
 
 
 class Ingest:
-    """Applies batches of `switchboard.invocation-requests`; unreadable ones are handed to ``dead_letter``."""
+    """Applies batches of `switchboard.invocation-requests`; what is unreadable goes to the dead letters."""
 
-    def __init__(
-        self,
-        dead_letter: Callable[[UnreadableRequest], Awaitable[None]],
-        on_step: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._dead_letter, self._on_step = dead_letter, on_step
+    def __init__(self, on_step: Callable[[str], None] = lambda _: None) -> None:
+        self._on_step = on_step
 
     async def take(self, connection: Connection, _: int, records: Sequence[Any]) -> None:
         requests: list[Request] = []
-        refusals: list[Note] = []
+        notes: list[Note] = []
         for record in records:
             try:
                 envelope = read_command(record.value)
                 requests.append(Request(envelope, request_of(envelope)))
             except Unreadable as finding:
-                await self._dead_letter(UnreadableRequest(record, str(finding)))
+                notes.append(dead_letter(record, str(finding)))
             except Invalid as finding:
-                refusals.append(_refusal(finding.envelope, finding.problem))
+                notes.append(_refusal(finding.envelope, finding.problem))
             except InvalidRequest as finding:
-                refusals.append(_refusal(envelope, str(finding)))
-        await tell(connection, refusals)
+                notes.append(_refusal(envelope, str(finding)))
+        await tell(connection, notes)
         await _insert(connection, requests)
         self._on_step("ingested")
 
 
 def request_of(envelope: CommandEnvelope) -> InvokeIntent | MakeTestCall:
     """What the envelope asks for. Raises `InvalidRequest`."""
+    if envelope.dryrun:
+        raise InvalidRequest(
+            "'dryrun' is wrong: no call is dry; over HTTP, POST …/invocations?dry_run=true judges a request."
+        )
     try:
         if envelope.type == MakeTestCall.__name__:
             return MakeTestCall.model_validate(envelope.data)
         if envelope.type != InvokeIntent.__name__:
             kinds = f"{InvokeIntent.__name__} and {MakeTestCall.__name__}"
             raise InvalidRequest(f"'type' is wrong: this topic takes {kinds}, not {envelope.type!r}.")
-        request = InvokeIntent.model_validate(envelope.data)
+        return InvokeIntent.model_validate(envelope.data)
     except ValidationError as error:
         raise InvalidRequest(problem_of(error, "data")) from None
-    try:
-        size = 0 if request.data is None else len(compact_json(request.data).encode())
-    except (ValueError, RecursionError):
-        raise InvalidRequest("'data.data' is wrong: it must be JSON that has no NaN.") from None
-    if size > INVOCATION_DATA_LIMIT:
-        raise InvalidRequest(f"'data.data' is over {INVOCATION_DATA_LIMIT:,} bytes.")
-    return request
 
 
 def _refusal(envelope: CommandEnvelope | ReadableEnvelope, problem: str) -> Note:
@@ -126,6 +123,9 @@ async def _insert(connection: Connection, requests: Sequence[Request]) -> None:
         _row(request, resolve(one, what), now) for request, one, what in zip(requests, wanted, known, strict=True)
     ]
     rows = await connection.fetch(_INSERT, *(list(column) for column in zip(*columns, strict=True)))
+    if len(rows) < len(requests):
+        fresh = {(row["account"], row["channel"], row["request_id"]) for row in rows}
+        await _refuse_reused(connection, requests, fresh)
     await queue.wake(
         connection,
         [
@@ -134,6 +134,50 @@ async def _insert(connection: Connection, requests: Sequence[Request]) -> None:
             if row["state"] == "due"
         ],
     )
+
+
+async def _refuse_reused(connection: Connection, requests: Sequence[Request], fresh: set[tuple[str, str, str]]) -> None:
+    """Tells of each request whose id had another content before; the one that came first stands."""
+    repeats: list[Request] = []
+    for request in requests:
+        if request.key in fresh:
+            fresh.remove(request.key)
+        else:
+            repeats.append(request)
+    keys = zip(*(request.key for request in repeats), strict=True)
+    earlier = {
+        (row["account"], row["channel"], row["request_id"]): (row["test"], canonical(json.loads(row["request"])))
+        for row in await connection.fetch(_EARLIER, *(list(column) for column in keys))
+    }
+    notes: list[Note] = []
+    for request in repeats:
+        content = canonical(request.body.model_dump(exclude_unset=True))
+        if earlier[request.key] != (isinstance(request.body, MakeTestCall), content):
+            notes.append(_reused(request, content))
+    await tell(connection, notes)
+
+
+def canonical(content: object) -> str:
+    """JSON by which contents are compared: the order of fields does not count; 1, 1.0 and true are not the same."""
+    return json.dumps(content, sort_keys=True)
+
+
+def _reused(request: Request, content: str) -> Note:
+    envelope = request.envelope
+    digest = hashlib.sha256(f"{envelope.type}\n{content}".encode()).hexdigest()[:16]
+    asked = Asked(envelope.accountid, envelope.subject, envelope.id, _correlation(envelope))
+    outcome = InvocationFailed(
+        system=request.body.system,
+        code=request.code,
+        status="refused",
+        reason="RequestIdReused",
+        message=f"Another request had the id {envelope.id!r} before, and stands; this one needs an id of its own.",
+    )
+    return reused_note(asked, digest, outcome)
+
+
+def _correlation(envelope: CommandEnvelope) -> str:
+    return (envelope.correlationid or envelope.id).replace("\x00", "")
 
 
 def _row(request: Request, resolution: object, now: datetime) -> tuple[Any, ...]:
@@ -145,7 +189,7 @@ def _row(request: Request, resolution: object, now: datetime) -> tuple[Any, ...]
         envelope.accountid,
         envelope.subject,
         envelope.id,
-        (envelope.correlationid or envelope.id).replace("\x00", ""),
+        _correlation(envelope),
         body.system,
         request.code,
         body.template if isinstance(body, InvokeIntent) else None,

@@ -25,15 +25,24 @@ from services.infrastructure.postgres import Connection
 from services.infrastructure.vault import KeyRing, SignatureAddress, VaultError
 from services.invoker import queue
 
+_VERSIONS = """
+    UPDATE invoker.channels c SET version = w.version
+    FROM unnest($1::text[], $2::bigint[]) AS w(channel, version) WHERE c.channel = w.channel
+"""
+
+_OF_A_SYSTEM = ("business_systems", "signatures", "intents", "circuits")
+CHANNEL_IS_RETIRED = "ChannelIsRetired"
+SYSTEM_DELETED = "BusinessSystemUnknown"
+
 
 async def learn_events(connection: Connection, _: int, records: Sequence[Any]) -> None:
     """Applies a batch of one partition's events."""
+    versions: dict[str, int] = {}
     for record in records:
         envelope = EventEnvelope.model_validate_json(record.value)
         await _learn(connection, envelope, envelope.body())
-        await connection.execute(
-            "UPDATE invoker.channels SET version = $2 WHERE channel = $1", envelope.subject, envelope.sequence
-        )
+        versions[envelope.subject] = envelope.sequence
+    await connection.execute(_VERSIONS, list(versions), list(versions.values()))
 
 
 async def learn_signatures(connection: Connection, _: int, records: Sequence[Any]) -> None:
@@ -60,9 +69,9 @@ async def _learn(  # noqa: C901 -- one match over what matters here is the point
             )
         case ChannelRetired():
             await connection.execute("UPDATE invoker.channels SET retired = true WHERE channel = $1", channel)
-            for table in ("business_systems", "signatures", "intents", "circuits"):
+            await queue.doom(connection, channel, None, CHANNEL_IS_RETIRED)
+            for table in _OF_A_SYSTEM:
                 await connection.execute(f"DELETE FROM invoker.{table} WHERE channel = $1", channel)  # noqa: S608
-            await queue.hurry(connection, channel, None)
         case BusinessSystemOpened():
             await connection.execute(
                 "INSERT INTO invoker.business_systems VALUES ($1, $2, $3, $4)",
@@ -84,27 +93,19 @@ async def _learn(  # noqa: C901 -- one match over what matters here is the point
             )
             await _close_circuit(connection, channel, event.system)  # whatever failed may be put right
         case BusinessSystemDeleted():
-            for table in ("business_systems", "signatures", "intents", "circuits"):
+            await queue.doom(connection, channel, event.system, SYSTEM_DELETED)
+            for table in _OF_A_SYSTEM:
                 await connection.execute(
                     f"DELETE FROM invoker.{table} WHERE channel = $1 AND system = $2",  # noqa: S608 -- our names
                     channel,
                     event.system,
                 )
-            await queue.hurry(connection, channel, event.system)
         case BusinessSystemDisabled() | BusinessSystemEnabled():
             await _switch(connection, channel, event)
         case SignatureRefreshed() | SignatureRevoked():
             await _learn_signature(connection, envelope, event)
         case IntentAdded() | IntentEdited():
-            if event.default_data is not None:
-                await connection.execute(
-                    "INSERT INTO invoker.intents VALUES ($1, $2, $3, $4) "
-                    "ON CONFLICT (channel, system, code) DO UPDATE SET default_data = $4",
-                    channel,
-                    event.system,
-                    event.code,
-                    compact_json(event.default_data),
-                )
+            await _learn_intent(connection, channel, event)
         case IntentDeleted():
             await connection.execute(
                 "DELETE FROM invoker.intents WHERE channel = $1 AND system = $2 AND code = $3",
@@ -114,6 +115,25 @@ async def _learn(  # noqa: C901 -- one match over what matters here is the point
             )
         case _:
             pass  # nothing that a call depends on
+
+
+async def _learn_intent(connection: Connection, channel: str, event: IntentAdded | IntentEdited) -> None:
+    schema = None if event.json_schema is None else compact_json(event.json_schema)
+    about = channel, event.system, event.code
+    if isinstance(event, IntentAdded):
+        data = compact_json(event.default_data)
+        await connection.execute("INSERT INTO invoker.intents VALUES ($1, $2, $3, $4, $5)", *about, data, schema)
+        return
+    if event.default_data is not None:
+        await connection.execute(
+            "UPDATE invoker.intents SET default_data = $4 WHERE channel = $1 AND system = $2 AND code = $3",
+            *about,
+            compact_json(event.default_data),
+        )
+    if "json_schema" in event.model_fields_set:
+        await connection.execute(
+            "UPDATE invoker.intents SET schema = $4 WHERE channel = $1 AND system = $2 AND code = $3", *about, schema
+        )
 
 
 async def _learn_signature(
@@ -196,6 +216,13 @@ class Gone:
     message: str
 
 
+def gone(reason: str, row: Any) -> Gone:
+    """Why a row's ``channel`` and ``system`` are not called any more."""
+    if reason == CHANNEL_IS_RETIRED:
+        return Gone(reason, f"Channel {row['channel']!r} is retired.")
+    return Gone(reason, f"Business system {row['system']!r} was deleted.")
+
+
 @dataclass(frozen=True, slots=True)
 class NotReadable:
     """Its signatures are not here yet (they come on another topic than their events), or cannot be opened."""
@@ -241,9 +268,9 @@ async def endpoints_of(connection: Connection, keyring: KeyRing, keys: Collectio
 
 def _endpoint(row: Any, keys: list[Any], keyring: KeyRing) -> Known:
     if row["retired"]:
-        return Gone("ChannelIsRetired", f"Channel {row['channel']!r} is retired.")
+        return gone(CHANNEL_IS_RETIRED, row)
     if not row["open"]:
-        return Gone("BusinessSystemUnknown", f"Business system {row['system']!r} was deleted.")
+        return gone(SYSTEM_DELETED, row)
     if not keys or any(key["encrypted"] is None for key in keys):
         return NotReadable()
     try:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -25,18 +25,30 @@ log = logging.getLogger(__name__)
 
 SOURCE = "switchboard"
 ACTOR = "switchboard-invoker"
+CONTENT_TYPE_HEADER = CONTENT_TYPE[0], CONTENT_TYPE[1].decode()
 _AT_ONCE = 500
+_LARGEST_RECORD = 2 * 1024 * 1024
+_LARGEST_PASSED_ON = _LARGEST_RECORD - 64 * 1024
+
+_TELL = """
+    INSERT INTO invoker.outbox (topic, key, value, partition, headers)
+    SELECT topic, key, value, partition, string_to_array(headers, E'\\n')
+    FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::int[], $5::text[])
+        AS n(topic, key, value, partition, headers)
+"""
+_SOME = "SELECT * FROM invoker.outbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asked, and is told: a request, and how often it was replayed."""
+    """Who asked, and is told: a request, and how often it was replayed; ``about`` is what it is told."""
 
     account: str
     channel: str
     request_id: str
     correlation_id: str
     replays: int = 0
+    about: str = "outcome"
 
     @classmethod
     def of(cls, row: Any) -> Asked:
@@ -45,16 +57,18 @@ class Asked:
     def notification_id(self) -> str:
         """Unique per request and replay: the same outcome told twice has the same id."""
         again = f"/{self.replays}" if self.replays else ""
-        return f"{self.account}/{self.channel}/{self.request_id}/outcome{again}"
+        return f"{self.account}/{self.channel}/{self.request_id}/{self.about}{again}"
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A record to publish, keyed by its channel."""
+    """A record to publish; where no ``partition`` is given, its key says on which."""
 
     topic: str
-    channel: str
-    value: bytes
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None
+    headers: tuple[tuple[str, str], ...] = (CONTENT_TYPE_HEADER,)
 
 
 def outcome_note(asked: Asked, outcome: IntentInvoked | InvocationFailed) -> Note:
@@ -69,7 +83,29 @@ def outcome_note(asked: Asked, outcome: IntentInvoked | InvocationFailed) -> Not
         correlationid=asked.correlation_id,
         data=outcome.model_dump(by_alias=True),
     )
-    return Note(topics.INVOCATIONS.name, asked.channel, envelope.model_dump_json(exclude_none=False).encode())
+    return Note(topics.INVOCATIONS.name, asked.channel.encode(), envelope.model_dump_json(exclude_none=False).encode())
+
+
+def reused_note(asked: Asked, digest: str, outcome: InvocationFailed) -> Note:
+    """Told of a request whose id another one had before; ``digest`` tells the contents of several apart."""
+    return outcome_note(replace(asked, about=f"reused/{digest}"), outcome)
+
+
+def dead_letter(record: Any, reason: str) -> Note:
+    """A record that nobody can be answered about, its key and bytes untouched.
+
+    One so large that it and its headers are no record any more goes without its value, whose size a header tells then.
+    """
+    headers = {
+        "reason": reason.replace("\n", " ").replace("\x00", " "),
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+    }
+    value = record.value
+    if len(record.key or b"") + len(value or b"") > _LARGEST_PASSED_ON:
+        headers["omitted"], value = str(len(value or b"")), None
+    return Note(topics.DEAD_LETTERS.name, record.key, value, record.partition, tuple(headers.items()))
 
 
 def disable_command_id(delivery: str, attempt: int) -> str:
@@ -93,18 +129,19 @@ def disable_note(row: Any, reason: str) -> Note:
         "datacontenttype": "application/json",
         "data": command.model_dump(),
     }
-    return Note(topics.COMMANDS.name, row["channel"], to_json(value))
+    return Note(topics.COMMANDS.name, row["channel"].encode(), to_json(value))
 
 
 async def tell(connection: Connection, notes: Sequence[Note]) -> None:
     """Puts records into the outbox, within the transaction that makes them true."""
     if notes:
         await connection.execute(
-            "INSERT INTO invoker.outbox (topic, channel, value) "
-            "SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])",
+            _TELL,
             [note.topic for note in notes],
-            [note.channel.replace("\x00", "") for note in notes],  # an unusable channel's name may hold one
+            [note.key for note in notes],
             [note.value for note in notes],
+            [note.partition for note in notes],
+            ["\n".join(text for header in note.headers for text in header) for note in notes],
         )
 
 
@@ -119,11 +156,11 @@ async def publish_outbox(pool: Pool, bootstrap_servers: str, security: dict[str,
                     producer = AIOKafkaProducer(
                         bootstrap_servers=bootstrap_servers,
                         enable_idempotence=True,
-                        max_request_size=2 * 1024 * 1024,
+                        max_request_size=_LARGEST_RECORD,
                         **security,
                     )
                     await producer.start()
-                    for topic in (topics.INVOCATIONS.name, topics.COMMANDS.name):
+                    for topic in (topics.INVOCATIONS.name, topics.COMMANDS.name, topics.DEAD_LETTERS.name):
                         partitions[topic] = len(await producer.partitions_for(topic))
                 sent = await _publish_some(pool, producer, partitions)
             except (KafkaError, *OUTAGES) as error:
@@ -146,21 +183,27 @@ async def publish_outbox(pool: Pool, bootstrap_servers: str, security: dict[str,
 
 async def _publish_some(pool: Pool, producer: Any, partitions: dict[str, int]) -> int:
     async with pool.acquire() as connection, connection.transaction():
-        rows = await connection.fetch(
-            "SELECT * FROM invoker.outbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED", _AT_ONCE
-        )
+        rows = await connection.fetch(_SOME, _AT_ONCE)
         if not rows:
             return 0
         sends = [
             await producer.send(
                 row["topic"],
                 row["value"],
-                key=row["channel"].encode(),
-                partition=partition_of(row["channel"], partitions[row["topic"]]),
-                headers=[CONTENT_TYPE],
+                key=row["key"],
+                partition=_partition(row, partitions[row["topic"]]),
+                headers=_headers(row["headers"]),
             )
             for row in rows
         ]
         await asyncio.gather(*sends)
         await connection.execute("DELETE FROM invoker.outbox WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
     return len(rows)
+
+
+def _headers(texts: list[str]) -> list[tuple[str, bytes]]:
+    return [(name, text.encode()) for name, text in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def _partition(row: Any, count: int) -> int:
+    return int(row["partition"]) % count if row["partition"] is not None else partition_of(row["key"].decode(), count)

@@ -78,9 +78,13 @@ Next = Delivered | RetryAt | GaveUp | Parked | PutBack
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """The attempt that ended: its number among those that count (1, 2, …), and what limits the request."""
+    """The attempt that ended: its number among those that count (1, 2, …), and what limits the request.
+
+    ``excused``: how many others did not count.
+    """
 
     number: int
+    excused: int = 0
     expires_at: datetime | None = None
     once: bool = False
     """A test call is not tried again."""
@@ -94,10 +98,12 @@ def what_next(ended: Answered | Failed, tried: Try, *, now: datetime, spread: fl
         return GaveUp("TestCallFailed", f"The test call failed with {said(ended)}.")
     if isinstance(ended, Answered) and ended.status == GONE:
         return GaveUp("EndpointGone", "The business system answered 410 Gone.")
-    ours = isinstance(ended, Failed) and ended.ours
+    ours = isinstance(ended, Failed) and ended.ours and tried.excused < pace.excuses
+    made = tried.number + tried.excused
     if not ours and tried.number > len(pace.retry_after):
-        return GaveUp("RetriesExhausted", f"All {tried.number} attempts failed, the last one with {said(ended)}.")
-    wait = pace.retry_after[min(tried.number, len(pace.retry_after)) - 1] * (1 + 0.2 * spread)
+        return GaveUp("RetriesExhausted", f"All {made} attempts failed, the last one with {said(ended)}.")
+    wait = pace.retry_after[min(made if ours else tried.number, len(pace.retry_after)) - 1]
+    wait = (min(wait, pace.longest_excused) if ours else wait) * (1 + 0.2 * spread)
     if isinstance(ended, Answered) and ended.retry_after_s is not None:
         wait = max(wait, min(ended.retry_after_s, pace.longest_retry_after))
     when = now + timedelta(seconds=wait)

@@ -17,8 +17,13 @@ class Pace:
     """Waits between attempts, each ± 20 %, so that receivers that fail together do not come back together."""
     longest_retry_after: float = DAY_S
     """A receiver's ``Retry-After`` may only delay, and by no more than this."""
+    excuses: int = 60
+    """So many attempts of a request that ended by a fault of ours do not count; then they do, so that all end."""
+    longest_excused: float = 120.0
+    """The longest wait after such a fault, which nobody should pay for by waiting for hours."""
 
     connect: float = 5.0
+    """For the name's look-up, and again for the connection with its TLS."""
     total: float = 15.0
     """Of a whole call, the answer's body included."""
     lease: float = 40.0

@@ -2,7 +2,8 @@
 
 A line (`invoker.lines`) says when a system's lane may have something due. Whoever makes a delivery due wakes its line
 in the same transaction; a claimer takes awake lines (`SKIP LOCKED`), claims as many of each as it has free slots, and
-puts each line to sleep until what is due next. So a claim costs what is due, however much waits.
+puts each line to sleep until what is due next. So a claim costs what is due, however much waits. A claimer waits for
+nobody's lock, and so is part of no deadlock; all others lock deliveries, then circuits, then lines.
 """
 
 from __future__ import annotations
@@ -61,7 +62,11 @@ _SLEEP = """
 """
 _PROBE = """
     UPDATE invoker.circuits c SET probing = true, open_until = now() + $3
-    FROM unnest($1::text[], $2::text[]) AS probed(channel, system)
+    FROM (
+        SELECT c.channel, c.system FROM invoker.circuits c JOIN unnest($1::text[], $2::text[]) AS p(channel, system)
+            ON c.channel = p.channel AND c.system = p.system
+        FOR UPDATE OF c SKIP LOCKED
+    ) AS probed
     WHERE c.channel = probed.channel AND c.system = probed.system
 """
 _WAKE = """
@@ -128,20 +133,36 @@ async def park(connection: Connection, channel: str, system: str) -> None:
     )
 
 
-async def hurry(connection: Connection, channel: str, system: str | None) -> None:
-    """Everything that waits for the system, or for any of the channel's, is due at once.
-
-    Where the system is gone, that ends it now and not at its next retry.
-    """
+async def hurry(connection: Connection, channel: str, system: str) -> None:
+    """Everything that waits for the system is due at once."""
     await connection.execute(
-        "UPDATE invoker.deliveries SET state = 'due', due_at = now() WHERE channel = $1 "
-        "AND ($2::text IS NULL OR system = $2) AND state IN ('due', 'parked') AND lease IS NULL",
+        "UPDATE invoker.deliveries SET state = 'due', due_at = now() "
+        "WHERE channel = $1 AND system = $2 AND state IN ('due', 'parked') AND lease IS NULL",
         channel,
         system,
     )
+    await _wake_all(connection, channel, system)
+
+
+async def doom(connection: Connection, channel: str, system: str | None, reason: str) -> None:
+    """Everything that waits for the system, or for any of the channel's, ends at once, with that reason.
+
+    It is marked, and so ends too where the system is opened again before a worker comes by; what is being called just
+    now ends unless it succeeds.
+    """
     await connection.execute(
-        "INSERT INTO invoker.lines SELECT DISTINCT $1, d.system, lane.name, now() "
-        "FROM invoker.deliveries d, (VALUES ('first'), ('retry')) AS lane(name) "
+        "UPDATE invoker.deliveries SET state = 'due', due_at = now(), reason = $3 "
+        "WHERE channel = $1 AND ($2::text IS NULL OR system = $2) AND state IN ('due', 'parked')",
+        channel,
+        system,
+        reason,
+    )
+    await _wake_all(connection, channel, system)
+
+
+async def _wake_all(connection: Connection, channel: str, system: str | None) -> None:
+    await connection.execute(
+        "INSERT INTO invoker.lines SELECT DISTINCT $1, d.system, d.lane, now() FROM invoker.deliveries d "
         "WHERE d.channel = $1 AND ($2::text IS NULL OR d.system = $2) AND d.state = 'due' AND d.lease IS NULL "
         "ON CONFLICT (channel, system, lane) DO UPDATE SET wake_at = now()",
         channel,

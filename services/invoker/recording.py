@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-import asyncpg
-
 from contracts.invocation import IntentInvoked, InvocationFailed
 from services.domain.signing import fingerprint
 from services.infrastructure.postgres import OUTAGES, Connection, Pool
@@ -28,7 +26,8 @@ _AT_ONCE = 200
 
 _END = """
     UPDATE invoker.deliveries d SET
-        state = r.state, due_at = coalesce(r.due_at, d.due_at), reason = r.reason,
+        state = r.state, due_at = coalesce(r.due_at, d.due_at),
+        reason = CASE WHEN r.state = 'due' THEN d.reason ELSE r.reason END,
         key_id = coalesce(r.key_id, d.key_id), attempts = d.attempts - r.uncounted, excused = d.excused + r.excused,
         lease = NULL, leased_until = NULL,
         ended_at = CASE WHEN r.state IN ('delivered', 'dead') THEN now() END
@@ -47,11 +46,11 @@ _ATTEMPTS = """
 """
 _MEANWHILE = """
     UPDATE invoker.deliveries d SET
-        state = CASE WHEN s.disabled THEN 'parked' ELSE 'due' END,
-        due_at = CASE WHEN s.disabled THEN d.due_at ELSE now() END
+        state = CASE WHEN s.disabled AND d.reason IS NULL THEN 'parked' ELSE 'due' END,
+        due_at = CASE WHEN s.disabled AND d.reason IS NULL THEN d.due_at ELSE now() END
     FROM invoker.deliveries o LEFT JOIN invoker.business_systems s ON s.channel = o.channel AND s.system = o.system
     WHERE o.id = ANY($1::text[]) AND d.id = o.id AND d.state = 'due' AND d.lease IS NULL AND NOT d.test
-        AND s.disabled IS NOT false
+        AND (s.disabled IS NOT false OR d.reason IS NOT NULL)
     RETURNING d.id
 """
 _ACCEPTED = """
@@ -130,7 +129,7 @@ class Recorder:
                     connection.transaction(),
                 ):
                     recorded = await record(connection, results, self._pace)
-            except (*OUTAGES, asyncpg.DeadlockDetectedError, asyncpg.InternalClientError) as error:
+            except OUTAGES as error:
                 log.warning("%d results wait for the database (%s)", len(results), type(error).__name__)
                 await asyncio.sleep(0.5)
             except Exception:

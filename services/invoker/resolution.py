@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from typing import Any
 
 from contracts.invocation import TEST_CALL, WebhookBody
 from contracts.message import compact_json, rfc3339
+from services.domain.json_schema import SchemaUnusable, problem_of_data
 from services.infrastructure.postgres import Connection
 
 _KNOWN = """
     SELECT c.channel IS NOT NULL AS known, coalesce(c.retired, false) AS retired, coalesce(c.version, 0) AS version,
-        s.system IS NOT NULL AS open, coalesce(s.disabled, false) AS disabled, i.default_data
+        s.system IS NOT NULL AS open, coalesce(s.disabled, false) AS disabled, i.default_data, i.schema
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
         AS w(account, channel, system, code, place)
     LEFT JOIN invoker.channels c ON c.channel = w.channel AND c.account = w.account
@@ -46,7 +48,8 @@ class Known:
     open: bool
     disabled: bool
     default_data: str | None
-    """JSON text."""
+    """JSON text, and so is the schema."""
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,4 +114,14 @@ def _lacking(wanted: Wanted, known: Known) -> Lacking | None:
         return Lacking("BusinessSystemUnknown", f"No business system {wanted.system!r} is open on this channel.")
     if wanted.code != TEST_CALL and known.default_data is None:
         return Lacking("IntentUnknown", f"Business system {wanted.system!r} has no intent {wanted.code!r}.")
+    problem = None if wanted.data is None or known.schema is None else _problem(known.schema, wanted.data)
+    if problem is not None:
+        return Lacking("DataBreaksSchema", f"The data does not satisfy the schema of {wanted.code!r}: {problem}.")
     return None
+
+
+def _problem(schema: str, data: dict[str, Any]) -> str | None:
+    try:
+        return problem_of_data(json.loads(schema), data)
+    except SchemaUnusable as unusable:  # it was judged when it was saved
+        return f"the schema cannot be used, {unusable}"

@@ -9,8 +9,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
-
 from contracts import topics
 from services.domain.address import Allowances
 from services.infrastructure.consuming import Consumer
@@ -20,7 +18,7 @@ from services.infrastructure.settings import Settings, SettingsError
 from services.infrastructure.vault import KeyRing
 from services.invoker.call import Caller
 from services.invoker.dispatch import Dispatcher
-from services.invoker.ingest import Ingest, UnreadableRequest
+from services.invoker.ingest import Ingest
 from services.invoker.knowledge import learn_events, learn_signatures
 from services.invoker.notifications import publish_outbox
 from services.invoker.pace import Pace
@@ -64,7 +62,7 @@ async def run(
             dispatcher.wake.set()
             told.set()
 
-        ingest = Ingest(lambda request: _dead_letter(bootstrap, request), on_step)
+        ingest = Ingest(on_step)
         consumer = Consumer(
             settings,
             pool,
@@ -116,22 +114,3 @@ async def _dispatch(dispatcher: Dispatcher, recorder: Recorder) -> None:
             async with asyncio.timeout(2):
                 await recorder.drained()
         recording.cancel()
-
-
-async def _dead_letter(bootstrap_servers: str, request: UnreadableRequest) -> None:
-    """Its key and bytes untouched. May come twice after a crash, which loses nothing."""
-    record = request.record
-    headers = [
-        ("reason", request.reason.encode()),
-        ("topic", record.topic.encode()),
-        ("partition", str(record.partition).encode()),
-        ("offset", str(record.offset).encode()),
-    ]
-    producer: Any = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, enable_idempotence=True, **security_options())
-    await producer.start()
-    try:
-        await producer.send_and_wait(
-            topics.DEAD_LETTERS.name, record.value or b"", key=record.key, partition=record.partition, headers=headers
-        )
-    finally:
-        await producer.stop()

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "restore": "tests.bench.restore",
     "publisher": "tests.bench.publisher",
     "projection": "tests.bench.projection",
+    "invoker": "tests.bench.invoker",
     "gateway": "tests.bench.gateway",
 }
 """The names in `results.json`, and where each is measured."""

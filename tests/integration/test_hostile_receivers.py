@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
+import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -218,6 +221,26 @@ async def test_a_connection_kept_alive_that_was_closed_is_no_failure() -> None:
             assert ended == Answered(200, b"")
 
 
+async def test_one_attempt_is_one_call_where_a_fresh_connection_breaks() -> None:
+    """A receiver that takes a call and closes without an answer has been called once, as the log says."""
+    seen = 0
+
+    async def take(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        seen += 1
+
+    ended, _ = await call(take)
+    assert isinstance(ended, Failed)
+    assert ended.stage == "answer"
+    assert seen == 1
+
+
+async def test_an_answer_that_nests_deep_is_a_success_without_a_result() -> None:
+    deep = b"[" * 300 + b"]" * 300
+    ended, _ = await call(answering(f"HTTP/1.1 200 OK\nContent-Length: {len(deep)}", deep))
+    assert ended == Answered(200, deep)
+
+
 async def test_nobody_listens() -> None:
     port = free_port()
     ended, _ = await called(f"http://127.0.0.1:{port}/", allow=(f"127.0.0.1:{port}",))
@@ -289,6 +312,68 @@ async def test_an_unknown_name_is_the_receivers_fault_and_a_silent_name_server_i
     assert ended == Failed("address", "its name does not resolve")
     ended, _ = await called("https://nowhere.example/", look_up=silent)
     assert ended == Failed("address", "its name could not be looked up at the moment", ours=True)
+
+
+async def test_a_name_whose_own_server_is_silent_is_charged_while_others_are_answered() -> None:
+    def look_up(host: str, *_: object) -> list[tuple[Any, ...]]:
+        if host == "silent.example":
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async with Caller(Allowances(), PACE, look_up=look_up) as caller:
+        found = [
+            await caller.call(endpoint(f"https://{name}.example/"), "msg-1", b"{}")
+            for name in ("silent", "other", "silent")
+        ]
+    assert [one.ours for one in found if isinstance(one, Failed)] == [True, False, False]
+
+
+async def test_a_name_is_looked_up_once_however_many_want_it_and_costs_nobody_else() -> None:
+    silence = threading.Event()
+    asked: list[str] = []
+
+    def look_up(host: str, port: int, _: object) -> list[tuple[Any, ...]]:
+        asked.append(host)
+        if host == "silent.example":
+            silence.wait(10)
+        return _answers("127.0.0.1")(host, port, None)
+
+    try:
+        async with (
+            server(answering("HTTP/1.1 200 OK\nContent-Length: 0")) as port,
+            Caller(Allowances.parse([f"quick.example:{port}"]), PACE, look_up=look_up) as caller,
+        ):
+            silent = [
+                asyncio.create_task(caller.call(endpoint("https://silent.example/"), "msg-1", b"{}"))
+                for _ in range(200)
+            ]
+            await asyncio.sleep(0)
+            assert await caller.call(endpoint(f"http://quick.example:{port}/"), "msg-1", b"{}") == Answered(200, b"")
+            ended = set(await asyncio.gather(*silent))
+    finally:
+        silence.set()
+    assert ended == {Failed("address", "its name was not looked up within 0.4 s")}
+    assert asked == ["silent.example", "quick.example"]
+
+
+@pytest.mark.parametrize("allowed", ["crm.example", "crm.example."])
+async def test_a_name_that_ends_in_a_dot_is_the_same_name(allowed: str) -> None:
+    async with server(answering("HTTP/1.1 200 OK\nContent-Length: 0")) as port:
+        url, allow = f"http://crm.example.:{port}/", (f"{allowed}:{port}",)
+        ended, _ = await called(url, allow=allow, look_up=_answers("127.0.0.1"))
+    assert ended == Answered(200, b"")
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENETUNREACH, errno.EADDRNOTAVAIL])
+async def test_what_we_lack_is_not_held_against_a_receiver(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def lacking(*_: object) -> socket.socket:
+        raise OSError(code, os.strerror(code))
+
+    async with server(answering("HTTP/1.1 200 OK\nContent-Length: 0")) as port:
+        monkeypatch.setattr(Caller, "_judged_socket", lacking)
+        ended, _ = await called(f"http://127.0.0.1:{port}/", allow=(f"127.0.0.1:{port}",))
+    assert isinstance(ended, Failed)
+    assert (ended.stage, ended.ours) == ("connect", True)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from contracts import topics
 from contracts.partitioner import partition_of
@@ -210,6 +210,103 @@ async def test_a_deleted_system_is_not_called_again(
     assert len(receiver.calls["gone"]) == 1
     told = await until_told(installation, shop.channel, asked["request_id"])
     assert told["data"]["reason"] == "BusinessSystemUnknown"
+
+
+async def test_what_waits_for_a_deleted_system_does_not_go_to_its_successor(receiver: Receiver, shop: Customer) -> None:
+    held = asyncio.Event()
+
+    async def hold(_: Call) -> web.StreamResponse:
+        await held.wait()
+        return web.Response(status=500)
+
+    await shop.open("crm", receiver.on("predecessor", hold))
+    asked = await shop.invoke("crm", wait=0)
+    await receiver.wait_for("predecessor", 1)
+    await shop.known(await shop.api("DELETE", shop.path("crm")))
+    await shop.open("crm", receiver.url("successor"))
+    later = await shop.invoke("crm")
+    held.set()
+    assert (await shop.until(asked["request_id"], "dead"))["reason"] == "BusinessSystemUnknown"
+    assert [call.webhook_id for call in receiver.calls["successor"]] == [later["delivery"]["id"]]
+
+
+async def test_what_waits_for_a_retired_channel_ends(
+    installation: Installation, receiver: Receiver, shop: Customer
+) -> None:
+    await shop.open("crm", receiver.on("retired", statuses(503, **{"Retry-After": "3600"})))
+    asked = await shop.invoke("crm", wait=0)
+    await receiver.wait_for("retired", 1)
+    await shop.send("DisableBusinessSystem", {"system": "crm"})
+    later = await shop.invoke("crm", wait=0)
+    for one in (asked, later):
+        await shop.until(one["request_id"], "parked")
+    await shop.send("RetireChannel", {})
+    for one in (asked, later):
+        told = await until_told(installation, shop.channel, one["request_id"])
+        assert (told["type"], told["data"]["status"], told["data"]["reason"]) == (
+            *("InvocationFailed", "dead"),
+            "ChannelIsRetired",
+        )
+    assert len(receiver.calls["retired"]) == 1
+
+
+async def test_data_that_breaks_the_schema_is_refused(
+    installation: Installation, receiver: Receiver, shop: Customer
+) -> None:
+    await shop.open("crm", receiver.url("schema"))
+    edit = f"{shop.path('crm')}/intents/{CODE}"
+    await shop.known(await shop.api("PATCH", edit, {"schema": {"required": ["order"]}}))
+    refused = await shop.invoke("crm", data={"other": 1})
+    assert (refused["delivery"]["state"], refused["delivery"]["reason"]) == ("refused", "DataBreaksSchema")
+    told = await until_told(installation, shop.channel, refused["request_id"])
+    assert '"order" is a required property' in told["data"]["message"]
+    await shop.known(await shop.api("PATCH", edit, {"schema": None}))
+    assert (await shop.invoke("crm", data={"other": 1}))["delivery"]["state"] == "delivered"
+
+
+async def test_a_dry_run_says_what_would_be_and_calls_nobody(receiver: Receiver, shop: Customer) -> None:
+    await shop.open("crm", receiver.url("dry"))
+    path = f"channels/{shop.channel}/invocations?dry_run=true"
+    would = await shop.api("POST", path, {"system": "crm", "code": CODE, "data": {"a": 1}})
+    assert (would.status, would.body["would"], would.body["body"]["data"]) == (200, "call", {"a": 1})
+    would = await shop.api("POST", path, {"system": "crm", "code": "OTHER"})
+    assert (would.body["would"], would.body["reason"]) == ("refuse", "IntentUnknown")
+    assert (await shop.api("POST", f"{shop.path('crm')}/test-calls?dry_run=true")).status == 422
+    assert (await shop.api("GET", f"channels/{shop.channel}/invocations")).body["invocations"] == []
+    assert receiver.calls["dry"] == []
+
+
+async def test_another_request_with_a_used_id_is_refused(receiver: Receiver, shop: Customer) -> None:
+    await shop.open("crm", receiver.url("reused"))
+    key = {"Idempotency-Key": fresh("req")}
+    path = f"channels/{shop.channel}/invocations?wait=20"
+    first = await shop.api("POST", path, {"system": "crm", "code": CODE}, headers=key)
+    assert first.body["delivery"]["state"] == "delivered"
+    other = await shop.api("POST", path, {"system": "crm", "code": CODE, "data": {"a": 1}}, headers=key)
+    assert (other.status, other.body["type"]) == (409, "urn:switchboard:problem:RequestIdReused")
+    test_call = await shop.api("POST", f"{shop.path('crm')}/test-calls", headers=key)
+    assert test_call.status == 409
+    assert len(receiver.calls["reused"]) == 1
+
+
+async def test_an_unreadable_request_is_a_dead_letter(installation: Installation) -> None:
+    value = fresh("no-json").encode()
+    async with AIOKafkaProducer(bootstrap_servers=installation.bootstrap_servers) as producer:
+        sent = await producer.send_and_wait(topics.INVOCATION_REQUESTS.name, value, key=b"\xff", partition=1)
+    consumer = AIOKafkaConsumer(bootstrap_servers=installation.bootstrap_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topics.DEAD_LETTERS.name, 1)])
+        async with asyncio.timeout(15):
+            async for record in consumer:
+                if record.value == value:
+                    break
+    finally:
+        await consumer.stop()
+    headers = {name: text.decode() for name, text in record.headers}
+    assert record.key == b"\xff"
+    assert "not JSON" in headers.pop("reason")
+    assert headers == {"topic": topics.INVOCATION_REQUESTS.name, "partition": "1", "offset": str(sent.offset)}
 
 
 async def test_a_disabled_system_parks_what_waits_and_goes_on_when_enabled(receiver: Receiver, shop: Customer) -> None:

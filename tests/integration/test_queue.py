@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from services.infrastructure.consuming import MIGRATIONS as CHECKPOINTS
-from services.infrastructure.postgres import Pool, migrate
-from services.invoker import queue
+from services.infrastructure.postgres import Pool, migrate, migrate_down
+from services.invoker import deliveries, queue
 from services.invoker.deliveries import Chosen, listed, replay
 from services.invoker.knowledge import Endpoint, LiveSignature
 from services.invoker.outcomes import Answered, Delivered, Failed, GaveUp, Parked, PutBack, RetryAt
@@ -146,6 +146,40 @@ async def test_a_circuit_opens_lets_one_probe_through_and_closes(pool: Pool) -> 
     await ended(pool, tried(probe, Answered(204, b"")))
     assert await pool.fetchval("SELECT count(*) FROM invoker.circuits") == 0
     assert len(await claim(pool, "first", {}, 10, PACE)) == 4
+
+
+async def test_a_claimer_waits_for_nobodys_lock(pool: Pool) -> None:
+    await add(pool, "crm", 10)
+    await add(pool, "erp", 1)
+    rows = await claim(pool, "first", {}, 3, PACE)
+    await ended(pool, *(tried(row, FAILED) for row in rows if row["system"] == "crm"))
+    await pool.execute("UPDATE invoker.circuits SET open_until = now(), failures = 10")
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT * FROM invoker.circuits FOR UPDATE")
+        async with asyncio.timeout(10):
+            assert len(await claim(pool, "first", {}, 10, PACE)) > 0
+
+
+async def test_what_was_deleted_ends_though_it_was_opened_again(pool: Pool) -> None:
+    await add(pool, "crm", 3)
+    [called, *_] = await claim(pool, "first", {}, 1, PACE)
+    async with pool.acquire() as connection, connection.transaction():
+        await queue.doom(connection, "ch", "crm", "BusinessSystemUnknown")
+    await ended(pool, tried(called, FAILED))
+    rows = await claim(pool, "first", {}, 10, PACE) + await claim(pool, "retry", {}, 10, PACE)
+    assert [row["reason"] for row in rows] == ["BusinessSystemUnknown"] * 3
+
+
+async def test_many_replays_take_each_but_once(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "_AT_ONCE", 2)
+    ids = await add(pool, "crm", 5, state="dead")
+    # Ends each as soon as it is due again, as a worker might between two batches.
+    await pool.execute(
+        "CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN NEW.state := 'dead'; RETURN NEW; END $$;"
+        "CREATE TRIGGER ends BEFORE UPDATE ON invoker.deliveries FOR EACH ROW EXECUTE FUNCTION ends()"
+    )
+    assert await replay(pool, Chosen(account="acme", states=("dead",)), "tests", 100) == ids
 
 
 async def test_a_test_call_passes_an_open_circuit(pool: Pool) -> None:
@@ -312,6 +346,6 @@ async def test_a_version_that_is_yet_to_come_is_waited_for(pool: Pool) -> None:
 async def test_the_migrations_go_back_and_forth(pool: Pool) -> None:
     directory = Path(MIGRATIONS)
     await add(pool, "crm", 1)
-    await pool.execute((directory / "0002_queue.down.sql").read_text())
-    await pool.execute((directory / "0002_queue.up.sql").read_text())
+    await migrate_down(pool, "invoker", directory, to="0001_invoker")
+    await migrate(pool, "invoker", directory)
     assert len(await claim(pool, "first", {}, 10, PACE)) == 1

@@ -9,11 +9,14 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import from_json
 
+from contracts.invocation import IntentInvoked
 from services.domain.signing import plain_token, shown
 from services.invoker.blackout import MARK, blacked_out
 from services.invoker.call import signature_headers
 from services.invoker.knowledge import Endpoint, LiveSignature
+from services.invoker.notifications import Asked, outcome_note
 
 SECRET = bytes(range(200, 232))
 OLD = b"\xfb\xff" * 16
@@ -37,7 +40,10 @@ def forms(secret: bytes) -> list[str]:
         secret.hex().upper(),
         plain_token(secret),
         quote(encoded, safe=""),
+        quote(encoded, safe="").replace("%2B", "%2b").replace("%2F", "%2f").replace("%3D", "%3d"),
         encoded.replace("/", "\\/"),
+        encoded.replace("+", "\\u002B").replace("/", "\\\\/"),
+        encoded.replace("+", "&#43;").replace("/", "&#X2f;"),
     ]
 
 
@@ -47,7 +53,7 @@ def test_a_secret_has_no_representation() -> None:
 
 
 @pytest.mark.parametrize("secret", [SECRET, OLD])
-@pytest.mark.parametrize("place", range(9))
+@pytest.mark.parametrize("place", range(12))
 def test_text_is_blacked_out(secret: bytes, place: int) -> None:
     form = forms(secret)[place]
     kept, told = blacked_out(f"you sent {form}!".encode(), STANDARD, HEADERS)
@@ -82,6 +88,20 @@ def test_other_json_comes_through_as_it_is(value: object) -> None:
     assert told == json.loads(text.replace("\\u0000", "\\ufffd"))
 
 
-@pytest.mark.parametrize("answer", [b"NaN", b"[Infinity]", b"\xff\xfe", b"[" * 60_000, b"", b'{"a": 1'])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(b"NaN", b"[Infinity]", b"1e999", b"\xff\xfe", b"[" * 60_000, b"", b'{"a": 1', b'"\\ud800"'),
+        b"[" * 150 + b"]" * 150,
+    ],
+)
 def test_what_is_no_json_is_told_as_none(answer: bytes) -> None:
     assert blacked_out(answer, STANDARD, HEADERS)[1] is None
+
+
+@pytest.mark.parametrize("answer", [b"[" * 100 + b"]" * 100, b'{"a":' * 99 + b"1" + b"}" * 99, b"9" * 4000])
+def test_whatever_is_told_can_be_written_and_read_by_anybody(answer: bytes) -> None:
+    _, told = blacked_out(answer, STANDARD, HEADERS)
+    outcome = IntentInvoked(system="crm", code="ORDER", delivery="d", attempts=1, result=told)
+    note = outcome_note(Asked("acme", "ch", "req", "req"), outcome)
+    assert from_json(note.value or b"")["data"]["result"] == json.loads(answer)

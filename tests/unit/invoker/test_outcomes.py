@@ -120,6 +120,16 @@ def test_a_fault_of_ours_does_not_count() -> None:
     assert after(CLOSED, OURS, NOW, PACE) == CLOSED
 
 
+def test_faults_of_ours_are_excused_so_often_and_then_count() -> None:
+    waits = [wait_of(next_after(OURS, 1, excused=excused)) for excused in range(6)]
+    assert waits == [5, 30, 120, 120, 120, 120]
+    assert next_after(OURS, 9, excused=PACE.excuses - 1) == RetryAt(NOW + timedelta(seconds=120), excused=True)
+    counted = next_after(OURS, 1, excused=PACE.excuses)
+    assert isinstance(counted, RetryAt)
+    assert not counted.excused
+    assert isinstance(next_after(OURS, 9, excused=PACE.excuses), GaveUp)
+
+
 def run(circuit: Circuit, count: int, now: datetime = NOW) -> Circuit:
     for _ in range(count):
         circuit = after(circuit, BROKEN, now, PACE)

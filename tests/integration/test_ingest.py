@@ -1,0 +1,192 @@
+"""From records of requests to rows and records for others, on a real database, without a broker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+
+from contracts.invocation import INVOCATION_DATA_LIMIT
+from services.infrastructure.postgres import Pool, migrate
+from services.invoker.ingest import Ingest
+from services.invoker.service import MIGRATIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """As the consumer hands it over."""
+
+    value: bytes | None
+    key: bytes | None = b"ch"
+    topic: str = "switchboard.invocation-requests"
+    partition: int = 3
+    offset: int = 41
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=4) as made:
+        await migrate(made, "invoker", MIGRATIONS)
+        await made.execute(
+            "INSERT INTO invoker.channels VALUES ('ch', 'acme', false, 7);"
+            "INSERT INTO invoker.business_systems VALUES ('ch', 'crm', 'https://crm.example/', 'standard-webhooks');"
+            "INSERT INTO invoker.intents VALUES ('ch', 'crm', 'ORDER', '{\"a\": 1}', NULL);"
+            "INSERT INTO invoker.intents VALUES ('ch', 'crm', 'STRICT', '{}', '{\"required\": [\"order\"]}')"
+        )
+        yield made
+
+
+def request(request_id: str, code: str = "ORDER", kind: str = "InvokeIntent", **more: Any) -> Record:
+    envelope = {
+        "specversion": "1.0",
+        "id": request_id,
+        "type": kind,
+        "source": "tests",
+        "subject": "ch",
+        "accountid": "acme",
+        "data": {"system": "crm", "code": code, **more.pop("data", {})},
+        **more,
+    }
+    return Record(json.dumps(envelope).encode())
+
+
+async def take(pool: Pool, *records: Record) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await Ingest().take(connection, 3, records)
+
+
+async def told(pool: Pool) -> list[dict[str, Any]]:
+    """What was told on `switchboard.invocations`."""
+    rows = await pool.fetch("SELECT value FROM invoker.outbox WHERE topic = 'switchboard.invocations' ORDER BY id")
+    return [json.loads(row["value"]) for row in rows]
+
+
+async def rows(pool: Pool) -> dict[str, Any]:
+    return {row["request_id"]: row for row in await pool.fetch("SELECT * FROM invoker.deliveries")}
+
+
+async def test_the_body_is_frozen_and_has_what_a_business_system_is_promised(pool: Pool) -> None:
+    await take(pool, request("r1", data={"data": {"order": "42"}, "template": "tpl"}), request("r2"))
+    found = {name: json.loads(row["body"]) for name, row in (await rows(pool)).items()}
+    assert found["r1"].pop("timestamp").endswith("Z")
+    assert found["r1"] == {
+        "type": "ORDER",
+        "account": "acme",
+        "channel": "ch",
+        "business_system": "crm",
+        "template": "tpl",
+        "data": {"order": "42"},
+    }
+    assert found["r2"]["data"] == {"a": 1}
+    assert found["r2"]["template"] is None
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_same_request_again_changes_nothing_and_is_not_told_of(pool: Pool, together: bool) -> None:  # noqa: FBT001
+    again = request("r1", data={"template": "t", "data": {"b": 2, "a": 1}}, time="2026-11-22T08:00:00Z")
+    batch = [request("r1", data={"data": {"a": 1, "b": 2}, "template": "t"}), again, again]
+    for some in [batch] if together else [[one] for one in batch]:
+        await take(pool, *some)
+    assert len(await rows(pool)) == 1
+    assert await told(pool) == []
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_another_request_with_the_same_id_is_refused_and_the_first_stands(pool: Pool, together: bool) -> None:  # noqa: FBT001
+    contents: list[dict[str, Any]] = [{"data": {"a": one}} for one in (1, 1.0, True)]
+    batch = [request("r1", data=data) for data in contents] + [request("r1", kind="MakeTestCall", code="ORDER")]
+    batch[3] = Record(
+        (batch[3].value or b"").replace(b', "code": "ORDER"', b"")  # a test call has no code
+    )
+    for some in [batch] if together else [[one] for one in batch]:
+        await take(pool, *some)
+    assert json.loads((await rows(pool))["r1"]["body"])["data"] == {"a": 1}
+    notes = await told(pool)
+    assert [(note["type"], note["causationid"], note["data"]["reason"]) for note in notes] == [
+        ("InvocationFailed", "r1", "RequestIdReused")
+    ] * 3
+    assert len({note["id"] for note in notes} | {"acme/ch/r1/outcome"}) == 4
+
+
+async def test_data_must_satisfy_the_schema_of_the_intent(pool: Pool) -> None:
+    await take(
+        pool,
+        request("good", "STRICT", data={"data": {"order": 1}}),
+        request("bad", "STRICT", data={"data": {"a": 1}}),
+        request("default", "STRICT"),
+    )
+    found = {name: row["state"] for name, row in (await rows(pool)).items()}
+    # What breaks the schema as it is known waits until all is known, and is refused then.
+    assert found == {"good": "due", "bad": "waiting", "default": "due"}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "no value"),
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b'"text"', "no object"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"id": "\\ud800"}', "not JSON"),
+        (b'{"id": NaN}', "not JSON"),
+        (b'{"specversion": "1.0", "id": "r1"}', "'type' is missing"),
+    ],
+)
+@pytest.mark.parametrize("key", [b"ch", None, b"\xff\x00"])
+async def test_what_cannot_be_read_is_kept_as_it_came(
+    pool: Pool, value: bytes | None, reason: str, key: bytes | None
+) -> None:
+    await take(pool, Record(value, key), request("r1"))
+    assert set(await rows(pool)) == {"r1"}
+    [letter] = await pool.fetch("SELECT * FROM invoker.outbox")
+    assert (letter["topic"], letter["partition"]) == ("switchboard.dead-letters", 3)
+    assert (letter["key"], letter["value"]) == (key, value)
+    headers = dict(zip(letter["headers"][::2], letter["headers"][1::2], strict=True))
+    assert reason in headers.pop("reason")
+    assert headers == {"topic": "switchboard.invocation-requests", "partition": "3", "offset": "41"}
+
+
+async def test_one_too_large_to_be_passed_on_goes_without_its_value(pool: Pool) -> None:
+    await take(pool, Record(b"x" * 2_090_000))
+    [letter] = await pool.fetch("SELECT * FROM invoker.outbox")
+    assert letter["value"] is None
+    assert letter["headers"][-2:] == ["omitted", "2090000"]
+
+
+@pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        (request("r1", kind="ToggleSms"), "'type' is wrong"),
+        (request("r1", colour="blue"), "'colour' is not a known field"),
+        (request("r1", data={"colour": "blue"}), "'data.colour' is not a known field"),
+        (request("r1", code="lower case"), "'data.code' is wrong"),
+        (request("r1", data={"ttl_seconds": 0}), "'data.ttl_seconds' is wrong"),
+        (request("r1", data={"data": {"x": "y" * INVOCATION_DATA_LIMIT}}), "bytes as compact JSON"),
+        (request("r1", dryrun=True), "no call is dry"),
+        (request("r" * 200), "'id' is wrong"),
+        (request("r\x00"), "'id' is wrong"),
+    ],
+)
+async def test_what_can_be_read_but_not_served_is_refused_with_a_sentence(
+    pool: Pool, record: Record, sentence: str
+) -> None:
+    await take(pool, record, request("r2"))
+    assert set(await rows(pool)) == {"r2"}
+    [note] = await told(pool)
+    assert (note["type"], note["data"]["status"], note["data"]["reason"]) == (
+        *("InvocationFailed", "refused"),
+        "InvalidCommand",
+    )
+    assert sentence in note["data"]["message"]
+    assert note["data"]["delivery"] is None
+
+
+async def test_the_largest_call_is_256_kib(pool: Pool) -> None:
+    longest = "x" * (INVOCATION_DATA_LIMIT - len('{"x":""}'))
+    await take(pool, request("r1", data={"data": {"x": longest}}))
+    assert INVOCATION_DATA_LIMIT < len((await rows(pool))["r1"]["body"]) <= 256 * 1024
