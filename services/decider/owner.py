@@ -153,7 +153,7 @@ class PartitionOwner:
             incoming = fetched.get(commands)
             if incoming and self._running.is_set():
                 await self._transact(producer, state, upkeep, incoming)
-            elif incoming:
+            if incoming and state.checkpoint.next_offset <= incoming[-1].offset:
                 consumer.seek(commands, state.checkpoint.next_offset)
             if self._running.is_set():
                 await self._keep_up(producer, upkeep)
@@ -175,8 +175,7 @@ class PartitionOwner:
     ) -> None:
         now = _now()
         batch = Batch(self._deciding, Fork(state), now, failures_in_a_row=self._failures_in_a_row)
-        for record in incoming:
-            batch.take(record)
+        batch.take_in_time(incoming)
         records = batch.transaction(state.memory.restorable_from)
         self._on_step("decided")
         async with asyncio.timeout(_COMMIT_TIMEOUT_S):

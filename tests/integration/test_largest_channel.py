@@ -14,9 +14,14 @@ from contracts.intent import AddIntent, EditIntent, ReferToIntent
 from contracts.message import CommandData
 from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.outcome import CommandRejected
+from contracts.partitioner import partition_of
 from contracts.publisher import Publisher
 from contracts.signature import RefreshSignature
+from services.decider.partition_state import system_key
+from services.decider.restore import restore
+from services.domain.state import BUSINESS_SYSTEM_BYTES_LIMIT
 from tests.installation import Installation, fresh
+from tests.servers import PARTITIONS
 
 SYSTEMS, INTENTS = 10, 200
 WIDE = "𝄞"  # four bytes in UTF-8, two units in UTF-16, one character
@@ -127,6 +132,11 @@ async def test_every_limit(installation: Installation) -> None:
         assert refused.rejection == "BusinessSystemTooLarge"
         facts = refused.model_extra or {}
         assert facts["size"] - facts["limit"] <= len(f'"{referred[0].template}",')
+        # What is not asked whether there is room still leaves it a record of at most that many bytes.
+        await _accepted(publisher, channel, [RefreshSignature(system=systems[0])])
+        state = await restore(installation.bootstrap_servers, {}, partition_of(channel, PARTITIONS))
+        record = len(state.records[system_key(channel, systems[0])])
+        assert BUSINESS_SYSTEM_BYTES_LIMIT - 2_048 < record <= BUSINESS_SYSTEM_BYTES_LIMIT
         name = EditBusinessSystem(system=systems[1], remarks="small again")
         version = await _accepted(publisher, channel, [name])
 

@@ -15,7 +15,7 @@ from contracts.partitioner import partition_of
 from contracts.sealing import SealKey
 from contracts.signature import RefreshSignature, RevealSignature
 from contracts.sms import ToggleSms
-from services.decider.batch import FAILURES_IN_A_ROW_LIMIT, TooManyFailures
+from services.decider.batch import FAILURES_IN_A_ROW_LIMIT, LONGEST_DECIDING_S, TooManyFailures
 from services.decider.partition_state import channel_key
 from services.domain.signing import fingerprint
 from tests.unit.decider.partition import CHANNEL, ELSEWHERE, HOME, PARTITIONS, Partition, envelope
@@ -89,6 +89,20 @@ class TestOutcomes:
 
         assert partition.state.checkpoint.next_offset == 6
         assert partition.restored().checkpoint == partition.state.checkpoint
+
+    def test_what_takes_too_long_is_left_for_the_next_batch(self, partition: Partition) -> None:
+        incoming = [partition.incoming(envelope(ON, f"c{number}")) for number in range(3, 9)]
+        batch, ticks = partition.batch(), iter(range(99))
+        batch.take_in_time(incoming, lambda: next(ticks) * LONGEST_DECIDING_S / 3)
+
+        assert batch.fork.next_offset == incoming[3].offset + 1
+
+    def test_however_long_one_takes_it_is_decided(self, partition: Partition) -> None:
+        incoming = [partition.incoming(envelope(ON, f"c{number}")) for number in range(3, 9)]
+        batch, ticks = partition.batch(), iter(range(99))
+        batch.take_in_time(incoming, lambda: next(ticks) * LONGEST_DECIDING_S * 3)
+
+        assert batch.fork.next_offset == incoming[0].offset + 1
 
 
 class TestInvalid:
