@@ -49,7 +49,7 @@ class StateRecords:
 def _readable(form: RecordFormat[Channel], value: bytes) -> Channel | None:
     try:
         return form.decode(value)
-    except ValidationError:
+    except ValueError:  # no such record, or one of a newer release
         return None
 
 

@@ -28,7 +28,7 @@ from contracts.rejections import (
     Rejection,
     TooManyBusinessSystems,
 )
-from contracts.signature import IssuedSignature
+from contracts.signature import IssuedSignature, ReplacedSignature
 from services.domain.address import origin, refusal_of_url
 from services.domain.decision import NOTHING_CHANGES, Context, Decision, DeletedSecret, Mark
 from services.domain.records import too_large
@@ -62,9 +62,11 @@ def open_(channel: Channel, command: OpenBusinessSystem, context: Context) -> De
     )
     if takes_over:
         return Decision((opened,))
-    refreshed, kept = draw(channel, command.system, context)
-    deleted = () if draft is None else (DeletedSecret(draft.system, draft.key_id),)
-    return Decision((opened, refreshed), kept=kept, deleted=deleted)
+    given_up = () if draft is None else (ReplacedSignature(key_id=draft.key_id, valid_until=rfc3339(context.now)),)
+    refreshed, kept = draw(channel, command.system, context, given_up)
+    return Decision(
+        (opened, refreshed), kept=kept, deleted=tuple(DeletedSecret(command.system, old.key_id) for old in given_up)
+    )
 
 
 def _name_taken(channel: Channel, system: str, name: str) -> Rejection | None:

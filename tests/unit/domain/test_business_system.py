@@ -71,10 +71,10 @@ OPENING: dict[str, Scenario] = {
     .then(crm_opened(issued(1))),
     "with a URL of another origin it is drawn anew": given(WHATSAPP, draft(url=OTHER_ORIGIN))
     .when(OPEN_CRM)
-    .then(crm_opened(), drawn(2), deletes=(("crm", "key-1"),)),
+    .then(crm_opened(), drawn(2, ("key-1", at())), deletes=(("crm", "key-1"),)),
     "another port is another origin": given(WHATSAPP, draft(url="https://crm.example:8443/hook"))
     .when(OPEN_CRM)
-    .then(crm_opened(), drawn(2), deletes=(("crm", "key-1"),)),
+    .then(crm_opened(), drawn(2, ("key-1", at())), deletes=(("crm", "key-1"),)),
     "another system's draft is not taken": given(WHATSAPP, draft("erp"))
     .when(OPEN_CRM)
     .then(crm_opened(), drawn(2), deletes=()),
