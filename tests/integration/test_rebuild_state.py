@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from contracts import topics
 from contracts.business_system import OpenBusinessSystem
@@ -26,6 +28,8 @@ from tests.installation import Installation
 
 PARTITIONS = 2
 CHANNELS = ("ch-1", "ch-2", "ch-3")
+REGISTER = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
+INTENT = AddIntent(system="crm", code="ORDER", name="Order", default_data={"b": 1, "a": 2})
 _NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 
 
@@ -45,12 +49,10 @@ def _rebuild(installation: Installation, *options: str) -> tuple[int, str]:
 
 async def _settings(publisher: Publisher) -> None:
     for channel in CHANNELS:
-        form = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
-        assert (await publisher.send(form, channel=channel)).accepted
+        assert (await publisher.send(REGISTER, channel=channel, command_id=f"register-{channel}")).accepted
         opened = OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook")
         assert (await publisher.send(opened, channel=channel)).accepted
-        intent = AddIntent(system="crm", code="ORDER", name="Order", default_data={"b": 1, "a": 2})
-        assert (await publisher.send(intent, channel=channel)).accepted
+        assert (await publisher.send(INTENT, channel=channel, command_id=f"intent-{channel}")).accepted
 
 
 async def _damage(bootstrap_servers: str) -> None:
@@ -74,6 +76,23 @@ async def _damage(bootstrap_servers: str) -> None:
             await producer.commit()
         finally:
             await producer.discard()
+
+
+async def _trim_outcomes(bootstrap_servers: str, channel: str) -> None:
+    """As retention does: what came before the outcome of the channel's intent is gone."""
+    source = TopicPartition(topics.OUTCOMES.name, partition_of(channel, PARTITIONS))
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level="read_committed") as consumer:
+        consumer.assign([source])
+        await consumer.seek_to_beginning(source)
+        async for record in consumer:
+            if dict(record.headers)["causationid"] == f"intent-{channel}".encode():
+                break
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_records({source: RecordsToDelete(record.offset)})
+    finally:
+        await admin.close()
 
 
 @pytest.mark.timeout(180)
@@ -107,9 +126,15 @@ async def test_state_is_folded_anew_and_corrected(installation: Installation) ->
     assert code == 0, said
     assert [(await restore(servers, {}, number)).records for number in range(PARTITIONS)] == before
 
+    last = CHANNELS[-1]
+    await _trim_outcomes(servers, last)
     await asyncio.to_thread(installation.restart, "decider")
     async with Publisher(servers, source="test", account="acme") as publisher:
         for channel in CHANNELS:
             outcome = await publisher.send(ToggleSms(enabled=True), channel=channel)
             assert outcome.accepted
             assert outcome.version == 5
+        kept = await publisher.send(INTENT, channel=last, command_id=f"intent-{last}")
+        assert (kept.accepted, kept.repeated) == (True, True)
+        forgotten = await publisher.send(REGISTER, channel=last, command_id=f"register-{last}")
+        assert (forgotten.accepted, forgotten.repeated) == (False, False)
