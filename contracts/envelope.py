@@ -131,18 +131,21 @@ class ReadableEnvelope(BaseModel):
     accountid: Readable
 
 
-def read_command(value: bytes | None) -> CommandEnvelope:
-    """The command in a record's value.
+def read_command(value: bytes | None, longest: int | None = None) -> CommandEnvelope:
+    """The command in a record's value, of at most ``longest`` bytes.
 
     Raises `Unreadable` where it is no JSON object with the strings ``id``, ``type``, ``source``, ``subject`` and
     ``accountid``, and `Invalid` where it is one but breaks the contract otherwise.
     """
     if value is None:
         raise Unreadable("the record has no value; a command is a JSON object")
-    try:
-        return CommandEnvelope.model_validate_json(value)
-    except ValidationError as error:
-        problem = problem_of(error)
+    if longest is not None and len(value) > longest:
+        problem = f"The command is {len(value):,} bytes long; at most {longest:,} are allowed."
+    else:
+        try:
+            return CommandEnvelope.model_validate_json(value)
+        except ValidationError as error:
+            problem = problem_of(error)
     try:
         parsed = from_json(value, allow_inf_nan=False)
     except ValueError as error:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import FailFast
+
 from .countries import CountryCode
 from .message import CommandData, EventData
 
@@ -14,7 +18,7 @@ class SaveOtpScheduling(CommandData):
     """
 
     enabled: bool
-    countries: list[CountryCode]
+    countries: Annotated[list[CountryCode], FailFast()]
     use_own_numbers: bool
     international_rates_acknowledged: bool = False
 

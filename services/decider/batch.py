@@ -37,6 +37,7 @@ from services.decider.encoding import (
     event_json,
     outcome_headers,
     outcome_json,
+    rejection_json,
     shared_attributes,
 )
 from services.decider.memory import RememberedAnswer, memory_key
@@ -63,6 +64,10 @@ the process goes on."""
 
 _DRAWN_AT_ONCE = 2048
 _EVENT_HEADERS = [CONTENT_TYPE]
+
+LONGEST_COMMAND = 512 * 1024
+"""Bytes of a command's JSON, which takes a quarter of that at most, every character escaped. To find all that is wrong
+with a long one takes long, and meanwhile no partition of the process goes on."""
 
 _LARGEST_FORWARDED = topics.LARGEST_RECORD_BYTES - 1024
 _LARGEST_DEAD_LETTER = topics.LARGEST_RECORD_BYTES
@@ -120,7 +125,7 @@ class Batch:
     def take(self, incoming: IncomingCommand) -> None:
         """Decides one command; whatever it is, it leads to exactly one outcome, dead letter or forward."""
         try:
-            command = read_command(incoming.value)
+            command = read_command(incoming.value, LONGEST_COMMAND)
         except Unreadable as finding:
             self._dead_letter(incoming, str(finding))
         except Invalid as finding:
@@ -340,11 +345,3 @@ class Batch:
 def _size(incoming: IncomingCommand) -> int:
     headers = sum(len(name) + len(value or b"") for name, value in incoming.headers)
     return len(incoming.key or b"") + len(incoming.value or b"") + headers
-
-
-def rejection_json(rejection: Rejection, version: int | None) -> bytes:
-    """A rejection as an outcome's data: name, sentence, version, and what it is about."""
-    data: dict[str, Any] = {"rejection": type(rejection).__name__, "message": rejection.message}
-    if version is not None:
-        data["version"] = version
-    return to_json(data | rejection.model_dump())

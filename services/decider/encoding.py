@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from contracts.envelope import CONTENT_TYPE, CommandEnvelope, ReadableEnvelope
 from contracts.message import EventData
+from contracts.rejections import Rejection
 
 _DATA = b',"data":'
 
@@ -80,6 +81,14 @@ def outcome_json(outcome_id: str, time: str, shared: bytes, data: bytes, *, repe
     kind = "CommandRejected" if data.startswith(b'{"rejection":') else "CommandAccepted"
     head = f'{{"specversion":"1.0","id":"{outcome_id}","type":"{kind}","source":"switchboard","time":"{time}",'
     return b"%b%b%b%b%b}" % (head.encode(), shared, b',"repeated":true' if repeated else b"", _DATA, data)
+
+
+def rejection_json(rejection: Rejection, version: int | None) -> bytes:
+    """A rejection as an outcome's data: name, sentence, version, and what it is about."""
+    data: dict[str, Any] = {"rejection": type(rejection).__name__, "message": rejection.message}
+    if version is not None:
+        data["version"] = version
+    return to_json(data | rejection.model_dump())
 
 
 def data_of(value: bytes) -> bytes:

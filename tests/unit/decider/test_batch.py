@@ -15,7 +15,7 @@ from contracts.partitioner import partition_of
 from contracts.sealing import SealKey
 from contracts.signature import RefreshSignature, RevealSignature
 from contracts.sms import ToggleSms
-from services.decider.batch import FAILURES_IN_A_ROW_LIMIT, LONGEST_DECIDING_S, TooManyFailures
+from services.decider.batch import FAILURES_IN_A_ROW_LIMIT, LONGEST_COMMAND, LONGEST_DECIDING_S, TooManyFailures
 from services.decider.partition_state import channel_key
 from services.domain.signing import fingerprint
 from tests.unit.decider.partition import CHANNEL, ELSEWHERE, HOME, PARTITIONS, Partition, envelope
@@ -130,6 +130,21 @@ class TestInvalid:
         (again,) = partition.run(envelope(ON, "c3"))
         assert again["type"] == "CommandAccepted"
         assert "repeated" not in again
+
+    def test_a_command_has_a_longest_form(self, partition: Partition) -> None:
+        value = json.dumps(envelope(ON, "c3")).encode().ljust(LONGEST_COMMAND)
+        (outcome,) = partition.run(value + b" ")
+        assert _rejection(outcome) == "InvalidCommand"
+        assert outcome["data"]["message"] == "The command is 524,289 bytes long; at most 524,288 are allowed."
+
+        assert partition.run(value)[0]["type"] == "CommandAccepted"
+
+    def test_a_list_is_refused_at_its_first_wrong_item(self, partition: Partition) -> None:
+        form = {"enabled": True, "countries": ["ID", "x", "x"], "use_own_numbers": False}
+        (outcome,) = partition.run(envelope("SaveOtpScheduling", "c3", data=form))
+
+        assert "'data.countries.1' is wrong" in outcome["data"]["message"]
+        assert "'data.countries.2'" not in outcome["data"]["message"]
 
 
 class TestRepeats:
