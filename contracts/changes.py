@@ -64,7 +64,7 @@ class Cursor:
                 raise refused
             deployment, flat = from_json(checked[4:])
             places = tuple(None if one is None else Place(_count(one[0]), _known(one[1])) for one in flat)
-        except (binascii.Error, ValueError, TypeError, IndexError):
+        except (binascii.Error, ValueError, TypeError, LookupError):
             raise refused from None
         return cls(str(deployment), places)
 

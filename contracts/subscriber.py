@@ -308,6 +308,8 @@ class Changes:
         for home in homes:
             self._places[home.partition] = None
             self._done.pop(home, None)
+            if self._delivered is not None and self._delivered[0] == home:
+                self._delivered = None  # too late to count: it comes again, here or elsewhere
         self._versions.clear()  # another member may have gone on with them before they come back
         self._buffer = deque(record for record in self._buffer if self._places[record.partition] is not None)
 

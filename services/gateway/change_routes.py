@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -19,7 +18,8 @@ from contracts.ids import is_name
 from contracts.subscriber import BEGINNING, NOW, SubscriberBroken
 from projections import settings_queries
 from services.gateway.api_keys import access_of
-from services.gateway.feed import CutOff, Feed, FeedClosed, Follower, frame_of
+from services.gateway.feed import CutOff, Feed, FeedClosed, frame_of
+from services.gateway.follower import Follower, Found
 from services.gateway.problems import Problem, channel_unknown
 from services.gateway.requests import Authenticated, Caller, cursor_header, pool_of
 from services.infrastructure.postgres import OUTAGES
@@ -32,7 +32,11 @@ STALLED_AFTER_S = 30.0
 """A connection that takes nothing for so long is ended."""
 
 LONGEST_POLL_S = 30.0
+CATCHING_UP_S = 10.0
+"""So long a poll reads Kafka at most; its answer then says that there is more, and from where."""
+
 MOST_FOLLOWERS = 5_000
+MOST_OF_AN_ACCOUNT = 2_000
 MOST_A_POLL = 1_000
 
 _Many = Annotated[list[str] | None, Query(max_length=100)]
@@ -75,7 +79,7 @@ async def changes(
         raise _refused(str(error)) from None
     if "text/event-stream" not in accept:
         return await _poll(follower, limit, wait)
-    if feed.followers >= MOST_FOLLOWERS:
+    if feed.followers >= MOST_FOLLOWERS or feed.followers_of(wanted.account) > MOST_OF_AN_ACCOUNT:
         raise Problem(503, "TooManyFollowers", "This gateway has all the followers it can take; try again shortly.")
     return _EventStream(
         _events(request, caller, feed, follower),
@@ -120,35 +124,35 @@ def _refused(sentence: str) -> Problem:
 
 async def _poll(follower: Follower, limit: int, wait: float) -> Response:
     found: list[bytes] = []
-    cursor = follower.cursor
-    deadline = asyncio.get_running_loop().time() + wait
+    clock = asyncio.get_running_loop().time
+    deadline, patience = clock() + wait, clock() + CATCHING_UP_S
     try:
         while True:
-            async with aclosing(_values(follower)) as values:
-                async for value, after in values:
-                    found.append(value)
-                    cursor = after
-                    if len(found) == limit:
-                        return _polled(found, cursor, more=True)
-            left = deadline - asyncio.get_running_loop().time()
-            if found or left <= 0:
+            behind = follower.behind
+            there = await follower.catch_up() if behind else follower.take()
+            for value, after in there:
+                found.append(value)
+                if len(found) == limit:
+                    return _polled(found, after, more=True)
+            if behind and clock() > patience:
+                return _polled(found, follower.cursor, more=True)
+            if there or behind:
+                continue
+            if found or clock() >= deadline:
                 return _polled(found, follower.cursor, more=False)
-            await follower.wait(left)
+            await follower.wait(deadline - clock())
     except (CutOff, FeedClosed, SubscriberBroken):
         raise Problem(503, "Unavailable", "The log cannot be read at the moment; try again shortly.") from None
     except (CursorRefused, GapInChanges) as error:
-        raise _refused(str(error)) from None
+        raise _refused(_why(error)) from None
 
 
-async def _values(follower: Follower) -> AsyncGenerator[tuple[bytes, Cursor], None]:
-    """What there is at this moment."""
-    while follower.behind:
-        async with follower.catching_up(), aclosing(follower.catch_up()) as caught_up:
-            async for value, after in caught_up:
-                yield value, after
-    while taken := follower.take():
-        for entry, after in taken:
-            yield entry.value, after
+def _why(error: CursorRefused | GapInChanges) -> str:
+    """A gap's own sentence may name what belongs to another account."""
+    if isinstance(error, CursorRefused):
+        return str(error)
+    log.warning("behind a follower's cursor: %s", error)
+    return "The log does not go on behind this cursor. Read the settings anew, and go on from their answer's cursor."
 
 
 def _polled(values: list[bytes], cursor: Cursor, *, more: bool) -> Response:
@@ -160,19 +164,24 @@ def _polled(values: list[bytes], cursor: Cursor, *, more: bool) -> Response:
 async def _events(request: Request, caller: Caller, feed: Feed, follower: Follower) -> AsyncIterator[bytes]:
     """The stream; it ends with an event that says why, and whoever comes again with its last id misses nothing."""
     feed.followers += 1
+    clock = asyncio.get_running_loop().time
+    due = clock() + HEARTBEAT_S
     try:
         yield b"retry: 1000\n: from here on\nid: %b\n\n" % str(follower.cursor).encode()
         while True:
-            async for frames in _what_there_is(follower):
-                yield frames
-            await follower.wait(HEARTBEAT_S)
-            if not follower.has_news():
+            behind = follower.behind
+            frames = _framed(await follower.catch_up()) if behind else follower.take_frames()
+            if clock() >= due:  # however much or little there is to tell
                 if await _is_revoked(request, caller):
                     yield _last_words("problem", "The API key was revoked.")
                     return
-                follower.take()
+                due = clock() + HEARTBEAT_S
                 # An id without data moves the reader's cursor on, and shows it nothing.
-                yield b": heartbeat\nid: %b\n\n" % str(follower.cursor).encode()
+                frames += b": heartbeat\nid: %b\n\n" % str(follower.cursor).encode()
+            if frames:
+                yield frames
+            elif not behind:
+                await follower.wait(due - clock())
     except CutOff:
         yield _last_words("cut-off", "This reader is too slow for what happens; go on from the last id.")
     except FeedClosed:
@@ -180,20 +189,13 @@ async def _events(request: Request, caller: Caller, feed: Feed, follower: Follow
     except SubscriberBroken:
         yield _last_words("cut-off", "The broker is not there at the moment; go on from the last id.")
     except (CursorRefused, GapInChanges) as error:
-        yield _last_words("problem", str(error))
+        yield _last_words("problem", _why(error))
     finally:
         feed.followers -= 1
 
 
-async def _what_there_is(follower: Follower) -> AsyncIterator[bytes]:
-    while follower.behind:
-        async with follower.catching_up(), aclosing(follower.catch_up()) as caught_up:
-            async for value, after in caught_up:
-                yield frame_of(value, after)
-    while taken := follower.take():
-        yield b"".join(
-            entry.frame() if after is entry.after else frame_of(entry.value, after) for entry, after in taken
-        )
+def _framed(found: Found) -> bytes:
+    return b"".join(frame_of(value, after) for value, after in found)
 
 
 def _last_words(event: str, sentence: str) -> bytes:

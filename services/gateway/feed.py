@@ -1,9 +1,8 @@
 """The change feed: one reader of the events for the whole process, and any number of followers that read its memory.
 
 The newest events lie in memory, once, in the order in which they were read, and again by account. A follower is an
-index into that order, so a follower costs nothing while nothing happens to its account, and a slow one holds nothing
-back: when what it has not read yet is dropped from memory, it is cut off. One that comes with an older cursor catches
-up from Kafka first, a few at a time.
+index into that order (`follower`), so a follower costs nothing while nothing happens to its account, and a slow one
+holds nothing back: when what it has not read yet is dropped from memory, it is cut off.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from pydantic_core import from_json, to_json
 
 from contracts import topics
-from contracts.changes import Cursor, CursorRefused, GapInChanges, Place, Places, Wanted
+from contracts.changes import Cursor, CursorRefused, Place, Places
 from contracts.subscriber import Subscriber
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,6 @@ WARM_OFFSETS = 1_000
 """So far before the end it begins in each partition: who reconnects after our restart is served from memory."""
 
 CATCHING_UP_AT_ONCE = 4
-MOST_A_BATCH = 256
 
 
 class CutOff(Exception):
@@ -66,17 +64,21 @@ class Entry:
         return self._frame
 
 
-def frame_of(value: bytes, after: Cursor | str) -> bytes:
+def frame_of(value: bytes, after: Cursor) -> bytes:
     """An event as server-sent: its ``id`` is the cursor behind it."""
     return b"id: %b\ndata: %b\n\n" % (str(after).encode(), value)
 
 
 class _Lane:
-    """The entries of an account, or of all; and who waits for the next. Before ``complete_from`` it may lack some."""
+    """The entries of an account, or of all; and who waits for the next. Before ``complete_from`` it may lack some.
+
+    It stays while it has ``followers``: one made anew could not tell them whether they missed anything.
+    """
 
     def __init__(self, complete_from: int) -> None:
         self.complete_from = complete_from
         self.entries: list[Entry] = []
+        self.followers: WeakSet[Any] = WeakSet()
         self.waiting: set[asyncio.Future[None]] = set()
 
     def since(self, index: int, most: int) -> list[Entry]:
@@ -91,7 +93,7 @@ class _Lane:
 
 
 class Feed:
-    """An async context manager. Entering raises KafkaError where the broker is away."""
+    """An async context manager. Entering raises KafkaError where the broker is away, or has no topic of events."""
 
     def __init__(
         self, bootstrap_servers: str, security: Mapping[str, Any], *, kept: int = KEPT_EVENTS, warm: int = WARM_OFFSETS
@@ -129,8 +131,10 @@ class Feed:
             await admin.start()
             await self._consumer.start()
             deployment = str((await admin.describe_cluster())["cluster_id"])
-            described = await admin.describe_topics([topics.EVENTS.name])
-            await self._take_places(deployment, len(described[0]["partitions"]))
+            partitions = (await admin.describe_topics([topics.EVENTS.name]))[0]["partitions"]
+            if not partitions:
+                raise UnknownTopicOrPartitionError(topics.EVENTS.name)
+            await self._take_places(deployment, len(partitions))
         except BaseException:
             await self._consumer.stop()
             raise
@@ -186,8 +190,8 @@ class Feed:
                 for lane in self._keep_all(fetched):
                     lane.wake()
                 await asyncio.sleep(0)
-        except GapInChanges:
-            log.exception("the change feed stands still")
+        except Exception:
+            log.exception("the change feed has ended: the log does not go on as it should")
         finally:
             self._close()
 
@@ -224,7 +228,7 @@ class Feed:
                 lane.complete_from = dropped[-1].index + 1
         for entries in self._by_partition:
             _drop(entries, self.first_index)
-        unused = [name for name, lane in self._lanes.items() if name and not lane.entries and not lane.waiting]
+        unused = [name for name, lane in self._lanes.items() if name and not lane.entries and not lane.followers]
         for name in unused:
             del self._lanes[name]
 
@@ -239,6 +243,12 @@ class Feed:
 
     def _lane(self, account: str | None) -> _Lane:
         return self._lanes.setdefault(account, _Lane(self.first_index))
+
+    def join(self, follower: Any, account: str | None) -> None:
+        self._lane(account).followers.add(follower)
+
+    def followers_of(self, account: str | None) -> int:
+        return len(self._lane(account).followers)
 
     async def wait(self, account: str | None, seconds: float) -> None:
         """Returns when the account has something new, or the time has passed."""
@@ -264,113 +274,3 @@ def _drop(entries: list[Entry], before: int) -> list[Entry]:
     at = bisect_left(entries, before, key=lambda entry: entry.index)
     dropped, entries[:at] = entries[:at], []
     return dropped
-
-
-class Follower:
-    """One reader of the feed, from a cursor on. Batches are of (value, cursor behind it) frames.
-
-    `start` raises `CursorRefused`; reading raises `CutOff`, `FeedClosed`, `GapInChanges` and `SubscriberBroken`.
-    """
-
-    def __init__(self, feed: Feed, wanted: Wanted, since: Cursor | None) -> None:
-        self._feed, self._wanted = feed, wanted
-        self._since = feed.places.cursor() if since is None else since
-        self._index = feed.next_index if since is None else -1
-        self._aligned = since is None
-
-    @property
-    def cursor(self) -> Cursor:
-        """Behind everything that was looked at."""
-        return self._since
-
-    @property
-    def behind(self) -> bool:
-        """Whether memory lacks something that comes next."""
-        return any((place.offset if place else 0) < floor for place, floor in self._where())
-
-    def _where(self) -> list[tuple[Place | None, int]]:
-        return list(zip(self._since.places, self._feed.floor, strict=True))
-
-    async def start(self) -> None:
-        """Judges the cursor. Raises `CursorRefused`."""
-        self._since.require(self._feed.deployment, self._feed.partitions)
-        for partition, place in enumerate(self._since.places):
-            if place is None:
-                raise CursorRefused("This cursor is of a member of a group; it lacks the others' partitions.")
-            known = self._feed.places[partition]
-            if known is not None and place.offset > known.offset:
-                end = await self._feed.end_offset(partition)
-                if place.offset > end:
-                    raise CursorRefused(f"The log has no offset {place.offset} in partition {partition}.")
-            if place.offset >= self._feed.floor[partition]:
-                self._feed.require_fits(partition, place)
-
-    def has_news(self) -> bool:
-        """Whether there is something to take, wanted or not, or something that ended the feed."""
-        try:
-            return bool(self._feed.newest(self._wanted.account, self._index, 1))
-        except (CutOff, FeedClosed):
-            return True
-
-    def catching_up(self) -> asyncio.Semaphore:
-        return self._feed.catching_up
-
-    async def catch_up(self) -> AsyncGenerator[tuple[bytes, Cursor], None]:
-        """From Kafka, as far as the log goes at this moment: (value, cursor behind it)."""
-        wanted = self._wanted
-        changes = self._feed.subscriber().changes(
-            str(self._since),
-            account=wanted.account,
-            channels=wanted.channels,
-            types=wanted.types,
-            resources=wanted.resources,
-            endless=False,
-        )
-        async with aclosing(changes):
-            async for change in changes:
-                self._since = change.after
-                yield change.value, change.after
-            self._since = Cursor.parse(changes.cursor)
-
-    def take(self, most: int = MOST_A_BATCH) -> list[tuple[Entry, Cursor]]:
-        """Wanted entries, each with the cursor behind it; none only where there are no more. Not while `behind`."""
-        if self._index < 0:
-            self._index = self._feed.first_index
-        taken: list[tuple[Entry, Cursor]] = []
-        while not taken:
-            entries = self._feed.newest(self._wanted.account, self._index, most)
-            for entry in entries:
-                self._index = entry.index + 1
-                if self._passes(entry) and self._wanted.fits(*entry.wanted_by):
-                    taken.append((entry, self._since))
-            if len(entries) < most:
-                self._index = self._feed.next_index
-                self._reach(self._feed.places.cursor())
-                break
-        return taken
-
-    def _passes(self, entry: Entry) -> bool:
-        """Moves behind the entry; False where the follower had been there already."""
-        fresh = self._aligned or entry.offset >= _offset(self._since, entry.partition)
-        self._reach(entry.after)
-        return fresh
-
-    def _reach(self, there: Cursor) -> None:
-        """The further of both in every partition; equal to ``there`` from some moment on, and then for ever."""
-        if not self._aligned:
-            pairs = list(zip(self._since.places, there.places, strict=True))
-            if all(own is None or (other is not None and other.offset >= own.offset) for own, other in pairs):
-                self._aligned = True
-            else:
-                further = (own if own and other and own.offset > other.offset else other for own, other in pairs)
-                self._since = Cursor(there.deployment, tuple(further))
-                return
-        self._since = there
-
-    async def wait(self, seconds: float) -> None:
-        await self._feed.wait(self._wanted.account, seconds)
-
-
-def _offset(cursor: Cursor, partition: int) -> int:
-    place = cursor.places[partition]
-    return 0 if place is None else place.offset

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime
 
 from contracts.ids import is_name
-from projections import history_queries
+from projections import history, history_queries
 from services.gateway.problems import Problem, channel_unknown
-from services.gateway.requests import LONGEST_WAIT_S, Authenticated, pool_of, read_settings
+from services.gateway.requests import LONGEST_WAIT_S, Authenticated, pool_of, read_settings, snapshot_cursor
 
 router = APIRouter(prefix="/v1", tags=["history"])
 
@@ -37,7 +37,8 @@ async def channel_history(
     limit: Limit = 100,
     min_version: Annotated[int | None, Query(ge=0)] = None,
 ) -> dict[str, Any]:
-    """What happened to the channel and what was refused, the newest first; go on with ``before``.
+    """What happened to the channel and what was refused, the newest first; go on with ``before``, and to what happens
+    from then on with ``cursor``.
 
     ``before`` and ``after`` of an entry hold what the event changed, as resource/field.
     """
@@ -67,14 +68,13 @@ async def account_history(
 
 
 async def _page(request: Request, sought: history_queries.Sought, limit: int) -> dict[str, Any]:
-    texts = (sought.actor or "", sought.before or "", *sought.types)
-    if any("\0" in text for text in texts):
-        raise Problem(400, "ParameterInvalid", "No parameter may hold a NUL.")
-    try:
-        entries, following = await history_queries.find(pool_of(request), sought, limit)
-    except ValueError:
-        raise Problem(400, "ParameterInvalid", "'before' must be what a page gave as its 'next'.") from None
-    return {"entries": entries, "next": following}
+    async with pool_of(request).acquire() as connection, connection.transaction(isolation="repeatable_read"):
+        try:
+            entries, following = await history_queries.find(connection, sought, limit)
+        except ValueError:
+            raise Problem(400, "ParameterInvalid", "'before' must be what a page gave as its 'next'.") from None
+        cursor = await snapshot_cursor(request, connection, history.NAME)
+    return {"entries": entries, "next": following, "cursor": None if cursor is None else str(cursor)}
 
 
 async def _wait_for(request: Request, channel: str, version: int) -> None:

@@ -20,6 +20,7 @@ from contracts.publisher import Outcome, Publisher
 from contracts.sealing import SealKey
 from contracts.settings import ChannelSettings
 from projections import settings_queries
+from projections.places import places_of
 from services.gateway.api_keys import Access, access_of
 from services.gateway.feed import Feed
 from services.gateway.problems import Problem, channel_unknown, problem_of_rejection
@@ -58,6 +59,8 @@ async def authenticated(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     switchboard_account: Annotated[str | None, Header()] = None,
 ) -> Caller:
+    if "\0" in request.url.path or b"%00" in request.scope["query_string"]:
+        raise Problem(400, "ParameterInvalid", "No part of a path or a query may hold a NUL.")
     token = "" if bearer is None else bearer.credentials.strip()
     access = await access_of(pool_of(request), token)
     if access is None:
@@ -185,17 +188,22 @@ def cursor_header(cursor: Cursor | None) -> dict[str, str]:
     return {} if cursor is None else {"Switchboard-Cursor": str(cursor)}
 
 
-async def snapshot_cursor(request: Request, connection: Connection) -> Cursor | None:
-    """Where the changes go on that the connection's snapshot does not have; None while the broker is away."""
+async def snapshot_cursor(request: Request, connection: Connection, read_model: str | None = None) -> Cursor | None:
+    """Where the changes go on that the connection's snapshot does not have; None while the broker is away.
+
+    ``read_model`` is the name under which another one than that of settings reads the events.
+    """
     feed: Feed | None = request.app.state.feed
     if feed is None:
         return None
-    places = await settings_queries.places(connection)
+    places = await (settings_queries.places(connection) if read_model is None else places_of(connection, read_model))
     return Cursor(feed.deployment, tuple(places.get(number, Place(0, 0)) for number in range(feed.partitions)))
 
 
 async def read_settings(request: Request, caller: Caller, channel: str, min_version: int | None) -> ReadSettings:
     """The settings as the read model has them, at least of ``min_version``. Raises `Problem`."""
+    if not is_name(channel):
+        raise channel_unknown(channel[:128])
     pool = pool_of(request)
     if min_version is not None:
         await _wait_for(pool, caller.account, channel, min_version)

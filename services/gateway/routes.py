@@ -159,9 +159,10 @@ _SYSTEM = _SYSTEMS + "/{system}"
 @router.get(_SYSTEMS, tags=["business systems"])
 async def list_business_systems(
     reading: Reading,
-) -> dict[str, Any]:
+) -> JSONResponse:
     read = await reading.settings()
-    return {"business_systems": [one.model_dump(by_alias=True) for one in read.settings.business_systems]}
+    shown = [one.model_dump(by_alias=True) for one in read.settings.business_systems]
+    return JSONResponse({"business_systems": shown}, headers=read.headers())
 
 
 @router.get(_SYSTEM, tags=["business systems"])
@@ -244,10 +245,11 @@ _INTENT = _INTENTS + "/{code}"
 async def list_intents(
     reading: Reading,
     system: str,
-) -> dict[str, Any]:
+) -> JSONResponse:
     read = await reading.settings()
     found = _system(read.settings.business_systems, system)
-    return {"intents": [one.model_dump(by_alias=True) for one in found.intents]}
+    shown = [one.model_dump(by_alias=True) for one in found.intents]
+    return JSONResponse({"intents": shown}, headers=read.headers(f"business-systems/{system}"))
 
 
 @router.get(_INTENT, tags=["intents"])

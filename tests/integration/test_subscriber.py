@@ -37,7 +37,7 @@ def in_order(events: list[tuple[str, int]]) -> None:
         assert sequences == list(range(1, len(sequences) + 1)), f"{channel} came out of order, with a gap or twice"
 
 
-@pytest.mark.parametrize("kills", [30])
+@pytest.mark.parametrize("kills", [100])
 async def test_cut_off_and_resumed_many_times_during_load(installation: Installation, kills: int) -> None:
     """Each time after a random number of changes, wherever that is; it goes on from the cursor that it kept."""
     account, random = fresh("acct"), Random(7)  # noqa: S311 -- repeatable, not secret
@@ -60,7 +60,7 @@ async def test_cut_off_and_resumed_many_times_during_load(installation: Installa
         loading = asyncio.gather(load(publisher, random, [fresh("ch") for _ in range(6)], 400, at_once=10))
         for _ in range(kills):
             following = asyncio.create_task(follow(random.randint(1, 12)))
-            await asyncio.wait([following], timeout=random.uniform(0.01, 0.3))
+            await asyncio.wait([following], timeout=random.uniform(0.01, 0.12))
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
         [accepted] = await loading

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +48,22 @@ def test_a_damaged_cursor_is_refused(at: int, other: str) -> None:
 def test_garbage_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(CursorRefused, match="no cursor"):
         Cursor.parse(text)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["0", "1", "x"]), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.tuples(json_values, json_values).map(list) | json_values)
+def test_a_forged_cursor_with_a_right_checksum_is_a_cursor_or_refused(forged: Any) -> None:
+    packed = json.dumps(forged).encode()
+    checked = zlib.crc32(packed).to_bytes(4, "big") + packed
+    text = "c1." + base64.urlsafe_b64encode(checked).rstrip(b"=").decode()
+    with suppress(CursorRefused):
+        assert Cursor.parse(str(Cursor.parse(text))) == Cursor.parse(text)
 
 
 @pytest.mark.parametrize(("deployment", "partitions"), [("another", 4), ("cluster", 5)])

@@ -1,0 +1,139 @@
+"""A follower of the change feed. One that comes with a cursor older than the feed's memory catches up from Kafka first:
+a few at a time, in short turns, and never while its connection takes what the last turn found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from contracts.changes import Cursor, CursorRefused, Wanted
+from services.gateway.feed import Entry, Feed, frame_of
+
+TURN_S = 2.0
+TURN_BYTES = 256 * 1024
+"""A turn of catching up ends after so long, or with so much found."""
+
+MOST_A_BATCH = 256
+
+Found = list[tuple[bytes, Cursor]]
+"""Events, each with the cursor behind it."""
+
+
+class Follower:
+    """One reader of the feed, from a cursor on.
+
+    `start` raises `CursorRefused`; reading raises `CutOff`, `FeedClosed`, `GapInChanges` and `SubscriberBroken`.
+    """
+
+    def __init__(self, feed: Feed, wanted: Wanted, since: Cursor | None) -> None:
+        self._feed, self._wanted = feed, wanted
+        self._since = feed.places.cursor() if since is None else since
+        self._index = feed.next_index if since is None else -1
+        self._aligned = since is None
+        feed.join(self, wanted.account)
+
+    @property
+    def cursor(self) -> Cursor:
+        """Behind everything that was looked at."""
+        return self._since
+
+    @property
+    def behind(self) -> bool:
+        """Whether memory lacks something that comes next. Never again once something was taken from there."""
+        where = zip(self._since.places, self._feed.floor, strict=True)
+        return self._index < 0 and any((place.offset if place else 0) < floor for place, floor in where)
+
+    async def start(self) -> None:
+        """Judges the cursor. Raises `CursorRefused`."""
+        self._since.require(self._feed.deployment, self._feed.partitions)
+        for partition, place in enumerate(self._since.places):
+            if place is None:
+                raise CursorRefused("This cursor is of a member of a group; it lacks the others' partitions.")
+            known = self._feed.places[partition]
+            if known is not None and place.offset > known.offset:
+                end = await self._feed.end_offset(partition)
+                if place.offset > end:
+                    raise CursorRefused(f"The log has no offset {place.offset} in partition {partition}.")
+            if place.offset >= self._feed.floor[partition]:
+                self._feed.require_fits(partition, place)
+
+    async def catch_up(self) -> Found:
+        """A turn of reading Kafka, and what it found; again and again while `behind`."""
+        async with self._feed.catching_up:
+            return await self._turn()
+
+    async def _turn(self) -> Found:
+        wanted, size = self._wanted, 0
+        found: Found = []
+        changes = self._feed.subscriber().changes(
+            str(self._since),
+            account=wanted.account,
+            channels=wanted.channels,
+            types=wanted.types,
+            resources=wanted.resources,
+            endless=False,
+        )
+        async with changes:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TURN_S):
+                    async for change in changes:
+                        found.append((change.value, change.after))
+                        size += len(change.value)
+                        if size > TURN_BYTES:
+                            break
+            self._since = Cursor.parse(changes.cursor)
+        return found
+
+    def take(self) -> Found:
+        """From memory; nothing only where there is no more. Not while `behind`."""
+        return [(entry.value, after) for entry, after in self._take()]
+
+    def take_frames(self) -> bytes:
+        """The same, as server-sent."""
+        taken = self._take()
+        return b"".join(
+            entry.frame() if after is entry.after else frame_of(entry.value, after) for entry, after in taken
+        )
+
+    def _take(self) -> list[tuple[Entry, Cursor]]:
+        if self._index < 0:
+            self._index = self._feed.first_index
+        taken: list[tuple[Entry, Cursor]] = []
+        while not taken:
+            entries = self._feed.newest(self._wanted.account, self._index, MOST_A_BATCH)
+            for entry in entries:
+                self._index = entry.index + 1
+                if self._passes(entry) and self._wanted.fits(*entry.wanted_by):
+                    taken.append((entry, self._since))
+            if len(entries) < MOST_A_BATCH:
+                self._index = self._feed.next_index
+                self._reach(self._feed.places.cursor())
+                break
+        return taken
+
+    def _passes(self, entry: Entry) -> bool:
+        """Moves behind the entry; False where the follower had been there already."""
+        fresh = self._aligned or entry.offset >= _offset(self._since, entry.partition)
+        self._reach(entry.after)
+        return fresh
+
+    def _reach(self, there: Cursor) -> None:
+        """The further of both in every partition; equal to ``there`` from some moment on, and then for ever."""
+        if not self._aligned:
+            pairs = list(zip(self._since.places, there.places, strict=True))
+            if all(own is None or (other is not None and other.offset >= own.offset) for own, other in pairs):
+                self._aligned = True
+            else:
+                further = (own if own and other and own.offset > other.offset else other for own, other in pairs)
+                self._since = Cursor(there.deployment, tuple(further))
+                return
+        self._since = there
+
+    async def wait(self, seconds: float) -> None:
+        await self._feed.wait(self._wanted.account, seconds)
+
+
+def _offset(cursor: Cursor, partition: int) -> int:
+    place = cursor.places[partition]
+    return 0 if place is None else place.offset

@@ -1,0 +1,182 @@
+"""Readers of changes that are slow, stalled, idle or no longer welcome: none is served wrongly, none hurts another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from contextlib import ExitStack, closing
+
+import pytest
+
+from contracts.changes import Wanted
+from contracts.channel import RegisterChannel
+from contracts.sms import ToggleSms
+from services.gateway import api_keys, change_routes, follower
+from services.gateway.feed import CATCHING_UP_AT_ONCE, CutOff, Feed
+from services.gateway.follower import Follower
+from services.infrastructure.postgres import pool_of
+from tests.gateways import gateway
+from tests.installation import Api, Installation, fresh
+from tests.streams import Stream, all_changes, assert_each_once_in_order, until
+
+pytestmark = pytest.mark.timeout(120)
+
+SHOP = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
+
+
+def stalled_reader(api: Api) -> socket.socket:
+    """Asks for everything from the beginning, and takes nothing of it."""
+    stalled = socket.socket()
+    stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stalled.connect(("127.0.0.1", api.session._base_url.port))  # type: ignore[union-attr]
+    key = api.session.headers["Authorization"]
+    head = f"GET /v1/changes?cursor=beginning HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n"
+    stalled.sendall(f"{head}Accept: text/event-stream\r\n\r\n".encode())
+    return stalled
+
+
+async def test_a_slow_reader_is_cut_off_with_its_cursor(installation: Installation) -> None:
+    """What memory has dropped is gone for who waits for it; with its cursor it gets everything from Kafka."""
+    account, channel = fresh("acct"), fresh("ch")
+    async with (
+        Feed(installation.bootstrap_servers, {}, kept=40, warm=0) as feed,
+        installation.publisher(account) as publisher,
+    ):
+        slow, brisk, idle = (Follower(feed, Wanted(name), None) for name in (account, account, "nobody"))
+        seen: list[int] = []
+
+        async def follow(follower: Follower, until: int) -> None:
+            while not seen or seen[-1] < until:
+                seen.extend(int(json.loads(value)["sequence"]) for value, _ in follower.take())
+                await follower.wait(0.2)
+
+        following, waiting = asyncio.create_task(follow(brisk, 121)), asyncio.create_task(idle.wait(60))
+        await publisher.send(SHOP, channel=channel)
+        async with asyncio.timeout(20):
+            for number in range(120):
+                await publisher.send(ToggleSms(enabled=number % 2 == 0), channel=channel)
+            await following
+        assert seen == list(range(1, 122))
+        with pytest.raises(CutOff):
+            slow.take()
+        assert idle.take() == [], "who has nothing to read is never too slow"
+        waiting.cancel()
+        again = Follower(feed, Wanted(account), slow.cursor)
+        await again.start()
+        assert again.behind
+        caught_up = []
+        while again.behind:
+            caught_up += await again.catch_up()
+        assert [json.loads(value)["sequence"] for value, _ in caught_up + again.take()] == seen
+
+
+async def test_a_stalled_connection_is_ended_and_hurts_nobody(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_routes, "STALLED_AFTER_S", 0.5)
+    account, channel = fresh("acct"), fresh("ch")
+    intent = {"system": "crm", "code": "BIG", "name": "Big", "default_data": {"x": "y" * 4_000}}
+    async with gateway(installation, account) as (api, feed), installation.publisher(account) as publisher:
+        await publisher.send(SHOP, channel=channel)
+        opened = {"system": "crm", "name": "CRM", "api_request_url": "https://crm.example/"}
+        await publisher.send_raw("OpenBusinessSystem", opened, channel=channel)
+        stalled, stream = stalled_reader(api), Stream()
+        reading = asyncio.create_task(stream.read(api, "changes?cursor=beginning"))
+        async with asyncio.timeout(60):
+            await until(lambda: feed.followers == 2)
+            await publisher.send_raw("AddIntent", intent, channel=channel)
+            sent = 0
+            while feed.followers == 2:
+                change = {"system": "crm", "code": "BIG", "default_data": {"x": f"{sent}" + "y" * 3_900}}
+                await publisher.send_raw("EditIntent", change, channel=channel)
+                sent += 1
+            everything = await all_changes(installation, account)
+            await until(lambda: len(stream.changes()) == len(everything))
+        stalled.close()
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        assert_each_once_in_order(stream.changes(), everything)
+
+
+async def test_stalled_readers_that_catch_up_keep_nobody_else_from_it(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than may catch up at once; each would hold its turn for as long as it takes nothing."""
+    monkeypatch.setattr(follower, "TURN_BYTES", 20_000)
+    account, channel = fresh("acct"), fresh("ch")
+    opened = {"system": "crm", "name": "CRM", "api_request_url": "https://crm.example/"}
+    async with installation.publisher(account) as publisher:
+        await publisher.send(SHOP, channel=channel)
+        await publisher.send_raw("OpenBusinessSystem", opened, channel=channel)
+        for number in range(60):
+            intent = {"system": "crm", "code": f"BIG_{number}", "name": "Big", "default_data": {"x": "y" * 4_000}}
+            await publisher.send_raw("AddIntent", intent, channel=channel)
+    stream, stalled = Stream(), CATCHING_UP_AT_ONCE + 2
+    async with gateway(installation, account, warm=0) as (api, feed):
+        with ExitStack() as stack:
+            for _ in range(stalled):
+                stack.enter_context(closing(stalled_reader(api)))
+            async with asyncio.timeout(25):  # a stalled connection is ended after 30 s
+                await until(lambda: feed.followers == stalled)
+                await stream.read(api, "changes?cursor=beginning", most=63)
+                assert len((await api("GET", "changes?cursor=beginning&limit=1000")).body["changes"]) == 63
+            assert feed.followers >= stalled
+    assert [sequence for _, sequence in stream.changes()] == list(range(1, 64))
+
+
+async def test_heartbeats_come_and_a_revoked_key_ends_the_stream_however_much_happens(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To nobody, to the account but not wanted, and wanted: each reader has all three of it."""
+    monkeypatch.setattr(change_routes, "HEARTBEAT_S", 0.2)
+    account = fresh("acct")
+    idle, unwanted, wanted = Stream(), Stream(), Stream()
+    async with (
+        gateway(installation, account) as (api, _),
+        installation.publisher(account) as publisher,
+        installation.publisher(fresh("acct")) as other,
+    ):
+        busy, elsewhere = fresh("ch"), fresh("ch")
+        await publisher.send(SHOP, channel=busy)
+        quiet = fresh("ch")
+        await publisher.send(SHOP, channel=quiet)
+        async with asyncio.timeout(10):
+            while (await api("GET", f"channels/{quiet}?min_version=1")).status != 200:
+                pass
+        paths = (f"changes?channel={quiet}", "changes?type=ChannelRetired", "changes")
+        streams = (idle, unwanted, wanted)
+        reading = [asyncio.create_task(one.read(api, path)) for one, path in zip(streams, paths, strict=True)]
+        async with asyncio.timeout(5):
+            await until(lambda: all(one.last_id is not None for one in streams))
+        before = [one.last_id for one in streams]
+        await other.send(SHOP, channel=elsewhere)
+        for turn in range(40):
+            await publisher.send(ToggleSms(enabled=turn % 2 == 0), channel=busy)
+            await asyncio.sleep(0.03)
+        async with asyncio.timeout(5):
+            await until(lambda: len(wanted.got) == 40)
+        assert idle.got == unwanted.got == []
+        assert all(one.comments > 3 for one in streams)
+        assert all(one.last_id != then for one, then in zip(streams, before, strict=True))
+        pool = await pool_of(installation.settings, size=1)
+        await api_keys.revoke(pool, api.session.headers["Authorization"].split("_")[1])
+        await pool.close()
+        async with asyncio.timeout(5):
+            while not all(one.done() for one in reading):
+                await publisher.send(ToggleSms(enabled=True), channel=busy)
+                await publisher.send(ToggleSms(enabled=False), channel=busy)
+        for one in streams:
+            _, event, data = one.got[-1]
+            assert (event, data["detail"]) == ("problem", "The API key was revoked.")
+
+
+async def test_a_gateway_that_ends_says_so(installation: Installation) -> None:
+    account, stream = fresh("acct"), Stream()
+    async with gateway(installation, account) as (api, feed):
+        reading = asyncio.create_task(stream.read(api))
+        async with asyncio.timeout(5):
+            await until(lambda: stream.last_id is not None)
+        feed._close()
+        await reading
+    assert [event for _, event, _ in stream.got] == ["cut-off"]
