@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import from_json
 
+from .commands import EVENTS
 from .ids import AccountId, ChannelId, CommandId
 from .message import DEEPEST_JSON, EventData, moment_of
 
@@ -81,8 +82,6 @@ class EventEnvelope(BaseModel):
 
     def body(self) -> EventData | None:
         """The data by its type; None where the type is newer than this reader."""
-        from .commands import EVENTS
-
         kind = EVENTS.get(self.type)
         return None if kind is None else kind.model_validate(self.data)
 

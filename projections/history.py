@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
+
 from contracts.commands import EVENTS
 from contracts.envelope import EventEnvelope
-from contracts.message import compact_json
 from contracts.outcome import CommandRejected, OutcomeEnvelope
 from projections.settings import Connection
 from projections.sql import as_json, insert, statements, upsert
@@ -114,11 +115,14 @@ def _entry(topic: str, partition: int, offset: int, envelope: EventEnvelope | Ou
 async def _enter(connection: Connection, entries: list[Fields]) -> None:
     """What others wrote may hold a NUL, which PostgreSQL's text does not know."""
     if entries:
-        clean = [
-            {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in one.items()}
-            for one in entries
-        ]
-        await connection.execute(_ENTER, as_json(clean, _ENTRIES))
+        given = as_json(entries, _ENTRIES)
+        if "\\u0000" in given:
+            given = as_json(map(_without_nul, entries), _ENTRIES)
+        await connection.execute(_ENTER, given)
+
+
+def _without_nul(entry: Fields) -> Fields:
+    return {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in entry.items()}
 
 
 class _Fold:
@@ -151,9 +155,7 @@ class _Fold:
         if event.type in EVENTS:
             self._change(event, EVENTS[event.type].model_validate(event.data).model_dump(by_alias=True))
         after = self._leaves(touched, event.time)
-        changed = {
-            path for path in before.keys() | after.keys() if not _same(before.get(path, ...), after.get(path, ...))
-        }
+        changed = {path for path in before.keys() | after.keys() if not _same(before, after, path)}
         return (
             {path: before[path] for path in sorted(changed & before.keys())},
             {path: after[path] for path in sorted(changed & after.keys())},
@@ -163,11 +165,10 @@ class _Fold:
         """The resources that the event may change."""
         if event.type == "ChannelRegistered":
             return ["channel", "sms", _OTP]
-        below = [resource for channel, resource in self._resources if channel == event.subject]
         if event.type == "ChannelRetired":
-            return below
+            return [resource for _, resource in self._below(event.subject, "")]
         if event.type == "BusinessSystemDeleted":
-            return [one for one in below if one == event.resource or one.startswith(f"{event.resource}/")]
+            return [event.resource, *(resource for _, resource in self._below(event.subject, f"{event.resource}/"))]
         return _touched(event)
 
     def _change(self, event: EventEnvelope, data: Fields) -> None:
@@ -266,8 +267,9 @@ def _changed(fields: Fields, event: EventEnvelope, data: Fields, given: Fields) 
             return fields
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Equal as JSON: to Python, 1, 1.0 and true are equal too."""
-    if one is ... or other is ...:
-        return one is other
-    return compact_json(one) == compact_json(other)
+def _same(before: Fields, after: Fields, path: str) -> bool:
+    """There in both and equal as JSON: to Python, 1, 1.0 and true are equal too."""
+    if path not in before or path not in after:
+        return False
+    one, other = before[path], after[path]
+    return one is other or (type(one) is type(other) and to_json(one) == to_json(other))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contracts.message import compact_json
+from pydantic_core import to_json
 
 _MARK = "-- name: "
 
@@ -45,8 +45,8 @@ def upsert(table: str, columns: Columns, key: Sequence[str]) -> str:
 
 def as_json(rows: Iterable[Mapping[str, Any]], columns: Columns) -> str:
     documents = [name for name, kind in columns.items() if kind == "json"]
-    return compact_json([{**row, **{name: document(row.get(name)) for name in documents}} for row in rows])
+    return to_json([{**row, **{name: document(row.get(name)) for name in documents}} for row in rows]).decode()
 
 
 def document(value: Any) -> str | None:
-    return None if value is None else compact_json(value)
+    return None if value is None else to_json(value).decode()

@@ -50,7 +50,7 @@ def random_commands(random: Random, channels: list[str], count: int) -> Iterator
         system, code = random.choice(_SYSTEMS), random.choice(_CODES)
         kinds: list[tuple[int, CommandData]] = [
             (4, OpenBusinessSystem(system=system, name=f"{system} {number}", api_request_url=URL)),
-            (3, EditBusinessSystem(system=system, remarks=f"remark {number}")),
+            (3, EditBusinessSystem(system=system, remarks=random.choice((f"remark {number}", None)))),
             (2, DeleteBusinessSystem(system=system, force=True)),
             (1, DisableBusinessSystem(system=system, reason="it answered 410")),
             (1, EnableBusinessSystem(system=system)),
@@ -58,6 +58,7 @@ def random_commands(random: Random, channels: list[str], count: int) -> Iterator
             (1, RefreshSignature(system=system, api_request_url=URL)),
             (5, AddIntent(system=system, code=code, name=f"Intent {number}", default_data={"n": number})),
             (3, EditIntent(system=system, code=code, name=f"Intent {number}", json_schema=None)),
+            (1, EditIntent(system=system, code=code, default_data=random.choice(({"n": [number]}, None)))),
             (2, DeleteIntent(system=system, code=code, force=True)),
             (2, ReferToIntent(system=system, code=code, template=random.choice(_TEMPLATES))),
             (1, ReleaseIntent(system=system, code=code, template=random.choice(_TEMPLATES))),

@@ -50,6 +50,7 @@ def run() -> None:
     import asyncpg
 
     from contracts.publisher import OutcomeTimeout, PublisherBroken
+    from services.infrastructure.postgres import OUTAGES
 
     try:
         app(standalone_mode=True)
@@ -57,7 +58,7 @@ def run() -> None:
         typer.echo(f"switchboard: {error}", err=True)
     except KafkaError as error:
         typer.echo(f"switchboard: the broker cannot be used: {error}", err=True)
-    except (OSError, asyncpg.PostgresError) as error:
+    except (*OUTAGES, asyncpg.PostgresError) as error:
         typer.echo(f"switchboard: {error}", err=True)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,6 +1,7 @@
 """Consuming topics into Postgres, each record's effect exactly once.
 
 One Postgres transaction a batch and partition: what the batch does, and a compare-and-set of the consumer's checkpoint.
+Partitions of different numbers go side by side: while the database works for one, the next is made ready.
 Kafka's own offsets are advice for lag tools: after every rebalance the consumer seeks to its checkpoint.
 
 FastStream's batch handler swallows exceptions, and a manual commit then skips the failed batch; a batch may also mix
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -31,8 +33,9 @@ Apply = Callable[[Connection, int, Sequence[Any]], Awaitable[None]]
 """Applies records of one partition within the batch's transaction: (connection, partition, aiokafka records)."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-_RECORDS_A_BATCH = 2_000
+_RECORDS_A_BATCH = 8_000
 _POLL_MS = 50
+_NOTE_EVERY_S = 1.0
 
 _READ = "SELECT next_offset FROM switchboard.checkpoints WHERE consumer = $1 AND topic = $2 AND partition = $3"
 _BEGIN = """
@@ -82,6 +85,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._next: dict[TopicPartition, int] = {}
         """Where each assigned partition stands, as this process believes; empty means: ask the database."""
         self._troubled = False
+        self._noted_at = 0.0
         self._applied = applied
         self._broker = KafkaBroker(
             settings.kafka_bootstrap_servers or "",
@@ -133,12 +137,18 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         log.info("%s: consuming %s", self._name, sorted((one.topic, one.partition) for one in assigned))
 
     async def _take(self, message: KafkaMessage) -> None:
-        by_partition: dict[TopicPartition, list[Any]] = defaultdict(list)
+        """Topics are partitioned alike: what touches the same rows has the same number, and goes one after another."""
+        by_number: dict[int, dict[TopicPartition, list[Any]]] = defaultdict(lambda: defaultdict(list))
         records: Any = message.raw_message
         for record in records:
-            by_partition[TopicPartition(record.topic, record.partition)].append(record)
+            by_number[record.partition][TopicPartition(record.topic, record.partition)].append(record)
         consumer: Any = message.consumer
-        for partition, batch in by_partition.items():
+        await asyncio.gather(*(self._take_batches(consumer, batches) for batches in by_number.values()))
+        if len(records) < _RECORDS_A_BATCH or time.monotonic() - self._noted_at > _NOTE_EVERY_S:
+            await self._note(consumer)
+
+    async def _take_batches(self, consumer: Any, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        for partition, batch in batches.items():
             try:
                 await self._apply(consumer, partition, batch)
                 self._troubled = False
@@ -169,10 +179,15 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 raise NotAtCheckpoint
         self._next[partition] = then
         self._applied()
+
+    async def _note(self, consumer: Any) -> None:
+        """Tells the group where it is. Advice only: the checkpoint is in the database."""
+        self._noted_at = time.monotonic()
+        mine = consumer.assignment()
         try:
-            await consumer.commit({partition: then})
-        except KafkaError as error:  # advice only: the checkpoint is in the database
-            log.debug("%s: offset not noted (%s)", self._name, type(error).__name__)
+            await consumer.commit({partition: at for partition, at in self._next.items() if partition in mine})
+        except (KafkaError, ValueError) as error:
+            log.debug("%s: offsets not noted (%s)", self._name, type(error).__name__)
 
     async def _look_again(self, consumer: Any, partition: TopicPartition, batch: Sequence[Any], why: str) -> None:
         if not self._troubled:

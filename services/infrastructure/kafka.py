@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
+from aiokafka.protocol.metadata import MetadataRequest
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from services.infrastructure.settings import SettingsError
@@ -14,6 +15,9 @@ from services.infrastructure.settings import SettingsError
 GROUP_METADATA_MAX_AGE_MS = 5_000
 """For consumers in a group: after a broker restart aiokafka's assignor can leave a whole group without partitions
 until its metadata refreshes, by default 5 minutes."""
+
+# aiokafka lets a broker make every topic that it asks about. Ours are made by `topics apply`, with their settings.
+MetadataRequest.__init__.__defaults__ = (None, False)
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")

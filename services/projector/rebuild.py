@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from pydantic import ValidationError
 
 from contracts import topics
-from contracts.envelope import EventEnvelope
+from contracts.envelope import EventEnvelope, problem_of
 from projections import settings as settings_projection
 from services.infrastructure.consuming import move_checkpoint
 from services.infrastructure.kafka import security_options
@@ -29,7 +31,10 @@ from services.projector.versions import lock_of, schema_of, versions_of
 log = logging.getLogger(__name__)
 
 MODEL = settings_projection.MODEL
-_ROWS_A_WRITE = 20_000
+_PATIENCE_S = 2
+_ROWS_A_WRITE = 40_000
+_RECORDS_A_POLL = 5_000
+_POLL_MS = 20
 _ALONE = 0x5B0A_2D02
 """The advisory lock that one rebuild or rollback holds at a time."""
 
@@ -58,10 +63,13 @@ def building_name(version: int) -> str:
 
 @asynccontextmanager
 async def alone(pool: Pool) -> AsyncIterator[None]:
-    """Raises `RebuildRefused` where another rebuild or rollback goes on."""
+    """Raises `RebuildRefused` where another rebuild or rollback goes on; one that was just killed ends in a moment."""
     async with pool.acquire() as connection:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _ALONE):
-            raise RebuildRefused("Another rebuild or rollback goes on; wait for it, or end it.")
+        try:
+            await connection.execute(f"SET lock_timeout = '{_PATIENCE_S}s'")
+            await connection.execute("SELECT pg_advisory_lock($1)", _ALONE)
+        except asyncpg.LockNotAvailableError:
+            raise RebuildRefused("Another rebuild or rollback goes on; wait for it, or end it.") from None
         try:
             yield
         finally:
@@ -102,6 +110,14 @@ async def checkpoints(connection: Connection, consumer: str) -> dict[int, int]:
 
 
 @dataclass(slots=True)
+class _Span:
+    """Offsets of a partition that are to be applied."""
+
+    at: int
+    end: int
+
+
+@dataclass(slots=True)
 class Builder:
     """Brings a version that is not live to wherever it is to be. Made by `builder`."""
 
@@ -114,36 +130,57 @@ class Builder:
         """Applies every event below these offsets, and none beyond."""
         async with self.pool.acquire() as connection:
             stands = await checkpoints(connection, building_name(self.version))
-            for partition, end in sorted(to.items()):
-                if stands.get(partition, 0) < end:
-                    await self._partition(connection, partition, stands.get(partition, 0), end)
+            behind = {
+                TopicPartition(topics.EVENTS.name, partition): _Span(stands.get(partition, 0), end)
+                for partition, end in to.items()
+                if stands.get(partition, 0) < end
+            }
+            self.consumer.assign(list(behind))
+            for home, span in behind.items():
+                self.consumer.seek(home, span.at)
+            while behind:
+                await self._window(connection, behind)
+                done = [home for home, span in behind.items() if span.at >= span.end]
+                self.consumer.pause(*done)
+                for home in done:
+                    del behind[home]
 
-    async def _partition(self, connection: Connection, partition: int, at: int, end: int) -> None:
-        home = TopicPartition(topics.EVENTS.name, partition)
-        self.consumer.assign([home])
-        self.consumer.seek(home, at)
-        while at < end:
-            at = await self._window(connection, home, at, end)
-
-    async def _window(self, connection: Connection, home: TopicPartition, at: int, end: int) -> int:
-        """As many events as make so many rows, in one transaction; returns where it stands then."""
-        fold, reached = settings_projection.Fold(home.partition), at
+    async def _window(self, connection: Connection, behind: Mapping[TopicPartition, _Span]) -> None:
+        """As many events as make so many rows, in one transaction; moves the spans on."""
+        folds = {home: settings_projection.Fold(home.partition) for home in behind}
+        reached = {home: span.at for home, span in behind.items()}
         async with connection.transaction():
             await connection.execute(f"SET LOCAL search_path = {schema_of(MODEL, self.version)}")
-            while reached < end and len(fold) < _ROWS_A_WRITE:
-                fetched = (await self.consumer.getmany(home, timeout_ms=200)).get(home, [])
-                events = [EventEnvelope.model_validate_json(one.value) for one in fetched if one.offset < end]
-                if events:
-                    await fold.add(connection, events)
+            while sum(map(len, folds.values())) < _ROWS_A_WRITE and any(
+                reached[home] < span.end for home, span in behind.items()
+            ):
+                fetched = await self.consumer.getmany(timeout_ms=_POLL_MS, max_records=_RECORDS_A_POLL)
+                for home, records in fetched.items():
+                    if home in behind:
+                        await self._add(folds[home], connection, records, behind[home].end)
                 # Behind the last event there may be markers of transactions, which have offsets too.
-                moved = min(await self.consumer.position(home), end)
-                self.progress(moved - reached)
-                reached = moved
-            await fold.copy_new(connection)
-            await fold.write(connection)
-            if not await move_checkpoint(connection, building_name(self.version), home, at, reached):
-                raise RebuildRefused("Another process built the same version meanwhile.")
-        return reached
+                for home, span in behind.items():
+                    moved = min(await self.consumer.position(home), span.end)
+                    self.progress(moved - reached[home])
+                    reached[home] = moved
+            for home, fold in folds.items():
+                await fold.copy_new(connection)
+                await fold.write(connection)
+                name = building_name(self.version)
+                if not await move_checkpoint(connection, name, home, behind[home].at, reached[home]):
+                    raise RebuildRefused("Another process built the same version meanwhile.")
+        for home, at in reached.items():
+            behind[home].at = at
+
+    async def _add(
+        self, fold: settings_projection.Fold, connection: Connection, records: Sequence[Any], end: int
+    ) -> None:
+        try:
+            events = [EventEnvelope.model_validate_json(one.value) for one in records if one.offset < end]
+            await fold.add(connection, events)
+        except (settings_projection.Gap, ValidationError) as error:
+            why = problem_of(error) if isinstance(error, ValidationError) else f"{error}."
+            raise RebuildRefused(f"The log has a fault in partition {fold.partition}: {why}") from None
 
 
 @asynccontextmanager

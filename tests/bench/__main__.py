@@ -20,6 +20,8 @@ BENCHMARKS = {
     "restore": "tests.bench.restore",
     "publisher": "tests.bench.publisher",
     "projection": "tests.bench.projection",
+    "rebuild": "tests.bench.rebuild",
+    "change-feed": "tests.bench.change_feed",
     "invoker": "tests.bench.invoker",
     "gateway": "tests.bench.gateway",
 }

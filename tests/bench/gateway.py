@@ -35,7 +35,7 @@ async def run(place: Surroundings) -> list[Result]:
     ):
         async with track(servers, partitions) as running:
             await running.race(OURS, registrations(range(count)))
-        headers = {"Authorization": f"Bearer {await _api_key(place, more)}"}
+        headers = {"Authorization": f"Bearer {await api_key(place, more)}"}
         ports = {"ours": ours_port, "bare": bare_port}
         async with aiohttp.ClientSession(headers=headers) as session:
             for turn in range(4):
@@ -56,7 +56,7 @@ async def run(place: Surroundings) -> list[Result]:
     ]
 
 
-async def _api_key(place: Surroundings, more: dict[str, str]) -> str:
+async def api_key(place: Surroundings, more: dict[str, str]) -> str:
     pool = await pool_of(Settings.from_environment(place.environment() | more), size=1)
     try:
         await migrate(pool, "gateway", api_keys.MIGRATIONS)

@@ -148,20 +148,24 @@ async def test_rebuilt_and_rolled_back_while_commands_keep_coming(running: Insta
         await settled(running, pool, publisher)
 
 
-async def test_a_rebuild_that_was_killed_goes_on(running: Installation, pool: Pool) -> None:
+async def test_a_rebuild_that_was_killed_goes_on(
+    running: Installation, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "_ROWS_A_WRITE", 1)
+    monkeypatch.setattr(rebuild, "_RECORDS_A_POLL", 20)
     live = (await versions(pool)).live
     left = []
-    for tries in range(3):  # each ends in its second transaction, as a kill would end it
+    for tries in range(3):  # each ends in one of its first transactions, as a kill would end it
         version = await rebuild.begin(pool, restart=tries == 0)
         left.append(await rebuild.distance(pool, version))
         async with pool.acquire() as connection:
             target = await rebuild.checkpoints(connection, settings_projection.NAME)
-        windows = 0
+        looks = 0
 
         def progress(_: int) -> None:
-            nonlocal windows
-            windows += 1
-            if windows > 1:
+            nonlocal looks
+            looks += 1  # a transaction looks once at each partition
+            if looks > 2 * running.settings.partitions:
                 raise KeyboardInterrupt
 
         async with rebuild.builder(running.settings, pool, version, progress) as builder:
