@@ -20,7 +20,7 @@ from contracts.commands import EVENTS
 from contracts.envelope import EventEnvelope
 from contracts.intent import IntentAdded, IntentDeleted, IntentEdited, IntentReferredTo, IntentReleased
 from projections.settings import Connection
-from projections.sql import as_json, statements, upsert
+from projections.sql import arrays, statements, upsert
 
 NAME = "switchboard.projector-catalogue"
 
@@ -39,18 +39,26 @@ _INTENTS = {
 }
 _KEEP_SYSTEMS = upsert("catalogue.systems", _SYSTEMS, ("channel", "system"))
 _KEEP_INTENTS = upsert("catalogue.intents", _INTENTS, ("channel", "system", "code"))
+_BELOW_SYSTEMS, _RETIRED = b"business-systems/", b"ChannelRetired"
 
 Row = dict[str, Any]
 
 
 async def apply(connection: Connection, _: int, records: Sequence[Any]) -> None:
     """Records of one partition of the events."""
-    events = [EventEnvelope.model_validate_json(record.value) for record in records]
+    events = [EventEnvelope.model_validate_json(record.value) for record in records if _concerns(record.value)]
+    if not events:
+        return
     batch = _Batch()
     await batch.load(connection, events)
     for event in events:
         batch.fold(event)
     await batch.write(connection)
+
+
+def _concerns(value: bytes) -> bool:
+    """Whether the event may: most that happens to a channel concerns no intent, and need not be parsed."""
+    return _BELOW_SYSTEMS in value or _RETIRED in value
 
 
 class _Batch:
@@ -143,7 +151,7 @@ class _Batch:
             (_KEEP_INTENTS, _INTENTS, self.intents.values()),
         ):
             if there := [row for row in rows if row is not None]:
-                await connection.execute(statement, as_json(there, columns))
+                await connection.execute(statement, *arrays(there, columns))
 
 
 def _change_intent(intent: Row, event: IntentEdited | IntentReferredTo | IntentReleased) -> None:

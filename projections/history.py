@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from pydantic_core import to_json
 from contracts.commands import EVENTS
 from contracts.envelope import EventEnvelope
 from contracts.outcome import CommandRejected, OutcomeEnvelope
-from projections.settings import Connection
-from projections.sql import as_json, insert, statements, upsert
+from projections.settings import Connection, Copying
+from projections.sql import arrays, records, statements, upsert
 
 NAME = "switchboard.projector-history"
 
@@ -46,8 +47,9 @@ _ENTRIES = {
     "message": "text",
     "repeated": "boolean",
 }
+_NOTHING = dict.fromkeys(_ENTRIES)
+_FOREIGN = ("id", "command", "command_id", "correlation_id", "actor", "source", "message")
 _RESOURCES = {"channel": "text", "resource": "text", "fields": "json"}
-_ENTER = insert("history.entries", _ENTRIES)
 _KEEP = upsert("history.resources", _RESOURCES, ("channel", "resource"))
 _REJECTED = b'"type":"CommandRejected"'
 _OTP = "otp-scheduling"
@@ -60,9 +62,9 @@ Key = tuple[str, str]
 """(channel, resource)"""
 
 
-async def apply_events(connection: Connection, partition: int, records: Sequence[Any]) -> None:
+async def apply_events(connection: Copying, partition: int, batch: Sequence[Any]) -> None:
     """Records of one partition of the events."""
-    events = [(record.offset, EventEnvelope.model_validate_json(record.value)) for record in records]
+    events = [(record.offset, EventEnvelope.model_validate_json(record.value)) for record in batch]
     fold = _Fold()
     await fold.load(connection, [event for _, event in events])
     entries = []
@@ -77,10 +79,10 @@ async def apply_events(connection: Connection, partition: int, records: Sequence
     await _enter(connection, entries)
 
 
-async def apply_outcomes(connection: Connection, partition: int, records: Sequence[Any]) -> None:
+async def apply_outcomes(connection: Copying, partition: int, batch: Sequence[Any]) -> None:
     """Records of one partition of the outcomes: the rejections are entered."""
     entries = []
-    for record in records:
+    for record in batch:
         if _REJECTED not in (record.value or b""):
             continue
         outcome = OutcomeEnvelope.model_validate_json(record.value)
@@ -95,12 +97,12 @@ async def apply_outcomes(connection: Connection, partition: int, records: Sequen
 
 
 def _entry(topic: str, partition: int, offset: int, envelope: EventEnvelope | OutcomeEnvelope) -> Fields:
-    return {
+    return _NOTHING | {
         "topic": topic,
         "partition": partition,
         "log_offset": offset,
         "id": envelope.id,
-        "time": envelope.time,
+        "time": datetime.fromisoformat(envelope.time),
         "account": envelope.accountid,
         "channel": envelope.subject,
         "command": envelope.commandtype,
@@ -112,16 +114,16 @@ def _entry(topic: str, partition: int, offset: int, envelope: EventEnvelope | Ou
     }
 
 
-async def _enter(connection: Connection, entries: list[Fields]) -> None:
-    """What others wrote may hold a NUL, which PostgreSQL's text does not know."""
+async def _enter(connection: Copying, entries: list[Fields]) -> None:
     if entries:
-        given = as_json(entries, _ENTRIES)
-        if "\\u0000" in given:
-            given = as_json(map(_without_nul, entries), _ENTRIES)
-        await connection.execute(_ENTER, given)
+        there = records(map(_without_nul, entries), _ENTRIES)
+        await connection.copy_records_to_table("entries", schema_name="history", records=there, columns=list(_ENTRIES))
 
 
 def _without_nul(entry: Fields) -> Fields:
+    """What others wrote may hold a NUL, which PostgreSQL's text does not know."""
+    if "\0" not in "".join(entry[name] or "" for name in _FOREIGN):
+        return entry
     return {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in entry.items()}
 
 
@@ -233,7 +235,7 @@ class _Fold:
             await connection.execute(_SQL["forget"], *map(list, zip(*gone, strict=True)))
         kept = [{"channel": one[0], "resource": one[1], "fields": fields} for one, fields in self._resources.items()]
         if kept:
-            await connection.execute(_KEEP, as_json(kept, _RESOURCES))
+            await connection.execute(_KEEP, *arrays(kept, _RESOURCES))
 
 
 def _touched(event: EventEnvelope) -> list[str]:

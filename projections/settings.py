@@ -26,7 +26,7 @@ from contracts.otp_scheduling import OtpSchedulingSaved
 from contracts.signature import SignatureRefreshed, SignatureRevealed, SignatureRevoked
 from contracts.sms import SmsActivated, SmsDeactivated
 from projections.settings_rows import CHANNELS, INTENTS, SYSTEMS, ChannelRow, IntentKey, IntentRow, SystemKey, SystemRow
-from projections.sql import Columns, as_json, document, upsert
+from projections.sql import arrays, records, upsert
 
 NAME = "switchboard.projector"
 MODEL = "settings"
@@ -276,8 +276,8 @@ class Fold:
             ("intents", INTENTS, self._begun(self.intents)),
         ):
             if rows:
-                records = [_record(row, columns) for row in rows if row is not None]
-                await connection.copy_records_to_table(table, records=records, columns=list(columns))
+                there = records((_columns(row) for row in rows if row is not None), columns)
+                await connection.copy_records_to_table(table, records=there, columns=list(columns))
         self.emptied_channels -= self.begun
         self.emptied_systems = {key for key in self.emptied_systems if key[0] not in self.begun}
 
@@ -301,18 +301,13 @@ class Fold:
             (_UPSERT_INTENTS, INTENTS, [row for row in self.intents.values() if row is not None]),
         ):
             if rows:
-                await connection.execute(statement, as_json(map(_columns, rows), columns))
+                await connection.execute(statement, *arrays(map(_columns, rows), columns))
         if self.sequence is not None:
             await connection.execute(_MOVE_POSITION, self.partition, self.sequence)
 
 
 def _columns(row: ChannelRow | SystemRow | IntentRow) -> dict[str, Any]:
     return {column: getattr(row, column) for column in row.__slots__}
-
-
-def _record(row: ChannelRow | SystemRow | IntentRow, columns: Columns) -> tuple[Any, ...]:
-    values = _columns(row)
-    return tuple(document(values[name]) if kind == "json" else values[name] for name, kind in columns.items())
 
 
 def _set(row: ChannelRow | SystemRow | IntentRow, changes: dict[str, Any]) -> None:

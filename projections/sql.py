@@ -1,12 +1,14 @@
-"""SQL in files of its own, beside the projection that it belongs to; and rows given to it as one JSON document.
+"""SQL in files of its own, beside the projection that it belongs to; and rows given to it all at once.
 
-Columns of type json come in as text: PostgreSQL, asked to take a document out of another one, refuses the NUL that a
-string in it may hold. As text it goes in, and comes back, every character and digit.
+Rows are records, as COPY takes them, or a list for each column, which PostgreSQL reads many times faster than one JSON
+document of rows. Documents go in as text: PostgreSQL, asked to take a document out of another one, refuses the NUL that
+a string in it may hold. As text it goes in, and comes back, every character and digit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ _MARK = "-- name: "
 
 Columns = Mapping[str, str]
 """Name -> PostgreSQL type, in the order of the table."""
+
+Record = tuple[Any, ...]
 
 
 def statements(path: Path) -> dict[str, str]:
@@ -27,26 +31,49 @@ def statements(path: Path) -> dict[str, str]:
     return found
 
 
-def insert(table: str, columns: Columns) -> str:
-    """Inserts the rows of `as_json`, its one parameter."""
-    taken = ", ".join(f"{name}::json" if kind == "json" else name for name, kind in columns.items())
-    given = ", ".join(f"{name} {'text' if kind == 'json' else kind}" for name, kind in columns.items())
+def upsert(table: str, columns: Columns, key: Sequence[str]) -> str:
+    """Inserts rows, or takes the place of those that are there; its parameters are the `arrays` of the rows."""
+    taken = ", ".join(f"{name}::{kind}" if _as_text(kind) else name for name, kind in columns.items())
+    given = ", ".join(
+        f"${number}::{'text' if _as_text(kind) else kind}[]" for number, kind in enumerate(columns.values(), 1)
+    )
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
     return (
         f"INSERT INTO {table} ({', '.join(columns)}) "  # noqa: S608 -- our names
-        f"SELECT {taken} FROM json_to_recordset($1::json) AS given ({given})"
+        f"SELECT {taken} FROM unnest({given}) AS given ({', '.join(columns)}) "
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
     )
 
 
-def upsert(table: str, columns: Columns, key: Sequence[str]) -> str:
-    """The same, and takes the place of rows that are there."""
-    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
-    return f"{insert(table, columns)} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
+def records(rows: Iterable[Mapping[str, Any]], columns: Columns) -> list[Record]:
+    """There must be two columns or more."""
+    values_of = itemgetter(*columns)
+    documents = [number for number, kind in enumerate(columns.values()) if kind == "json"]
+    made = []
+    for row in rows:
+        values = list(values_of(row))
+        for number in documents:
+            if values[number] is not None:
+                values[number] = to_json(values[number]).decode()
+        made.append(tuple(values))
+    return made
 
 
-def as_json(rows: Iterable[Mapping[str, Any]], columns: Columns) -> str:
-    documents = [name for name, kind in columns.items() if kind == "json"]
-    return to_json([{**row, **{name: document(row.get(name)) for name in documents}} for row in rows]).decode()
+def arrays(rows: Iterable[Mapping[str, Any]], columns: Columns) -> list[Any]:
+    """One list a column. There must be rows."""
+    by_column = map(list, zip(*records(rows, columns), strict=True))
+    return [
+        [_literal(value) for value in values] if kind == "text[]" else values
+        for values, kind in zip(by_column, columns.values(), strict=True)
+    ]
 
 
-def document(value: Any) -> str | None:
-    return None if value is None else to_json(value).decode()
+def _as_text(kind: str) -> bool:
+    """Of what PostgreSQL has no array that fits: documents that may hold a NUL, and lists of different lengths."""
+    return kind in ("json", "text[]")
+
+
+def _literal(texts: Sequence[str]) -> str:
+    """As PostgreSQL writes an array of texts."""
+    escaped = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in escaped) + "}"

@@ -71,10 +71,18 @@ def random_commands(random: Random, channels: list[str], count: int) -> Iterator
         yield random.choice(channels), RetireChannel() if random.random() < 0.002 else command
 
 
-async def load(publisher: Publisher, random: Random, channels: list[str], count: int, *, at_once: int = 50) -> int:
-    """Registers the channels, sends random commands, and returns how many were accepted."""
-    done = await publisher.send_many(registrations(channels), at_once=at_once)
-    done += await publisher.send_many(random_commands(random, channels, count), at_once=at_once)
+async def load(
+    publisher: Publisher,
+    random: Random,
+    channels: list[str],
+    count: int,
+    *,
+    at_once: int = 50,
+    timeout: float = 30.0,
+) -> int:
+    """Registers the channels, sends random commands, and returns how many were accepted; seconds for each answer."""
+    done = await publisher.send_many(registrations(channels), at_once=at_once, timeout=timeout)
+    done += await publisher.send_many(random_commands(random, channels, count), at_once=at_once, timeout=timeout)
     return sum(outcome.accepted for outcome in done)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ PROJECTIONS: dict[str, dict[str, Apply]] = {
 
 async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     """Projects until cancelled; outlives its broker and database. Raises `SettingsError`."""
+    # Folding makes many small objects and no cycles: collecting all that lives again and again costs a third.
+    gc.set_threshold(50_000, 20, 100)
     pool = await pool_of(settings, size=4 * len(PROJECTIONS))
     await migrate(pool, "projections", settings_projection.MIGRATIONS)
     consumers = [Consumer(settings, pool, name, appliers) for name, appliers in PROJECTIONS.items()]

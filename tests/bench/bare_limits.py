@@ -42,6 +42,8 @@ async def consume(place: Surroundings, begin: Ends, ends: Ends) -> tuple[list[by
 
 async def copy(database: Any, like: str, rows: Sequence[Any]) -> float:
     """Seconds that COPY takes for the rows, into an empty table with the keys and indexes of the one named."""
+    if not rows:
+        return 0.0
     await database.execute(f"CREATE TABLE bare_copy (LIKE {like} INCLUDING ALL)")
     began = time.perf_counter()
     await database.copy_records_to_table("bare_copy", records=rows, columns=list(rows[0].keys()))

@@ -59,6 +59,11 @@ def test_the_readme_example(installation: Installation, python: Path) -> None:
     assert nobody.stdout.startswith("Rejected: The account has no channel 'demo-whatsapp'"), nobody.stderr
     assert accepted.stdout == "Accepted: version 2\n", accepted.stderr
 
+    following = _examples()[2].replace("127.0.0.1:9092", installation.bootstrap_servers)
+    followed = _run(python, following.replace('["sms"]', f'["sms"], channels=["{channel}"], endless=False'))
+
+    assert followed.stdout == f"{channel}: SmsActivated, version 2\n", followed.stderr
+
 
 def test_it_imports_nothing_of_the_rest(python: Path) -> None:
     done = _run(
