@@ -1,8 +1,9 @@
 """Whether a change to the messages breaks somebody: an existing publisher or an existing subscriber.
 
 A publisher writes by the schema that it was built with, and we read by ours; a subscriber reads by the schema that it
-was built with what we write by ours. Both are one question: does everything that the writer may write fit the reader?
-Covers the part of JSON Schema that the models produce.
+was built with what we write by ours; and whoever reads from the beginning, ourselves included, reads by the new schema
+what was written by the old one. All are one question: does everything that the writer may write fit the reader? Covers
+the part of JSON Schema that the models produce.
 """
 
 from __future__ import annotations
@@ -23,18 +24,27 @@ _UPPER_BOUNDS = ("maxLength", "maximum", "exclusiveMaximum", "maxItems", "maxPro
 
 def breaks(released: Schemas, now: Schemas) -> list[str]:
     """A sentence for each way in which what was released would no longer work."""
-    found = []
-    for topic, kinds in released.items():
-        for kind, before in kinds.items():
-            after = now.get(topic, {}).get(kind)
-            if topic in PUBLISHED_TO_US:
-                whom = f"it would break publishers to {topic} that send {kind}"
-                misfits = ["it is no longer taken"] if after is None else _Fit(before, after).misfits()
-            else:
-                whom = f"it would break subscribers to {topic} that read {kind}"
-                misfits = ["it is no longer sent"] if after is None else _Fit(after, before, reads_all=True).misfits()
-            found += [f"{kind}: {misfit}; {whom}." for misfit in misfits]
-    return found
+    return [
+        sentence
+        for topic, kinds in released.items()
+        for kind, before in kinds.items()
+        for sentence in _breaks(topic, kind, before, now.get(topic, {}).get(kind))
+    ]
+
+
+def _breaks(topic: str, kind: str, before: Schema, after: Schema | None) -> Iterator[str]:
+    if topic in PUBLISHED_TO_US:
+        whom = f"it would break publishers to {topic} that send {kind}"
+        misfits = ["it is no longer taken"] if after is None else _Fit(before, after).misfits()
+    else:
+        whom = f"it would break subscribers to {topic} that read {kind}"
+        misfits = ["it is no longer sent"] if after is None else _Fit(after, before, reads_all=True).misfits()
+    yield from (f"{kind}: {misfit}; {whom}." for misfit in misfits)
+    if topic not in PUBLISHED_TO_US and after is not None:
+        yield from (
+            f"{kind}: {misfit}; it would break new subscribers to {topic}, which read what is there already."
+            for misfit in _Fit(before, after).misfits()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +77,8 @@ class _Fit:
         yield from self._bounds(written, read, name)
         if read.get("type") == "object":
             yield from self._object(written, read, at)
-        if "items" in read and "items" in written:
-            yield from self._compare(written["items"], read["items"], f"{at}[]")
+        if "items" in read:
+            yield from self._compare(written.get("items", {}), read["items"], f"{at}[]")
 
     def _bounds(self, written: Schema, read: Schema, name: str) -> Iterator[str]:
         if _values(written) is not None:

@@ -11,9 +11,10 @@ from pydantic import BaseModel, Field, create_model
 from . import topics
 from .commands import COMMANDS, EVENTS
 from .envelope import CommandEnvelope, EventEnvelope, NotificationEnvelope
-from .invocation import IntentInvoked, InvocationFailed, InvokeIntent
+from .invocation import IntentInvoked, InvocationFailed, InvokeIntent, MakeTestCall
 from .otp_routing import OtpRouted, RouteOtp
 from .outcome import CommandAccepted, CommandRejected, OutcomeEnvelope
+from .rejections import REJECTIONS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -21,11 +22,14 @@ _ON: dict[str, tuple[type[BaseModel], tuple[type[BaseModel], ...]]] = {
     topics.COMMANDS.name: (CommandEnvelope, tuple(COMMANDS.values())),
     topics.EVENTS.name: (EventEnvelope, tuple(EVENTS.values())),
     topics.OUTCOMES.name: (OutcomeEnvelope, (CommandAccepted, CommandRejected)),
-    topics.INVOCATION_REQUESTS.name: (CommandEnvelope, (InvokeIntent,)),
+    topics.INVOCATION_REQUESTS.name: (CommandEnvelope, (InvokeIntent, MakeTestCall)),
     topics.INVOCATIONS.name: (NotificationEnvelope, (IntentInvoked, InvocationFailed)),
     topics.OTP_REQUESTS.name: (CommandEnvelope, (RouteOtp,)),
     topics.OTP_DECISIONS.name: (NotificationEnvelope, (OtpRouted,)),
 }
+REJECTED = f"{topics.OUTCOMES.name}, rejections"
+"""Where `json_schemas` has the rejections: what each is about, beside ``rejection``, ``message`` and ``version``."""
+
 PUBLISHED_TO_US = (topics.COMMANDS.name, topics.INVOCATION_REQUESTS.name, topics.OTP_REQUESTS.name)
 
 
@@ -51,10 +55,9 @@ def union(topic: str) -> Any:
 
 
 def json_schemas() -> dict[str, dict[str, dict[str, Any]]]:
-    """By topic and type, the JSON Schema (2020-12) of each message."""
+    """By topic and type, the JSON Schema (2020-12) of each message; and of each rejection's facts, by its name."""
+    described = {topic: messages(topic) for topic in _ON} | {REJECTED: REJECTIONS}
     return {
-        topic: {
-            name: {"$schema": DIALECT, **model.model_json_schema()} for name, model in sorted(messages(topic).items())
-        }
-        for topic in _ON
+        topic: {name: {"$schema": DIALECT, **model.model_json_schema()} for name, model in sorted(models.items())}
+        for topic, models in described.items()
     }

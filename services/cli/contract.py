@@ -28,7 +28,7 @@ def files() -> dict[Path, str]:
     """What must be checked in, by path."""
     wanted = {GENERATED / "asyncapi.json": _text(asyncapi())}
     for topic, kinds in json_schemas().items():
-        folder = GENERATED / "schemas" / topic.removeprefix("switchboard.")
+        folder = GENERATED / "schemas" / topic.removeprefix("switchboard.").replace(", ", "/")
         wanted |= {folder / f"{kind}.json": _text(schema) for kind, schema in kinds.items()}
     return wanted
 

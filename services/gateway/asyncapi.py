@@ -17,6 +17,18 @@ _ABOUT = (
     "The service settings of chat message channels. Every record's key is the channel's id, its value a CloudEvents "
     "1.0 message in structured mode; read with isolation level read_committed."
 )
+_KEY = {"type": "string", "description": "the channel's id, which decides the partition: murmur2 of it"}
+_OUTCOME_HEADERS = {
+    "type": "object",
+    "properties": {
+        "causationid": {"type": "string", "description": "the command's id"},
+        "digest": {
+            "type": "string",
+            "description": "hex SHA-256 of the command's content; only where the command was decided",
+        },
+    },
+    "required": ["causationid"],
+}
 
 
 @cache
@@ -36,6 +48,11 @@ def asyncapi() -> dict[str, Any]:
     del found["servers"]
     for channel in found["channels"].values():
         del channel["servers"]
+    for name, message in found["components"]["messages"].items():
+        del message["correlationId"]  # of FastStream's own headers, which our records do not have
+        message["bindings"] = {"kafka": {"key": _KEY, "bindingVersion": "0.4.0"}}
+        if name.startswith("outcomes:"):
+            message |= {"headers": _OUTCOME_HEADERS, "correlationId": {"location": "$message.header#/causationid"}}
     return found
 
 

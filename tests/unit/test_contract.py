@@ -15,7 +15,8 @@ import pytest
 import contracts
 from contracts.commands import COMMANDS, EVENTS
 from contracts.compatibility import Schemas, breaks
-from contracts.schemas import json_schemas
+from contracts.rejections import REJECTIONS
+from contracts.schemas import REJECTED, json_schemas
 from services.cli.contract import problems
 from services.gateway.asyncapi import asyncapi
 
@@ -32,6 +33,7 @@ def test_every_message_is_described() -> None:
     assert found["switchboard.commands"].keys() == COMMANDS.keys()
     assert found["switchboard.events"].keys() == EVENTS.keys()
     assert found["switchboard.outcomes"].keys() == {"CommandAccepted", "CommandRejected"}
+    assert found[REJECTED].keys() == REJECTIONS.keys()
 
 
 def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
@@ -50,8 +52,16 @@ def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
         return part is not None
 
     assert document["asyncapi"] == "3.0.0"
-    assert {channel["address"] for channel in document["channels"].values()} == set(json_schemas())
+    assert {channel["address"] for channel in document["channels"].values()} == set(json_schemas()) - {REJECTED}
     assert [one for one in references(document) if not leads_somewhere(one)] == []
+
+
+def test_the_asyncapi_document_says_how_an_outcome_is_found() -> None:
+    message = asyncapi()["components"]["messages"]["outcomes:Message"]
+
+    assert message["correlationId"] == {"location": "$message.header#/causationid"}
+    assert message["headers"]["required"] == ["causationid"]
+    assert message["bindings"]["kafka"]["key"]["type"] == "string"
 
 
 def _data(schemas: Schemas, topic: str, kind: str) -> dict[str, Any]:
@@ -99,6 +109,16 @@ def _drop(schema: dict[str, Any], field: str) -> None:
             "subscribers to switchboard.outcomes that read CommandAccepted",
         ),
         (
+            lambda now: now[REJECTED].pop("IntentUnknown"),
+            "IntentUnknown: it is no longer sent",
+            f"subscribers to {REJECTED} that read IntentUnknown",
+        ),
+        (
+            lambda now: _drop(now[REJECTED]["IntentInUse"], "templates"),
+            "IntentInUse: 'templates' is no longer there",
+            f"subscribers to {REJECTED} that read IntentInUse",
+        ),
+        (
             lambda now: _data(now, "commands", "ToggleSms")["required"].append("reason"),
             "ToggleSms: 'data.reason' is needed, and nobody sends it",
             "publishers to switchboard.commands that send ToggleSms",
@@ -125,7 +145,43 @@ def test_what_breaks(change: Callable[[Schemas], object], what: str, whom: str) 
     now = deepcopy(released)
     change(now)
 
-    assert breaks(released, now) == [f"{what}; it would break {whom}."]
+    found = [sentence for sentence in breaks(released, now) if "new subscribers" not in sentence]
+    assert found == [f"{what}; it would break {whom}."]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (
+            lambda now: _data(now, "events", "SignatureRefreshed")["required"].append("api_request_url"),
+            "SignatureRefreshed: 'data.api_request_url' may be left out, but is needed",
+        ),
+        (
+            lambda now: _data(now, "events", "IntentAdded").update(
+                properties=_data(now, "events", "IntentAdded")["properties"] | {"note": {"type": "string"}},
+                required=[*_data(now, "events", "IntentAdded")["required"], "note"],
+            ),
+            "IntentAdded: 'data.note' is needed, and nobody sends it",
+        ),
+        (
+            lambda now: _data(now, "events", "ChannelRegistered")["properties"]["channel_type"]["enum"].remove("line"),
+            "ChannelRegistered: 'data.channel_type' may be 'line', which is not expected",
+        ),
+        (
+            lambda now: _data(now, "events", "IntentAdded")["properties"]["name"].update(maxLength=100),
+            "IntentAdded: 'data.name' may be above the maxLength of 100 that is read",
+        ),
+    ],
+)
+def test_what_breaks_reading_from_the_beginning(change: Callable[[Schemas], object], what: str) -> None:
+    """Events are for ever: what fits every subscriber of today must also fit what was written before."""
+    released = json_schemas()
+    now = deepcopy(released)
+    change(now)
+
+    assert breaks(released, now) == [
+        f"{what}; it would break new subscribers to switchboard.events, which read what is there already."
+    ]
 
 
 _HARMLESS: dict[str, Callable[[Schemas], object]] = {
@@ -167,4 +223,6 @@ def test_a_breaking_change_to_a_model_makes_the_check_fail(tmp_path: Path) -> No
     assert broken.stderr == (
         "OtpSchedulingSaved: 'data.use_own_numbers' is no longer there; "
         "it would break subscribers to switchboard.events that read OtpSchedulingSaved.\n"
+        "OtpSchedulingSaved: 'data.own_numbers' is needed, and nobody sends it; "
+        "it would break new subscribers to switchboard.events, which read what is there already.\n"
     )

@@ -16,6 +16,7 @@ from contracts.commands import EVENTS, Event
 from contracts.envelope import GENESIS, EventEnvelope
 from contracts.message import milliseconds_of
 from contracts.outcome import CommandRejected, OutcomeEnvelope
+from contracts.rejections import REJECTIONS
 from services.domain.decision import Mark
 from services.domain.evolve import evolve
 from services.domain.records import BUSINESS_SYSTEM, CHANNEL
@@ -23,7 +24,8 @@ from services.domain.state import ChannelState
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EVENT_LINES = (GOLDEN / "events.jsonl").read_bytes().splitlines()
-OUTCOME_LINES = (GOLDEN / "outcomes.jsonl").read_bytes().splitlines()
+REJECTION_LINES = (GOLDEN / "rejections.jsonl").read_bytes().splitlines()
+OUTCOME_LINES = (GOLDEN / "outcomes.jsonl").read_bytes().splitlines() + REJECTION_LINES
 
 
 def _fold(lines: list[bytes]) -> ChannelState:
@@ -94,7 +96,12 @@ def test_an_outcome_is_read_whole(number: int) -> None:
     if isinstance(body, CommandRejected):
         typed = body.typed()
         assert typed is not None
-        assert typed.message == body.message
+        # The sentence may become a better one.
+        assert typed.model_dump(mode="json", exclude_unset=True) == body.model_extra
+
+
+def test_every_rejection_has_a_sample() -> None:
+    assert {json.loads(line)["data"]["rejection"] for line in REJECTION_LINES} == REJECTIONS.keys()
 
 
 def test_every_kind_of_outcome_has_a_sample() -> None:
