@@ -18,6 +18,8 @@ CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
 LONGEST_READABLE = 16 * 1024
 """A longer id, type, source, subject or account id is answered by nobody: an answer repeats all five."""
 
+_BEYOND = f"'data' is nested more than {DEEPEST_JSON} levels deep, or holds a number of thousands of digits."
+
 _LONGEST_STEP = 128
 """Whoever invents a field chooses the length of its name; an answer repeats no more of it."""
 
@@ -148,7 +150,7 @@ def read_command(value: bytes | None, longest: int | None = None) -> CommandEnve
     try:
         parsed = from_json(value, allow_inf_nan=False)
     except ValueError as error:
-        parsed, problem = _too_deep(value, error), f"'data' is nested more than {DEEPEST_JSON} levels deep."
+        parsed, problem = _beyond_our_parser(value, error), _BEYOND
     if not _is_object(parsed):
         raise Unreadable("the value is JSON, but no object; a command is a CloudEvents object")
     try:
@@ -158,11 +160,11 @@ def read_command(value: bytes | None, longest: int | None = None) -> CommandEnve
     raise Invalid(readable, problem)
 
 
-def _too_deep(value: bytes, problem: ValueError) -> object:
-    """JSON of more levels than our parser takes, so that it can be answered; raises `Unreadable` on anything else."""
+def _beyond_our_parser(value: bytes, problem: ValueError) -> object:
+    """JSON that our parser does not take, so that it can be answered; raises `Unreadable` on anything else."""
     try:
-        if "recursion limit" in str(problem):
-            return json.loads(value)
+        if "recursion limit" in str(problem) or "number out of range" in str(problem):
+            return json.loads(value, parse_int=float)
     except (ValueError, RecursionError):
         pass
     raise Unreadable(f"the value is not JSON: {problem}") from None

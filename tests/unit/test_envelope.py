@@ -122,9 +122,10 @@ def test_five_strings_are_enough_for_an_answer(field: str, value: str) -> None:
         read_command(json.dumps(GOOD | {field: value}).encode())
 
 
-def test_data_nested_deeper_than_our_parser_takes_is_answered_too() -> None:
-    value = json.dumps(GOOD).replace('{"enabled": true}', '{"a":' * 300 + "1" + "}" * 300)
-    with pytest.raises(Invalid, match="'data' is nested more than 100 levels deep"):
+@pytest.mark.parametrize("data", ['{"a":' * 300 + "1" + "}" * 300, '{"a":' + "9" * 5_000 + "}"])
+def test_data_beyond_what_our_parser_takes_is_answered_too(data: str) -> None:
+    value = json.dumps(GOOD).replace('{"enabled": true}', data)
+    with pytest.raises(Invalid, match="'data' is nested more than 100 levels deep, or holds a number of thousands"):
         read_command(value.encode())
 
 

@@ -75,6 +75,14 @@ def test_state_records_survive_their_encoding_exactly(history: list[CommandData]
             assert repr(decoded.intents[code].default_data) == repr(intent.default_data)
 
 
+@given(commands)
+def test_a_command_survives_its_json_exactly(command: CommandData) -> None:
+    read = type(command).model_validate_json(command.model_dump_json(exclude_unset=True, by_alias=True), by_name=False)
+
+    assert repr(read) == repr(command)  # 1, 1.0 and true are equal, but not the same
+    assert read.model_fields_set == command.model_fields_set
+
+
 @given(histories, commands)
 def test_a_state_that_was_dropped_and_read_again_decides_the_same(
     history: list[CommandData], command: CommandData
