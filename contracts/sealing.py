@@ -1,9 +1,21 @@
-"""Sealed boxes: how a secret reaches only who asked for it (libsodium's crypto_box_seal, X25519)."""
+"""How a secret reaches only who asked for it (libsodium's crypto_box_seal, X25519), and the token that comes of it."""
 
 from __future__ import annotations
 
 import base64
+import hmac
 from typing import Any
+
+
+def plain_token_of(signature: str) -> str:
+    """What the calls of a plain-style system carry, from its signature as it is shown, ``whsec_`` and base64.
+
+    Derived, and never the secret itself: ``whtok_`` and the unpadded base64url of HMAC-SHA256(secret, "switchboard
+    plain token").
+    """
+    secret = base64.b64decode(signature.removeprefix("whsec_"))
+    digest = hmac.digest(secret, b"switchboard plain token", "sha256")
+    return "whtok_" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 class SealKey:

@@ -37,9 +37,7 @@ class Customer:
         added = await self.api("PUT", f"{self.path(system)}/intents/{CODE}", intent)
         assert added.status == 201, added.body
         await self.known(added)
-        if style == "standard-webhooks":
-            return str(drawn.body["signature"])
-        return str((await self.api("GET", f"{self.path(system)}/signature")).body["signature"])
+        return str(drawn.body["signature"])
 
     async def known(self, answer: Answer) -> None:
         """Waits until the read model has what the answer reports."""

@@ -259,7 +259,7 @@ class Batch:
             return None
         secret = self._secret(channel, decision, wanted)
         try:
-            return sealed(shown(secret, wanted.style), wanted.seal_to)
+            return sealed(shown(secret), wanted.seal_to)
         except CryptoError:
             return SealKeyRefused()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from contracts.business_system import SignatureStyle
 from contracts.commands import Event
 from services.domain.address import Allowances
 
@@ -47,7 +46,6 @@ class SealedSecret:
 
     system: str
     key_id: str
-    style: SignatureStyle
     seal_to: str
 
 

@@ -87,15 +87,12 @@ def refresh(state: ChannelState, channel: Channel, command: RefreshSignature, co
         (event,),
         kept=kept,
         deleted=tuple(DeletedSecret(command.system, old.key_id) for old in gone),
-        sealed=_sealed(command, kept.key_id, system),
+        sealed=_sealed(command, kept.key_id),
     )
 
 
-def _sealed(command: RefreshSignature, key_id: str, system: BusinessSystem | None) -> SealedSecret | None:
-    if command.seal_to is None:
-        return None
-    style = "standard-webhooks" if system is None else system.signature_style
-    return SealedSecret(command.system, key_id, style, command.seal_to)
+def _sealed(command: RefreshSignature, key_id: str) -> SealedSecret | None:
+    return None if command.seal_to is None else SealedSecret(command.system, key_id, command.seal_to)
 
 
 def _draft(channel: Channel, command: RefreshSignature, context: Context) -> Decision | Rejection:
@@ -119,7 +116,7 @@ def _draft(channel: Channel, command: RefreshSignature, context: Context) -> Dec
         }
     )
     deleted = tuple(DeletedSecret(draft.system, draft.key_id) for draft in (earlier, dropped) if draft is not None)
-    return Decision((event,), kept=kept, deleted=deleted, sealed=_sealed(command, kept.key_id, None))
+    return Decision((event,), kept=kept, deleted=deleted, sealed=_sealed(command, kept.key_id))
 
 
 def reveal(state: ChannelState, channel: Channel, command: RevealSignature, context: Context) -> Decision | Rejection:
@@ -127,9 +124,8 @@ def reveal(state: ChannelState, channel: Channel, command: RevealSignature, cont
     draft = channel.draft_of(command.system)
     if system is not None:
         valid = [signature.key_id for signature in system.signatures if signature.is_valid(context.now)]
-        style = system.signature_style
     elif draft is not None:
-        valid, style = [draft.key_id], "standard-webhooks"
+        valid = [draft.key_id]
     else:
         return BusinessSystemUnknown(system=command.system)
     key_id = command.key_id or valid[0]
@@ -137,7 +133,7 @@ def reveal(state: ChannelState, channel: Channel, command: RevealSignature, cont
         return SignatureUnknown(system=command.system, key_id=key_id)
     return Decision(
         (SignatureRevealed(system=command.system, key_id=key_id),),
-        sealed=SealedSecret(command.system, key_id, style, command.seal_to),
+        sealed=SealedSecret(command.system, key_id, command.seal_to),
     )
 
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 
-from contracts.business_system import SignatureStyle
+from contracts.sealing import plain_token_of
 
 SECRET_BYTES = 32
 
@@ -18,13 +18,12 @@ def fingerprint(secret: bytes) -> str:
 
 def plain_token(secret: bytes) -> str:
     """The plain style's token: derived, so that a receiver that leaks its header does not leak what signs."""
-    digest = hmac.digest(secret, b"switchboard plain token", "sha256")
-    return "whtok_" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return plain_token_of(shown(secret))
 
 
-def shown(secret: bytes, style: SignatureStyle) -> str:
-    """What its owner is shown, and configures on the receiving side: what is shown is what signs."""
-    return plain_token(secret) if style == "plain-token" else "whsec_" + base64.b64encode(secret).decode()
+def shown(secret: bytes) -> str:
+    """What its owner is shown, whatever the style, which may not be chosen yet."""
+    return "whsec_" + base64.b64encode(secret).decode()
 
 
 def webhook_signature(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:

@@ -17,6 +17,7 @@ from contracts.message import CommandData
 from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.outcome import CommandAccepted
 from contracts.publisher import Outcome
+from contracts.sealing import plain_token_of
 from contracts.settings import BusinessSystemSettings, IntentSettings
 from contracts.signature import RefreshSignature
 from contracts.sms import ToggleSms
@@ -208,7 +209,10 @@ async def delete_business_system(
 
 @router.post(_SYSTEM + "/signature", tags=["signatures"], openapi_extra=_takes(RefreshSignature, "system"))
 async def refresh_signature(commanding: Commanding, system: str) -> JSONResponse:
-    """Draws a new signature and shows it, once; before the system is open too, for the given API Request URL."""
+    """Draws a new signature and shows it, once; before the system is open too, for the given API Request URL.
+
+    ``plain_token`` is what calls carry in its place where the system has the plain style.
+    """
     data = await commanding.body(system=system)
     return await _with_secret(commanding, "RefreshSignature", data)
 
@@ -228,7 +232,10 @@ async def _with_secret(commanding: Commanding, kind: str, data: dict[str, Any]) 
     key = seal_key(commanding.caller, commanding.options)
     outcome = await commanding.send(kind, data | {"seal_to": key.seal_to})
     sealed = outcome.body.sealed if isinstance(outcome.body, CommandAccepted) else None
-    return _answer(outcome) if sealed is None else _answer(outcome, signature=key.open(sealed))
+    if sealed is None:
+        return _answer(outcome)
+    signature = key.open(sealed)
+    return _answer(outcome, signature=signature, plain_token=plain_token_of(signature))
 
 
 @router.delete(_SYSTEM + "/signature/{key_id}", tags=["signatures"])

@@ -1,4 +1,4 @@
-"""A secret that is deleted, or whose time is over, leaves the disk on a partition where nothing else happens."""
+"""A secret that is deleted, whose time is over, or whose key is replaced, leaves the disk of an idle partition."""
 
 from __future__ import annotations
 
@@ -143,3 +143,11 @@ async def test_deleted_and_expired_secrets_leave_the_disk(idle: Installation, ow
         "deleted secrets can be recovered from the broker's disk, the key ring in hand"
     )
     assert current in _on_disk(directory, keyring, drawn), "the current secret is gone with them"
+
+    # A newer key takes over, and what the older one encrypted leaves the disk like what was deleted.
+    newer = KeyRing.make().replace("k1:", "k2:")
+    idle.environment["SWITCHBOARD_KEYRING"] = f"{newer},{idle.keyring}"
+    idle.services["decider"].stop()
+    idle.restart("decider")
+    assert _until(lambda: not _on_disk(directory, keyring, drawn)), "the older key still opens something"
+    assert _on_disk(directory, KeyRing.parse(newer), drawn) == {current}

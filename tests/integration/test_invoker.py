@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from contracts import topics
 from contracts.partitioner import partition_of
+from contracts.sealing import plain_token_of
 from services.domain.signing import plain_token
 from tests.customer import CODE, Customer, customer
 from tests.installation import Installation, fresh
@@ -172,10 +173,10 @@ async def test_the_plain_style_sends_tokens(receiver: Receiver, shop: Customer) 
     await shop.known(refreshed)
     await shop.invoke("crm")
     first, second = receiver.calls["plain"]
-    assert first.headers["x-switchboard-signature"] == old
+    assert first.headers["x-switchboard-signature"] == plain_token_of(old)
     assert "x-switchboard-signature-previous" not in first.headers
-    assert second.headers["x-switchboard-signature"] == refreshed.body["signature"]
-    assert second.headers["x-switchboard-signature-previous"] == old
+    assert second.headers["x-switchboard-signature"] == refreshed.body["plain_token"]
+    assert second.headers["x-switchboard-signature-previous"] == plain_token_of(old)
     assert "webhook-signature" not in second.headers
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from contracts.sealing import plain_token_of
 from services.domain.signing import SECRET_BYTES, fingerprint, plain_token, shown, webhook_signature
 
 VECTOR_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -45,7 +46,7 @@ def test_receivers_accept_it_with_the_secret_as_it_is_shown(
 ) -> None:
     now = int(datetime.now(UTC).timestamp())
     ours, others = (webhook_signature(one, webhook_id, now, body) for one in (secret, other))
-    receiver = Webhook(shown(secret, "standard-webhooks"))
+    receiver = Webhook(shown(secret))
 
     receiver.verify(body, _headers(webhook_id, now, ours))
     receiver.verify(body, _headers(webhook_id, now, others, ours))
@@ -58,7 +59,7 @@ def test_receivers_accept_it_with_the_secret_as_it_is_shown(
 def test_receivers_refuse_another_body_id_or_time(secret: bytes, webhook_id: str, body: bytes) -> None:
     now = int(datetime.now(UTC).timestamp())
     signature = webhook_signature(secret, webhook_id, now, body)
-    receiver = Webhook(shown(secret, "standard-webhooks"))
+    receiver = Webhook(shown(secret))
 
     for changed_body, headers in (
         (body + b" ", _headers(webhook_id, now, signature)),
@@ -81,7 +82,7 @@ def test_a_plain_token_is_a_header_value_and_not_the_secret(secret: bytes) -> No
     assert token.startswith("whtok_")
     assert token.isascii()
     assert token.replace("-", "").replace("_", "").isalnum()
-    assert token == shown(secret, "plain-token")
+    assert token == plain_token_of(shown(secret))
     assert base64.b64encode(secret).decode().rstrip("=") not in token
     assert base64.urlsafe_b64encode(secret).decode().rstrip("=") not in token
 
@@ -90,7 +91,7 @@ def test_what_is_shown_does_not_change_between_releases() -> None:
     """Receivers have configured these."""
     secret = bytes(range(32))
 
-    assert shown(secret, "standard-webhooks") == "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+    assert shown(secret) == "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
     assert plain_token(secret) == PLAIN_TOKEN
     assert fingerprint(secret) == FINGERPRINT
 

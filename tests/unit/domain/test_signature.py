@@ -233,19 +233,19 @@ def test_no_secret_is_in_an_event_or_a_printed_decision() -> None:
 @pytest.mark.parametrize(
     ("scenario", "sealed"),
     [
-        (given(WHATSAPP, OPEN_CRM).when(REVEAL), SealedSecret("crm", "key-1", "standard-webhooks", SEAL_TO)),
-        (given(WHATSAPP, OPEN_PLAIN).when(REVEAL), SealedSecret("crm", "key-1", "plain-token", SEAL_TO)),
-        (given(WHATSAPP, draft()).when(REVEAL), SealedSecret("crm", "key-1", "standard-webhooks", SEAL_TO)),
+        (given(WHATSAPP, OPEN_CRM).when(REVEAL), SealedSecret("crm", "key-1", SEAL_TO)),
+        (given(WHATSAPP, OPEN_PLAIN).when(REVEAL), SealedSecret("crm", "key-1", SEAL_TO)),
+        (given(WHATSAPP, draft()).when(REVEAL), SealedSecret("crm", "key-1", SEAL_TO)),
         (
             given(WHATSAPP, OPEN_PLAIN).when(RefreshSignature(system="crm", seal_to=SEAL_TO)),
-            SealedSecret("crm", "key-2", "plain-token", SEAL_TO),
+            SealedSecret("crm", "key-2", SEAL_TO),
         ),
         (
             given(WHATSAPP).when(RefreshSignature(system="crm", api_request_url=URL, seal_to=SEAL_TO)),
-            SealedSecret("crm", "key-1", "standard-webhooks", SEAL_TO),
+            SealedSecret("crm", "key-1", SEAL_TO),
         ),
         (given(WHATSAPP, OPEN_CRM).when(REFRESH), None),
     ],
 )
-def test_who_asks_gets_it_sealed_as_the_style_shows_it(scenario: Scenario, sealed: SealedSecret | None) -> None:
+def test_who_asks_gets_it_sealed(scenario: Scenario, sealed: SealedSecret | None) -> None:
     assert _decision(scenario).sealed == sealed

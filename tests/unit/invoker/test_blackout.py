@@ -32,7 +32,7 @@ HEADERS = signature_headers(STANDARD, "msg-1", b"{}")
 def forms(secret: bytes) -> list[str]:
     encoded = base64.b64encode(secret).decode()
     return [
-        shown(secret, "standard-webhooks"),
+        shown(secret),
         encoded,
         encoded.rstrip("="),
         base64.urlsafe_b64encode(secret).decode(),
