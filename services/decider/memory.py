@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 WINDOW = 20_000
@@ -31,9 +31,8 @@ class CommandMemory:
     def __init__(self, window: int = WINDOW) -> None:
         self._window = window
         self._answers: dict[str, RememberedAnswer] = {}
-        self._transactions: deque[tuple[int, int]] = deque()
-        """(offset of its first outcome, number of remembered answers) of each transaction in the window."""
-        self._remembered = 0
+        self._transactions: deque[tuple[int, tuple[str, ...]]] = deque()
+        """(offset of its first outcome, keys of what is remembered of it) of each transaction in the window."""
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -51,13 +50,7 @@ class CommandMemory:
         if not answers:
             return
         self._answers.update(answers)
-        self._transactions.append((offset, len(answers)))
-        self._remembered += len(answers)
-        while self._remembered - self._transactions[0][1] >= self._window:
-            self._remembered -= self._transactions.popleft()[1]
-        for key in self._oldest(len(self._answers) - self._remembered):
-            del self._answers[key]
-
-    def _oldest(self, count: int) -> Iterable[str]:
-        keys = iter(self._answers)
-        return [next(keys) for _ in range(max(0, count))]
+        self._transactions.append((offset, tuple(answers)))
+        while len(self._answers) - len(self._transactions[0][1]) >= self._window:
+            for key in self._transactions.popleft()[1]:
+                del self._answers[key]
