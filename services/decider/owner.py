@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 COMMANDS_PER_TRANSACTION = 500
 _START_TIMEOUT_S = 60
 _COMMIT_TIMEOUT_S = 30
+_CRY_EVERY_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,6 @@ class PartitionOwner:
         self._running.set()
         self._stopping = False
         self.serving = asyncio.Event()
-        self.failed: TooManyFailures | None = None
         self._task = asyncio.create_task(self._run(), name=f"owner of partition {self.partition}")
 
     @property
@@ -107,9 +107,8 @@ class PartitionOwner:
                     stack.push_async_callback(producer.discard)
                     await self._own(producer, stack)
             except TooManyFailures as failure:
-                log.critical("%s", failure)
-                self.failed = failure
-                return
+                self.serving.clear()
+                await self._stay_stopped(failure)
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("partition %d starts over: %s", self.partition, type(error).__name__)
             except Exception:
@@ -121,6 +120,12 @@ class PartitionOwner:
                 self._at_once = max(1, self._at_once // 4)
             if not self._stopping:
                 await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 -- to fall out of step, not to hide
+
+    async def _stay_stopped(self, failure: TooManyFailures) -> None:
+        """Loudly: one line could be overlooked."""
+        while not self._stopping:
+            log.critical("%s", failure)
+            await asyncio.sleep(_CRY_EVERY_S)
 
     async def _own(self, producer: TransactionalProducer, stack: contextlib.AsyncExitStack) -> None:
         async with asyncio.timeout(_START_TIMEOUT_S):

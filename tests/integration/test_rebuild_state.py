@@ -16,8 +16,9 @@ from contracts import topics
 from contracts.business_system import OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from contracts.intent import AddIntent
+from contracts.outcome import CommandRejected
 from contracts.partitioner import partition_of
-from contracts.publisher import Publisher
+from contracts.publisher import OutcomeTimeout, Publisher
 from contracts.sms import ToggleSms
 from services.decider.fence import transactional_id
 from services.decider.partition_state import channel_key, system_key
@@ -67,15 +68,19 @@ async def _damage(bootstrap_servers: str) -> None:
             damage[b"ch-never"] = state.records[renamed]
         if missing in state.records:
             damage[missing] = None
-        producer = TransactionalProducer(bootstrap_servers, transactional_id(number), {})
-        try:
-            await producer.start()
-            await producer.begin()
-            records = [OutgoingRecord(topics.CHANNEL_STATE.name, number, key, value) for key, value in damage.items()]
-            await producer.append(records, 0)
-            await producer.commit()
-        finally:
-            await producer.discard()
+        await _write(bootstrap_servers, number, damage)
+
+
+async def _write(bootstrap_servers: str, number: int, damage: dict[bytes, bytes | None]) -> None:
+    producer = TransactionalProducer(bootstrap_servers, transactional_id(number), {})
+    try:
+        await producer.start()
+        await producer.begin()
+        records = [OutgoingRecord(topics.CHANNEL_STATE.name, number, key, value) for key, value in damage.items()]
+        await producer.append(records, 0)
+        await producer.commit()
+    finally:
+        await producer.discard()
 
 
 async def _trim_outcomes(bootstrap_servers: str, channel: str) -> None:
@@ -138,3 +143,39 @@ async def test_state_is_folded_anew_and_corrected(installation: Installation) ->
         assert (kept.accepted, kept.repeated) == (True, True)
         forgotten = await publisher.send(REGISTER, channel=last, command_id=f"register-{last}")
         assert (forgotten.accepted, forgotten.repeated) == (False, False)
+
+
+@pytest.mark.timeout(180)
+async def test_a_partition_that_stopped_goes_on_where_it_was(installation: Installation) -> None:
+    """A record that nobody can read: 19 commands fail one by one, then the partition stops, and loses nothing."""
+    servers, decider = installation.bootstrap_servers, installation.services["decider"]
+    channels = {partition_of(name, PARTITIONS): name for number in range(9) for name in [f"stop-{number}"]}
+    bad, other = channels[0], channels[1]
+    async with Publisher(servers, source="test", account="acme") as publisher:
+        for channel in (bad, other):
+            assert (await publisher.send(REGISTER, channel=channel)).accepted
+    decider.stop()
+    await asyncio.to_thread(decider.wait)
+    await _write(servers, 0, {channel_key(bad): b"{}"})
+    await asyncio.to_thread(installation.restart, "decider")
+
+    async with Publisher(servers, source="test", account="acme") as publisher:
+        for number in range(19):
+            failed = await publisher.send(ToggleSms(enabled=True), channel=bad, command_id=f"f{number}")
+            assert isinstance(failed.body, CommandRejected)
+            assert failed.body.rejection == "DecisionFailed"
+        with pytest.raises(OutcomeTimeout):
+            await publisher.send(ToggleSms(enabled=True), channel=bad, command_id="f19", timeout=2)
+        assert (await publisher.send(ToggleSms(enabled=True), channel=other)).accepted
+    assert "Partition 0 stops: 20 decisions in a row raised" in installation.output()
+
+    decider.stop()
+    await asyncio.to_thread(decider.wait)
+    code, said = await asyncio.to_thread(_rebuild, installation)
+    assert (code, f"partition 0: {bad} different" in said) == (0, True)
+    await asyncio.to_thread(installation.restart, "decider")
+    async with Publisher(servers, source="test", account="acme") as publisher:
+        again = await publisher.send(ToggleSms(enabled=True), channel=bad, command_id="f0")
+        last = await publisher.send(ToggleSms(enabled=True), channel=bad, command_id="f19")
+    assert (again.accepted, again.repeated) == (False, True)
+    assert (last.accepted, last.version) == (True, 2)
