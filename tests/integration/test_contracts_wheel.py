@@ -53,10 +53,11 @@ def test_the_readme_example(installation: Installation, python: Path) -> None:
     run_apart(register())
     example = _examples()[0].replace("127.0.0.1:9092", installation.bootstrap_servers)
 
-    nobody = _run(python, example)
+    unknown = fresh("nobody")
+    nobody = _run(python, example.replace("demo-whatsapp", unknown))
     accepted = _run(python, example.replace("demo-whatsapp", channel))
 
-    assert nobody.stdout.startswith("Rejected: The account has no channel 'demo-whatsapp'"), nobody.stderr
+    assert nobody.stdout.startswith(f"Rejected: The account has no channel {unknown!r}"), nobody.stderr
     assert accepted.stdout == "Accepted: version 2\n", accepted.stderr
 
     following = _examples()[2].replace("127.0.0.1:9092", installation.bootstrap_servers)
