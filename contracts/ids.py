@@ -20,6 +20,9 @@ IntentCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9_]{1,64}$")]
 TemplateId = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 KeyId = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The two bits 10 that say how the rest of a UUID is to be read, and two that are random."""
+
 _NAME = re.compile(NAME_PATTERN[1:-1])
 
 
@@ -30,11 +33,9 @@ def is_name(text: str) -> bool:
 
 def uuid7(milliseconds: int, randomness: bytes) -> str:
     """A UUID version 7 (RFC 9562, 5.7) from Unix milliseconds and 10 random bytes: sorts by time."""
-    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(randomness[:10], "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time = f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}"
+    drawn = randomness.hex()
+    return f"{time[:8]}-{time[8:]}-7{drawn[1:4]}-{_VARIANT[drawn[4]]}{drawn[5:8]}-{drawn[8:20]}"
 
 
 def new_id() -> str:

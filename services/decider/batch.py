@@ -32,6 +32,7 @@ from contracts.partitioner import partition_of
 from contracts.rejections import CommandIdReused, DecisionFailed, InvalidCommand, Rejection, SealKeyRefused
 from services.decider.encoding import (
     EventPlace,
+    accepted_json,
     data_json,
     digest_of,
     event_json,
@@ -206,35 +207,34 @@ class Batch:
         now = self.now if state.channel is None else max(self.now, state.channel.time)
         context = Context(channel, envelope.accountid, now, self._random(SECRET_BYTES), self.deciding.allowances)
         decision = decide(state, command, context, envelope.expectedversion)
-        if isinstance(decision, Rejection):
+        if not isinstance(decision, Decision):
             return rejection_json(decision, self._version(envelope))
-        seal = self._sealed(channel, decision)
+        seal = None if decision.sealed is None else self._sealed(channel, decision, decision.sealed)
         if isinstance(seal, Rejection):
             return rejection_json(seal, self._version(envelope))
         if envelope.dryrun:
             return self._would_append(envelope, decision)
         secrets = self._secrets(channel, decision)
+        version, head = (0, GENESIS) if state.channel is None else (state.channel.version, state.channel.head)
         ids: list[str] = []
         values: list[bytes] = []
         time = self.time if now == self.now else rfc3339(now)
         for event in decision.events:
             ids.append(uuid7(now, self._random(10)))
-            version, previous = (0, GENESIS) if state.channel is None else (state.channel.version, state.channel.head)
-            place = EventPlace(version + 1, self.fork.partitionsequence + len(ids), previous, resource_of_event(event))
-            values.append(event_json(ids[-1], type(event).__name__, time, shared, place, data_json(event)))
-            mark = Mark(place.sequence, now, sha256(values[-1]).hexdigest())
-            state = evolve(state, event, envelope.accountid, mark)
-        version = 0 if state.channel is None else state.channel.version
-        accepted: dict[str, Any] = {"version": version, "events": ids}
-        if seal is not None:
-            accepted["sealed"] = seal
-        data = to_json(accepted)
+            version += 1
+            place = EventPlace(version, self.fork.partitionsequence + len(ids), head, resource_of_event(event))
+            value = event_json(ids[-1], type(event).__name__, time, shared, place, data_json(event))
+            values.append(value)
+            head = sha256(value).hexdigest()
+            state = evolve(state, event, envelope.accountid, Mark(version, now, head))
+        data = accepted_json(version, ids, seal)
         if values:
             self.fork.channels[channel] = state
             self.fork.partitionsequence += len(values)
-            self.fork.signatures |= secrets
+            self.fork.signatures.update(secrets)
+            key = channel.encode()
             for value in values:
-                self._append(topics.EVENTS.name, channel.encode(), value, _EVENT_HEADERS)
+                self._append(topics.EVENTS.name, key, value, _EVENT_HEADERS)
         return data
 
     def _would_append(self, envelope: CommandEnvelope, decision: Decision) -> bytes:
@@ -245,18 +245,15 @@ class Batch:
 
     def _secrets(self, channel: str, decision: Decision) -> dict[bytes, bytes | None]:
         """What the decision writes to the signatures topic; None is a tombstone."""
-        secrets: dict[bytes, bytes | None] = {
-            SignatureAddress(channel, gone.system, gone.key_id).record_key(): None for gone in decision.deleted
-        }
+        secrets: dict[bytes, bytes | None] = {}
+        for gone in decision.deleted:
+            secrets[SignatureAddress(channel, gone.system, gone.key_id).record_key()] = None
         if decision.kept is not None:
             address = SignatureAddress(channel, decision.kept.system, decision.kept.key_id)
             secrets[address.record_key()] = self.deciding.keyring.encrypt(decision.kept.secret, address)
         return secrets
 
-    def _sealed(self, channel: str, decision: Decision) -> str | Rejection | None:
-        wanted = decision.sealed
-        if wanted is None:
-            return None
+    def _sealed(self, channel: str, decision: Decision, wanted: SealedSecret) -> str | Rejection:
         secret = self._secret(channel, decision, wanted)
         try:
             return sealed(shown(secret), wanted.seal_to)
@@ -338,7 +335,7 @@ class Batch:
         self._used = begin + count
         return self._drawn[begin : self._used]
 
-    def _append(self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
+    def _append(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         self.records.append(OutgoingRecord(topic, self.deciding.partition, key, value, headers))
 
 

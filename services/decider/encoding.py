@@ -16,6 +16,7 @@ from contracts.message import EventData
 from contracts.rejections import Rejection
 
 _DATA = b',"data":'
+_NESTED = (dict, list)
 
 
 class EventPlace(NamedTuple):
@@ -36,10 +37,8 @@ def digest_of(envelope: CommandEnvelope) -> bytes:
 def _sorted(value: Any) -> Any:
     """JSON with the keys of every object in order."""
     if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    if isinstance(value, list):
-        return [_sorted(item) for item in value]
-    return value
+        return {key: _sorted(item) if isinstance(item, _NESTED) else item for key, item in sorted(value.items())}
+    return [_sorted(item) if isinstance(item, _NESTED) else item for item in value]
 
 
 def data_json(event: EventData) -> bytes:
@@ -75,6 +74,13 @@ def event_json(event_id: str, kind: str, time: str, shared: bytes, place: EventP
         f',"previoushash":"{place.previoushash}","resource":"{place.resource}"'
     )
     return b"%b%b%b%b%b}" % (head.encode(), shared, tail.encode(), _DATA, data)
+
+
+def accepted_json(version: int, event_ids: list[str], sealed: str | None) -> bytes:
+    """An acceptance as an outcome's data; ``sealed`` is base64."""
+    events = '"' + '","'.join(event_ids) + '"' if event_ids else ""
+    seal = "" if sealed is None else f',"sealed":"{sealed}"'
+    return f'{{"version":{version},"events":[{events}]{seal}}}'.encode()
 
 
 def outcome_json(outcome_id: str, time: str, shared: bytes, data: bytes, *, repeated: bool) -> bytes:

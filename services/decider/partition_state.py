@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,8 +14,9 @@ from services.domain.records import BUSINESS_SYSTEM, CHANNEL
 from services.domain.state import BusinessSystem, ChannelState
 
 CHECKPOINT_KEY = b"~checkpoint"
-DECODED_BYTES_LIMIT = 64 * 1024 * 1024
-"""How many bytes of state records may be kept decoded besides, for channels that are busy."""
+DECODED_BYTES_LIMIT = 8 * 1024 * 1024
+"""How many bytes of a partition's state records may be kept decoded besides, for channels that are busy: some ten
+thousand channels, which take about twice as much when decoded."""
 
 
 class Checkpoint(BaseModel):
@@ -85,12 +86,18 @@ class PartitionState:
         value = self.records.get(channel_key(channel))
         if value is None:
             return ChannelState()
+        return ChannelState(CHANNEL.decode(value), {}, self._loader(channel))
 
-        @cache
+    def _loader(self, channel: str) -> Callable[[str], BusinessSystem]:
+        """Decodes a business system of the channel when it is looked at first."""
+        decoded: dict[str, BusinessSystem] = {}
+
         def load(system: str) -> BusinessSystem:
-            return BUSINESS_SYSTEM.decode(self.records[system_key(channel, system)])
+            if system not in decoded:
+                decoded[system] = BUSINESS_SYSTEM.decode(self.records[system_key(channel, system)])
+            return decoded[system]
 
-        return ChannelState(CHANNEL.decode(value), {}, load)
+        return load
 
     def adopt(self, fork: Fork, outcomes_at: int) -> None:
         """Takes over a fork whose transaction is committed; its first outcome is at offset ``outcomes_at``."""
@@ -103,11 +110,9 @@ class PartitionState:
             self._keep_decoded(channel, state)
 
     def _keep_decoded(self, channel: str, state: ChannelState) -> None:
-        systems = state.channel.systems if state.channel else ()
-        size = sum(
-            len(self.records.get(key, b""))
-            for key in (channel_key(channel), *(system_key(channel, system) for system in systems))
-        )
+        size = len(self.records.get(channel_key(channel), b""))
+        for system in state.channel.systems if state.channel else ():
+            size += len(self.records.get(system_key(channel, system), b""))
         _, earlier = self._decoded.pop(channel, (None, 0))
         self._decoded[channel] = (state, size)
         self._decoded_bytes += size - earlier
@@ -130,6 +135,9 @@ class Fork:
     def __init__(self, state: PartitionState) -> None:
         self._state = state
         self.channels: dict[str, ChannelState] = {}
+        """Those that changed."""
+        self._before: dict[str, ChannelState] = {}
+        """Those that were looked at, as they were; each is decoded once."""
         self.signatures: dict[bytes, bytes | None] = {}
         self.answers: dict[str, RememberedAnswer] = {}
         self.next_offset = state.checkpoint.next_offset
@@ -138,7 +146,13 @@ class Fork:
         self._changes: dict[bytes, bytes | None] | None = None
 
     def channel(self, channel: str) -> ChannelState:
-        return self.channels.get(channel) or self._state.channel(channel)
+        return self.channels.get(channel) or self._as_it_was(channel)
+
+    def _as_it_was(self, channel: str) -> ChannelState:
+        before = self._before.get(channel)
+        if before is None:
+            before = self._before[channel] = self._state.channel(channel)
+        return before
 
     def knows(self, channel: str) -> bool:
         """Whether the channel lives here; a channel of another partition never gets any state."""
@@ -162,7 +176,7 @@ class Fork:
         if self._changes is None:
             self._changes = {}
             for channel, after in self.channels.items():
-                self._changes |= _changed(channel, self._state.channel(channel), after)
+                self._changes |= _changed(channel, self._as_it_was(channel), after)
         return self._changes
 
 

@@ -42,11 +42,17 @@ def evolve(state: ChannelState, event: Event, account: str, mark: Mark) -> Chann
 def _apply(  # noqa: C901 -- one closed match over every event is the point
     state: ChannelState, known: Channel, event: Event, mark: Mark
 ) -> ChannelState:
-    match event:
-        case ChannelRegistered():
-            raise LookupError("a channel is registered once")
+    match event:  # in the order of `decide`
+        case SmsActivated():
+            return state.with_channel(sms.switched(known, mark, on=True))
+        case SmsDeactivated():
+            return state.with_channel(sms.switched(known, mark, on=False))
+        case OtpSchedulingSaved():
+            return state.with_channel(otp_scheduling.saved(known, event, mark))
         case ChannelEdited():
             return state.with_channel(channels.edited(known, event, mark))
+        case ChannelRegistered():
+            raise LookupError("a channel is registered once")
         case ChannelRetired():
             return ChannelState(channels.retired(known, mark), {}, state.load)
         case BusinessSystemOpened():
@@ -71,11 +77,5 @@ def _apply(  # noqa: C901 -- one closed match over every event is the point
             return intent.deleted(state, known, event, mark)
         case IntentReferredTo() | IntentReleased():
             return intent.templates_changed(state, known, event, mark)
-        case SmsActivated():
-            return state.with_channel(sms.switched(known, mark, on=True))
-        case SmsDeactivated():
-            return state.with_channel(sms.switched(known, mark, on=False))
-        case OtpSchedulingSaved():
-            return state.with_channel(otp_scheduling.saved(known, event, mark))
         case _:
             assert_never(event)

@@ -31,17 +31,19 @@ class RecordFormat(Generic[Record]):
     """
 
     def __init__(self, adapter: TypeAdapter[Record], upcasts: Sequence[Upcast] = ()) -> None:
-        self._adapter: TypeAdapter[Record] = adapter
+        self._to_json = adapter.serializer.to_json
+        self._from_json = adapter.validator.validate_json
         self._upcasts = upcasts
         self.version = 1 + len(upcasts)
         self._begin = b'{"v":%d,' % self.version
 
     def encode(self, record: Record) -> bytes:
-        return self._begin + self._adapter.dump_json(record)[1:]
+        return self._begin + self._to_json(record)[1:]
 
     def decode(self, value: bytes) -> Record:
         """Raises pydantic's ValidationError where it is no such record, and `RecordTooNew`."""
-        return self._adapter.validate_json(value if value.startswith(self._begin) else self._upcast(value))
+        found: Record = self._from_json(value if value.startswith(self._begin) else self._upcast(value))
+        return found
 
     def _upcast(self, value: bytes) -> bytes:
         try:

@@ -5,6 +5,8 @@ A command is stale if its resource, or one below or above it on the same path, c
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from contracts.business_system import (
     BusinessSystemDeleted,
     BusinessSystemDisabled,
@@ -16,6 +18,14 @@ from contracts.business_system import (
     EditBusinessSystem,
     EnableBusinessSystem,
     OpenBusinessSystem,
+)
+from contracts.channel import (
+    ChannelEdited,
+    ChannelRegistered,
+    ChannelRetired,
+    EditChannel,
+    RegisterChannel,
+    RetireChannel,
 )
 from contracts.commands import Command, Event
 from contracts.intent import (
@@ -62,7 +72,13 @@ def _intent(system: str, code: str) -> str:
 
 def resource_of_command(command: Command) -> str:
     """The path of what the command is about."""
-    match command:
+    match command:  # in the order of `decide`
+        case ToggleSms():
+            return SMS
+        case SaveOtpScheduling():
+            return OTP_SCHEDULING
+        case EditChannel() | RegisterChannel() | RetireChannel():
+            return CHANNEL
         case (
             OpenBusinessSystem()
             | EditBusinessSystem()
@@ -75,17 +91,19 @@ def resource_of_command(command: Command) -> str:
             return _signature(command.system)
         case AddIntent() | EditIntent() | DeleteIntent() | ReferToIntent() | ReleaseIntent():
             return _intent(command.system, command.code)
-        case ToggleSms():
-            return SMS
-        case SaveOtpScheduling():
-            return OTP_SCHEDULING
         case _:
-            return CHANNEL
+            assert_never(command)
 
 
 def resource_of_event(event: Event) -> str:
     """The path of what the event changed."""
-    match event:
+    match event:  # in the order of `decide`
+        case SmsActivated() | SmsDeactivated():
+            return SMS
+        case OtpSchedulingSaved():
+            return OTP_SCHEDULING
+        case ChannelRegistered() | ChannelEdited() | ChannelRetired():
+            return CHANNEL
         case (
             BusinessSystemOpened()
             | BusinessSystemEdited()
@@ -98,12 +116,8 @@ def resource_of_event(event: Event) -> str:
             return _signature(event.system)
         case IntentAdded() | IntentEdited() | IntentDeleted() | IntentReferredTo() | IntentReleased():
             return _intent(event.system, event.code)
-        case SmsActivated() | SmsDeactivated():
-            return SMS
-        case OtpSchedulingSaved():
-            return OTP_SCHEDULING
         case _:
-            return CHANNEL
+            assert_never(event)
 
 
 def conflict(state: ChannelState, resource: str, expected: int) -> Rejection | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import aiokafka.errors as errors
@@ -63,14 +63,17 @@ class _SenderThatEndsOnce(aiokafka_sender.Sender):  # type: ignore[misc]
         await _EndTxnOnce(self, commit_result).do(node_id)
 
 
+_NO_HEADERS: list[tuple[str, bytes]] = []
+
+
 class OutgoingRecord(NamedTuple):
-    """A record to append; ``partition`` is of ``topic``."""
+    """A record to append; ``partition`` is of ``topic``. Records share lists of headers: nobody changes one."""
 
     topic: str
     partition: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: list[tuple[str, bytes]] = _NO_HEADERS
 
 
 class TransactionalProducer:
@@ -111,22 +114,7 @@ class TransactionalProducer:
         Returns the offset of the first record of each partition. aiokafka commits a transaction over a failed send
         that nobody awaited, so all are awaited, and the first failure is raised.
         """
-        by_partition: dict[TopicPartition, list[Any]] = {}
-        for record in records:
-            home = TopicPartition(record.topic, record.partition)
-            batches = by_partition.get(home)
-            if batches is None:
-                batches = by_partition[home] = [self._producer.create_batch()]
-            fields = {
-                "key": record.key,
-                "value": record.value,
-                "headers": list(record.headers),
-                "timestamp": timestamp_ms,
-            }
-            if batches[-1].append(**fields) is None:
-                batches.append(self._producer.create_batch())
-                if batches[-1].append(**fields) is None:
-                    raise errors.MessageSizeTooLargeError(f"a record for {record.topic} does not fit an empty batch")
+        by_partition = self._batches(records, timestamp_ms)
         rounds = max((len(batches) for batches in by_partition.values()), default=0)
         sends: list[tuple[TopicPartition, asyncio.Future[Any]]] = []
         try:
@@ -143,6 +131,19 @@ class TransactionalProducer:
                 raise result
             first.setdefault(home, result.offset)
         return first
+
+    def _batches(self, records: Iterable[OutgoingRecord], timestamp_ms: int) -> dict[TopicPartition, list[Any]]:
+        """The records as whole batches, of each partition in order."""
+        found: dict[tuple[str, int], list[Any]] = {}
+        for topic, partition, key, value, headers in records:
+            batches = found.get((topic, partition))
+            if batches is None:
+                batches = found[topic, partition] = [self._producer.create_batch()]
+            if batches[-1].append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+                batches.append(self._producer.create_batch())
+                if batches[-1].append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+                    raise errors.MessageSizeTooLargeError(f"a record for {topic} does not fit an empty batch")
+        return {TopicPartition(*home): batches for home, batches in found.items()}
 
     async def commit(self) -> None:
         """Raises `CommitInDoubt` where the broker gave no clear yes."""
