@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -132,6 +133,10 @@ class ReadableEnvelope(BaseModel):
     accountid: Readable
 
 
+_validated: Callable[[bytes], CommandEnvelope] = CommandEnvelope.__pydantic_validator__.validate_json
+"""As `model_validate_json`, without the method around it, which each command would pay for."""
+
+
 def read_command(value: bytes | None, longest: int | None = None) -> CommandEnvelope:
     """The command in a record's value, of at most ``longest`` bytes.
 
@@ -144,7 +149,7 @@ def read_command(value: bytes | None, longest: int | None = None) -> CommandEnve
         problem = f"The command is {len(value):,} bytes long; at most {longest:,} are allowed."
     else:
         try:
-            return CommandEnvelope.model_validate_json(value)
+            return _validated(value)
         except ValidationError as error:
             problem = problem_of(error)
     try:

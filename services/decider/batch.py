@@ -161,7 +161,7 @@ class Batch:
             self._reject_invalid(envelope, f"'type' is wrong: there is no command {envelope.type!r}.")
             return
         try:
-            command: Any = kind.model_validate(envelope.data, by_name=False)
+            command: Any = kind.__pydantic_validator__.validate_python(envelope.data, by_name=False)
         except ValidationError as error:
             self._reject_invalid(envelope, problem_of(error, "data"))
             return

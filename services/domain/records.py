@@ -24,7 +24,8 @@ class RecordTooNew(ValueError):
 
 
 class RecordFormat(Generic[Record]):
-    """How one kind of state record is written and read; ``v`` is the version of its format.
+    """How one kind of state record is written and read; ``v`` is the version of its format. Fields at their defaults
+    are left out, so that a million channels fit; so a default, once released, never changes.
 
     ``upcasts`` are one for each version before the present one, the oldest first. A field that is only added, with a
     default, needs none.
@@ -38,7 +39,7 @@ class RecordFormat(Generic[Record]):
         self._begin = b'{"v":%d,' % self.version
 
     def encode(self, record: Record) -> bytes:
-        return self._begin + self._to_json(record)[1:]
+        return self._begin + self._to_json(record, exclude_defaults=True)[1:]
 
     def decode(self, value: bytes) -> Record:
         """Raises pydantic's ValidationError where it is no such record, and `RecordTooNew`."""

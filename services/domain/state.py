@@ -73,11 +73,17 @@ class Deletions:
         return Deletions({key: value for key, value in self.versions.items() if key != name}, self.floor)
 
 
+NOTHING_DELETED = Deletions()
+
+
 @dataclass(frozen=True, slots=True)
 class OtpScheduling:
     enabled: bool = False
     countries: tuple[str, ...] = ()
     use_own_numbers: bool = False
+
+
+NOTHING_SCHEDULED = OtpScheduling()
 
 
 @dataclass(slots=True)
@@ -95,7 +101,7 @@ class Channel:
     channel_changed: int = 0
     sms_enabled: bool = False
     sms_changed: int = 0
-    otp_scheduling: OtpScheduling = OtpScheduling()
+    otp_scheduling: OtpScheduling = field(default_factory=lambda: NOTHING_SCHEDULED)
     otp_scheduling_changed: int = 0
     systems: dict[str, str] = field(default_factory=dict)
     """The open business systems: id -> System Name."""
@@ -103,7 +109,7 @@ class Channel:
     """Oldest first."""
     signatures_drawn: int = 0
     """Key ids count on from here, so that none is ever used twice."""
-    closed: Deletions = Deletions()
+    closed: Deletions = field(default_factory=lambda: NOTHING_DELETED)
     """Of business systems that are not open."""
 
     def draft_of(self, system: str) -> Draft | None:
@@ -144,7 +150,7 @@ class BusinessSystem:
     signatures: tuple[Signature, ...] = ()
     """Newest first; expired ones go with the next change of the signature."""
     intents: dict[str, Intent] = field(default_factory=dict)
-    deleted_intents: Deletions = Deletions()
+    deleted_intents: Deletions = field(default_factory=lambda: NOTHING_DELETED)
 
     def last_change(self) -> int:
         """The version in which anything of the system changed last."""
