@@ -38,7 +38,8 @@ async def run(place: Surroundings) -> list[Result]:
         resident = decider.resident_bytes()
         async with track(place.bootstrap_servers, place.partitions) as running:
             rates = await _rates(place, running, channels, few)
-        after = decider.resident_bytes()
+            after = decider.resident_bytes()
+            history = await _long_history(place, running)
     per_million = (empty + (resident - empty) / channels * _MILLION) / 1e9
     return [
         Result(
@@ -57,7 +58,7 @@ async def run(place: Surroundings) -> list[Result]:
                 "resident GB a million channels": round(per_million, 2),
                 "goal GB": _GOAL_GB,
                 **rates,
-                **await _long_history(place),
+                **history,
             },
         )
     ]
@@ -66,6 +67,8 @@ async def run(place: Surroundings) -> list[Result]:
 def _records(channels: int, keyring: KeyRing) -> Iterator[tuple[str, int, bytes, bytes]]:
     """(topic, partition, key, value) of every channel's state, as registering it and opening a system leaves it."""
     now = time.time_ns() // 1_000_000
+    # Nobody opens these secrets, and encrypting a million takes longer than all else here: they share one.
+    secret = keyring.encrypt(bytes(32), SignatureAddress(ACCOUNT, SYSTEM, "s-1"))
     for number in range(channels):
         name = channel_name(number)
         partition = partition_of(name, 8)
@@ -94,7 +97,7 @@ def _records(channels: int, keyring: KeyRing) -> Iterator[tuple[str, int, bytes,
         yield state, partition, channel_key(name), CHANNEL.encode(channel)
         yield state, partition, system_key(name, SYSTEM), BUSINESS_SYSTEM.encode(system)
         address = SignatureAddress(name, SYSTEM, signature.key_id)
-        yield topics.SIGNATURES.name, partition, address.record_key(), keyring.encrypt(bytes(32), address)
+        yield topics.SIGNATURES.name, partition, address.record_key(), secret
 
 
 async def _write_state(place: Surroundings, channels: int) -> None:
@@ -194,18 +197,16 @@ async def _rates(place: Surroundings, running: Track, channels: int, few: int) -
     }
 
 
-async def _long_history(place: Surroundings) -> dict[str, Any]:
+async def _long_history(place: Surroundings, running: Track) -> dict[str, Any]:
     """Commands a second on one channel after its first 10 thousand events, and after 100 thousand."""
     block = place.scaled(10_000, least=200)
     rates = []
-    with place.service("decider"):
-        async with track(place.bootstrap_servers, place.partitions) as running:
-            for turn in range(10):
-                commands = [one for at in range(block) for one in changes([2], turn * block + at)]
-                rates.append(block / await running.race(OURS, commands))
+    for turn in range(10):
+        commands = [one for at in range(block) for one in changes([2], turn * block + at)]
+        rates.append(block / await running.race(OURS, commands))
     early, late = rates[1:4], rates[7:10]
     return {
-        f"commands/s on one channel with {2 * block:,} to {4 * block:,} events": middle(early),
-        f"commands/s on one channel with {8 * block:,} to {10 * block:,} events": middle(late),
+        f"commands/s on one channel with {block:,} to {4 * block:,} events": middle(early),
+        f"commands/s on one channel with {7 * block:,} to {10 * block:,} events": middle(late),
         "ratio of late to early": ratio_of(late, early),
     }

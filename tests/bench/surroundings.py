@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psutil
 from rich.console import Console
 
 from services.cli.running import ready_line
@@ -62,6 +63,11 @@ class Contestant:
         """What the process holds in memory now."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def processor_s(self) -> float:
+        """The processor's time that it has used: what a machine busy with other things distorts least."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def stop(self) -> None:
         self.process.terminate()
