@@ -176,19 +176,20 @@ class Fork:
         if self._changes is None:
             self._changes = {}
             for channel, after in self.channels.items():
-                self._changes |= _changed(channel, self._as_it_was(channel), after)
+                _gather(self._changes, channel, self._as_it_was(channel), after)
         return self._changes
 
 
-def _changed(channel: str, before: ChannelState, after: ChannelState) -> dict[bytes, bytes | None]:
-    changes: dict[bytes, bytes | None] = {}
-    if after.channel is None or after.channel is before.channel:
-        return changes
-    changes[channel_key(channel)] = CHANNEL.encode(after.channel)
-    for system, record in after.touched.items():
-        if before.touched.get(system) is not record:
-            changes[system_key(channel, system)] = BUSINESS_SYSTEM.encode(record)
-    if before.channel is not None:
-        for system in before.channel.systems.keys() - after.channel.systems.keys():
+def _gather(changes: dict[bytes, bytes | None], channel: str, before: ChannelState, after: ChannelState) -> None:
+    """Adds the records of a channel and its business systems that differ from before."""
+    known, then = before.channel, after.channel
+    if then is None or then is known:
+        return
+    changes[channel_key(channel)] = CHANNEL.encode(then)
+    if after.touched is not before.touched:
+        for system, record in after.touched.items():
+            if before.touched.get(system) is not record:
+                changes[system_key(channel, system)] = BUSINESS_SYSTEM.encode(record)
+    if known is not None and then.systems is not known.systems:
+        for system in known.systems.keys() - then.systems.keys():
             changes[system_key(channel, system)] = None
-    return changes
