@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from contracts import topics
 from contracts.business_system import OpenBusinessSystem
@@ -17,7 +18,9 @@ from contracts.signature import RefreshSignature, RevealSignature
 from contracts.sms import ToggleSms
 from services.decider.batch import FAILURES_IN_A_ROW_LIMIT, LONGEST_COMMAND, LONGEST_DECIDING_S, TooManyFailures
 from services.decider.partition_state import channel_key
+from services.domain.records import RecordFormat
 from services.domain.signing import fingerprint
+from services.domain.state import Channel
 from tests.unit.decider.partition import CHANNEL, ELSEWHERE, HOME, PARTITIONS, Partition, envelope
 
 REGISTER = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
@@ -380,3 +383,18 @@ class TestSecrets:
 
 def _channel_at_home(prefix: str) -> str:
     return next(name for number in range(99) if partition_of(name := f"{prefix}-{number}", PARTITIONS) == HOME)
+
+
+def test_a_channel_is_decoded_once_a_batch(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many commands look at it, and though its changes are gathered in the end."""
+    decoded = []
+
+    class Counted(RecordFormat[Channel]):
+        def decode(self, value: bytes) -> Channel:
+            decoded.append(value)
+            return super().decode(value)
+
+    monkeypatch.setattr("services.decider.partition_state.CHANNEL", Counted(TypeAdapter(Channel)))
+    partition.state = partition.restored()
+    partition.run(envelope(ON, "c3"), envelope(OFF, "c4"), envelope(ON, "c5"), envelope(REGISTER, "c6"))
+    assert len(decoded) == 1

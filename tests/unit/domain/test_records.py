@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -27,6 +28,14 @@ def test_the_first_format_is_read_for_ever() -> None:
 def test_a_record_is_read_as_it_was_written() -> None:
     channel = CHANNEL.decode(FIRST_EVER)
     assert CHANNEL.decode(CHANNEL.encode(channel)) == channel
+
+
+def test_what_is_at_its_default_takes_no_room() -> None:
+    """A million channels fit because of this; `FIRST_EVER` spells them out."""
+    channel = CHANNEL.decode(FIRST_EVER)
+    written = json.loads(CHANNEL.encode(channel))
+    assert {"provider", "retired", "otp_scheduling", "otp_scheduling_changed", "drafts", "closed"}.isdisjoint(written)
+    assert {"v", "account", "name", "sms_enabled", "sms_changed", "systems"} <= written.keys()
 
 
 def test_a_field_that_an_older_release_did_not_know_has_its_default() -> None:
