@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from contracts import topics
 from services.decider.encoding import data_of
 from services.decider.memory import RememberedAnswer, memory_key
-from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, PartitionState, Tail, put
+from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, PartitionState, Tail
 
 
 async def restore(bootstrap_servers: str, security: dict[str, Any], partition: int) -> PartitionState:
@@ -41,39 +41,49 @@ async def restore(bootstrap_servers: str, security: dict[str, Any], partition: i
             topics.OUTCOMES.name,
             partition,
             state.checkpoint.outcomes_from,
-            lambda record: _remember(state, record),
+            partial(_remember, state),
         )
     finally:
         await consumer.stop()
     return state
 
 
-def _take(table: dict[bytes, bytes], tail: Tail, record: ConsumerRecord) -> None:
-    replaced = record.key in table and record.topic == topics.SIGNATURES.name
-    deleted = record.value is None and not record.key.startswith(b"~")
-    tail.appended(record.timestamp, leaves_old_value=replaced or deleted)
-    put(table, record.key, record.value)
+def _take(table: dict[bytes, bytes], tail: Tail, records: Sequence[ConsumerRecord]) -> None:
+    """Takes over records of a compacted topic. Millions come here: what is the same for all is not done for each."""
+    secrets = records[0].topic == topics.SIGNATURES.name
+    for record in records:
+        key, value = record.key, record.value
+        if value is None:
+            table.pop(key, None)
+            if not key.startswith(b"~"):
+                tail.appended(record.timestamp, leaves_old_value=True)
+        else:
+            if secrets and key in table:
+                tail.appended(record.timestamp, leaves_old_value=True)
+            table[key] = value
+    tail.appended(max(record.timestamp for record in records), leaves_old_value=False)
 
 
-def _remember(state: PartitionState, record: ConsumerRecord) -> None:
-    headers = dict(record.headers)
-    digest = headers.get("digest")
-    if digest is None:
-        return
-    key = memory_key(headers["accountid"].decode(), record.key.decode(), headers["causationid"].decode())
-    if state.memory.get(key) is None:
-        state.memory.adopt(record.offset, {key: RememberedAnswer(digest, data_of(record.value))})
+def _remember(state: PartitionState, records: Sequence[ConsumerRecord]) -> None:
+    for record in records:
+        headers = dict(record.headers)
+        digest = headers.get("digest")
+        if digest is None:
+            continue
+        key = memory_key(headers["accountid"].decode(), record.key.decode(), headers["causationid"].decode())
+        if state.memory.get(key) is None:
+            state.memory.adopt(record.offset, {key: RememberedAnswer(digest, data_of(record.value))})
 
 
 async def _read(
-    consumer: AIOKafkaConsumer, topic: str, partition: int, start: int, take: Callable[[ConsumerRecord], None]
+    consumer: AIOKafkaConsumer, topic: str, partition: int, start: int, take: Callable[[Sequence[ConsumerRecord]], None]
 ) -> None:
-    """Hands every committed record from ``start`` to the partition's present end to ``take``."""
+    """Hands every committed record from ``start`` to the partition's present end to ``take``, some at a time."""
     source = TopicPartition(topic, partition)
     consumer.assign([source])
     first = (await consumer.beginning_offsets([source]))[source]
     end = (await consumer.end_offsets([source]))[source]
     consumer.seek(source, max(first, start))
     while await consumer.position(source) < end:
-        for record in (await consumer.getmany(source, timeout_ms=1_000)).get(source, ()):
-            take(record)
+        if records := (await consumer.getmany(source, timeout_ms=1_000)).get(source):
+            take(records)

@@ -119,6 +119,5 @@ class Partition:
                 put(state.records, record.key or b"", record.value)
         for record in self.read(topics.SIGNATURES.name):
             put(state.signatures, record.key or b"", record.value)
-        for record in self.read(topics.OUTCOMES.name)[state.checkpoint.outcomes_from :]:
-            _remember(state, record)
+        _remember(state, self.read(topics.OUTCOMES.name)[state.checkpoint.outcomes_from :])
         return state
