@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -19,7 +19,7 @@ from services.domain.state import BusinessSystem, Channel, Signature
 from services.infrastructure.vault import KeyRing, SignatureAddress
 from tests.bench.lanes import OURS
 from tests.bench.report import Result, middle, ratio_of
-from tests.bench.surroundings import Surroundings
+from tests.bench.surroundings import Contestant, Surroundings
 from tests.bench.traffic import ACCOUNT, SYSTEM, Track, changes, channel_name, track
 
 _MILLION = 1_000_000
@@ -37,9 +37,9 @@ async def run(place: Surroundings) -> list[Result]:
     with place.service("decider") as decider:
         resident = decider.resident_bytes()
         async with track(place.bootstrap_servers, place.partitions) as running:
-            rates = await _rates(place, running, channels, few)
+            rates = await _rates(place, running, decider, channels, few)
             after = decider.resident_bytes()
-            history = await _long_history(place, running)
+            history = await _long_history(place, running, decider)
     per_million = (empty + (resident - empty) / channels * _MILLION) / 1e9
     return [
         Result(
@@ -172,41 +172,68 @@ async def _consume(bootstrap_servers: str, partition: int) -> int:
     return count
 
 
-async def _rates(place: Surroundings, running: Track, channels: int, few: int) -> dict[str, Any]:
+async def _rates(place: Surroundings, running: Track, decider: Contestant, channels: int, few: int) -> dict[str, Any]:
     """Commands a second with the commands spread over few channels, and over all of them."""
     waiting = min(10_000, channels)
     step = channels // waiting
-    spread = {"few": [number % few for number in range(waiting)], "all": list(range(0, channels, step))[:waiting]}
-    rates: dict[str, list[float]] = {name: [] for name in spread}
+    numbers = {"few": [number % few for number in range(waiting)], "all": list(range(0, channels, step))[:waiting]}
+    runs: dict[str, list[_Run]] = {name: [] for name in numbers}
     for turn in range(place.rounds + 1):
-        for name, numbers in spread.items():
-            # Each channel of the few is changed several times in a row: each of those in another way.
-            commands = [
-                one for at in range(0, waiting, few) for one in changes(numbers[at : at + few], turn + at // few)
-            ]
-            if name == "all":
-                commands = list(changes([number + turn % step for number in numbers], turn))
-            seconds = await running.race(OURS, commands)
-            if turn:
-                rates[name].append(waiting / seconds)
-        place.say(", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items() if found))
+        # Each channel of the few is changed several times in a row: each of those in another way.
+        few_changes = [
+            one
+            for at in range(0, waiting, few)
+            for one in changes(numbers["few"][at : at + few], (turn * waiting + at) // few)
+        ]
+        all_changes = list(changes([number + turn % step for number in numbers["all"]], turn))
+        for name, commands in (("few", few_changes), ("all", all_changes)):
+            runs[name].append(await _timed(running, decider, commands))
+        place.say(", ".join(f"{name} {found[-1].rate:,.0f}/s" for name, found in runs.items()))
+    few_runs, all_runs = runs["few"][1:], runs["all"][1:]
     return {
-        f"commands/s over {few:,} channels": middle(rates["few"]),
-        f"commands/s over {channels:,} channels, most of them touched for the first time": middle(rates["all"]),
-        "ratio of all to few": ratio_of(rates["all"], rates["few"]),
+        f"over {few:,} channels": _shown(few_runs),
+        f"over {channels:,} channels, most of them touched for the first time": _shown(all_runs),
+        "ratio of all to few": _ratios(all_runs, few_runs),
     }
 
 
-async def _long_history(place: Surroundings, running: Track) -> dict[str, Any]:
+async def _long_history(place: Surroundings, running: Track, decider: Contestant) -> dict[str, Any]:
     """Commands a second on one channel after its first 10 thousand events, and after 100 thousand."""
     block = place.scaled(10_000, least=200)
-    rates = []
+    runs = []
     for turn in range(10):
         commands = [one for at in range(block) for one in changes([2], turn * block + at)]
-        rates.append(block / await running.race(OURS, commands))
-    early, late = rates[1:4], rates[7:10]
+        runs.append(await _timed(running, decider, commands))
+    early, late = runs[1:4], runs[7:10]
     return {
-        f"commands/s on one channel with {block:,} to {4 * block:,} events": middle(early),
-        f"commands/s on one channel with {7 * block:,} to {10 * block:,} events": middle(late),
-        "ratio of late to early": ratio_of(late, early),
+        f"on one channel with {block:,} to {4 * block:,} events": _shown(early),
+        f"on one channel with {7 * block:,} to {10 * block:,} events": _shown(late),
+        "ratio of late to early": _ratios(late, early),
+    }
+
+
+class _Run(NamedTuple):
+    """Commands a second, and microseconds of the decider's processor a command."""
+
+    rate: float
+    spent: float
+
+
+async def _timed(running: Track, decider: Contestant, commands: Sequence[tuple[str, bytes]]) -> _Run:
+    before = decider.processor_s()
+    seconds = await running.race(OURS, commands)
+    return _Run(len(commands) / seconds, (decider.processor_s() - before) / len(commands) * 1e6)
+
+
+def _shown(runs: Sequence[_Run]) -> str:
+    return (
+        f"{middle(run.rate for run in runs):,.0f} commands/s, {middle(run.spent for run in runs)} µs of processor each"
+    )
+
+
+def _ratios(runs: Sequence[_Run], beside: Sequence[_Run]) -> dict[str, float]:
+    """Of the rates, and of what a processor would do a second: the latter is not distorted by a busy machine."""
+    return {
+        "commands/s": ratio_of((run.rate for run in runs), (run.rate for run in beside)),
+        "by processor time": ratio_of((run.spent for run in beside), (run.spent for run in runs)),
     }
