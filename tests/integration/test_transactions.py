@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -21,6 +22,8 @@ from tests.faults.proxy import CommitProxy
 from tests.installation import fresh
 
 Start = Callable[..., Awaitable[TransactionalProducer]]
+NOW = time.time_ns() // 1_000_000
+"""A record of long ago would be deleted by the topic's retention before it is read."""
 
 
 @pytest.fixture
@@ -70,10 +73,10 @@ async def test_committed_and_aborted(own_kafka: EmbeddedKafka, topic: str, start
     producer = await start(own_kafka.bootstrap_servers, fresh("id"))
 
     await producer.begin()
-    offsets = await producer.append([*_records(topic, b"1", b"2"), *_records(topic, b"x", partition=1)], 1)
+    offsets = await producer.append([*_records(topic, b"1", b"2"), *_records(topic, b"x", partition=1)], NOW)
     await producer.commit()
     await producer.begin()
-    await producer.append(_records(topic, b"3"), 2)
+    await producer.append(_records(topic, b"3"), NOW)
     await producer.abort()
 
     assert offsets == {TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0}
@@ -84,13 +87,13 @@ async def test_starting_fences_whoever_had_the_id(own_kafka: EmbeddedKafka, topi
     name = fresh("id")
     first = await start(own_kafka.bootstrap_servers, name)
     await first.begin()
-    await first.append(_records(topic, b"first"), 1)
+    await first.append(_records(topic, b"first"), NOW)
 
     second = await start(own_kafka.bootstrap_servers, name)
     with pytest.raises(ProducerFenced):
         await first.commit()
     await second.begin()
-    await second.append(_records(topic, b"second"), 2)
+    await second.append(_records(topic, b"second"), NOW)
     await second.commit()
 
     assert await _committed(own_kafka.bootstrap_servers, topic) == [b"second"]
@@ -102,7 +105,7 @@ async def test_a_send_that_fails_is_raised(own_kafka: EmbeddedKafka, topic: str,
 
     await producer.begin()
     with pytest.raises(MessageSizeTooLargeError):
-        await producer.append([*_records(topic, b"small"), *_records(topic, b"x" * 2_000, partition=1)], 1)
+        await producer.append([*_records(topic, b"small"), *_records(topic, b"x" * 2_000, partition=1)], NOW)
 
 
 @pytest.mark.parametrize(("sender", "commits"), [("ours", 1), ("aiokafka's own", 2)])
@@ -117,7 +120,7 @@ async def test_a_commit_is_asked_for_once(
     try:
         producer = await start(f"127.0.0.1:{proxy.port}", fresh("switchboard.decider"))
         await producer.begin()
-        await producer.append(_records(topic, b"1"), 1)
+        await producer.append(_records(topic, b"1"), NOW)
         if sender == "ours":
             with pytest.raises(CommitInDoubt):
                 await producer.commit()
