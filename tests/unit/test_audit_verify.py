@@ -124,7 +124,7 @@ async def test_what_came_after_the_anchor_is_no_finding(tmp_path: Path) -> None:
 async def test_a_state_that_is_not_the_fold(tmp_path: Path) -> None:
     log = a_log()
     state = [
-        replace(record, value=(record.value or b"").replace(b'"sms_enabled":false', b'"sms_enabled":true'))
+        replace(record, value=(record.value or b"").replace(b'{"v":1,', b'{"v":1,"sms_enabled":true,'))
         if record.key == b"ch-8"
         else record
         for record in log.state_records()
