@@ -108,11 +108,14 @@ class Demo:
         self._verified.set()
         return web.json_response({"status": "shipped", "order": event["data"].get("order")})
 
-    async def walk(self, bootstrap_servers: str, security: dict[str, Any], say: Callable[[str], None]) -> None:
-        """The steps, once a data directory. Killed half-way, it goes on: ids are fixed, and answers repeat."""
+    async def walk(self, bootstrap_servers: str, security: dict[str, Any], say: Callable[[str], None]) -> int:
+        """The steps, once a data directory. Killed half-way, it goes on: ids are fixed, and answers repeat.
+
+        Returns the version of the channel that they lead to; 0 where they were gone already.
+        """
         self._say = say
         if self._state.get("done"):
-            return
+            return 0
         key = SealKey(bytes.fromhex(self._state["seal"])) if "seal" in self._state else SealKey()
         self._keep(seal=bytes(key).hex())
         say("\nA walk through the service settings:")
@@ -154,6 +157,7 @@ class Demo:
         if not await asyncio.to_thread(self._verified.wait, _RECEIVER_TIMEOUT_S):
             raise EmbeddedServerError("The demo's receiver was not called; see logs/invoker.log in the data directory.")
         self._keep(done=True)
+        return done.version
 
 
 class _Steps:

@@ -18,7 +18,8 @@ from typing import Any
 
 import typer
 
-from services.cli.demo import DEMO_ACCOUNT, Demo
+from projections import settings_queries
+from services.cli.demo import CHANNEL, DEMO_ACCOUNT, Demo
 from services.cli.running import SERVICES, ready_line
 from services.gateway import api_keys
 from services.infrastructure.embedded.kafka import EmbeddedKafka
@@ -139,7 +140,10 @@ def run_everything(settings: Settings, *, demo: bool) -> None:
             child.wait_until_ready()
         keys = asyncio.run(_api_keys(given))
         if receiver is not None:
-            asyncio.run(receiver.walk(given.kafka_bootstrap_servers or "", security_options(environment), say))
+            version = asyncio.run(
+                receiver.walk(given.kafka_bootstrap_servers or "", security_options(environment), say)
+            )
+            asyncio.run(_until_shown(given, version))
         address = f"http://{given.http_host}:{given.http_port}"
         say("")
         say(f"Console            {address}/")
@@ -193,6 +197,21 @@ def _stop_all(children: list[Child]) -> None:
         child.stop()
     for child in children:
         child.wait()
+
+
+async def _until_shown(settings: Settings, version: int) -> None:
+    """Returns when the read model has what the walk did, so that who is told "ready" finds it."""
+    pool = await pool_of(settings, size=1)
+    try:
+        async with asyncio.timeout(_READY_TIMEOUT_S):
+            while version > await settings_queries.channel_version(pool, DEMO_ACCOUNT, CHANNEL):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # it moves in another process
+    except TimeoutError:
+        raise EmbeddedServerError(
+            "The read model does not follow; see logs/projector.log in the data directory."
+        ) from None
+    finally:
+        await pool.close()
 
 
 async def _api_keys(settings: Settings) -> tuple[str, str]:
