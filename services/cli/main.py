@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from typing import Annotated, Any
@@ -52,6 +53,7 @@ def run() -> None:
     from contracts.publisher import OutcomeTimeout, PublisherBroken
     from services.infrastructure.postgres import OUTAGES
 
+    logging.lastResort = None  # what libraries log is not what was asked; services set up logs of their own
     try:
         app(standalone_mode=True)
     except (SettingsError, EmbeddedServerError, Unusable, PublisherBroken, OutcomeTimeout) as error:

@@ -65,11 +65,12 @@ def rebuild(
     from services.projector import swap
 
     _known(model)
-    _run(
-        lambda settings, pool: swap.rebuild(
-            settings, pool, restart=restart, accept_differences=accept_differences, say=typer.echo, bar=_bar
+    with _said() as say:
+        _run(
+            lambda settings, pool: swap.rebuild(
+                settings, pool, restart=restart, accept_differences=accept_differences, say=say, bar=_bar
+            )
         )
-    )
 
 
 @app.command()
@@ -78,7 +79,8 @@ def rollback(model: _Model) -> None:
     from services.projector import swap
 
     _known(model)
-    _run(lambda settings, pool: swap.roll_back(settings, pool, say=typer.echo, bar=_bar))
+    with _said() as say:
+        _run(lambda settings, pool: swap.roll_back(settings, pool, say=say, bar=_bar))
 
 
 def _known(model: str) -> None:
@@ -88,9 +90,20 @@ def _known(model: str) -> None:
         raise Unusable(f"There is no read model {model!r} that is built anew; choose {settings_projection.MODEL}.")
 
 
+@contextmanager
+def _said() -> Iterator[Callable[[str], None]]:
+    """What is said meanwhile comes when the progress bar has gone."""
+    lines: list[str] = []
+    try:
+        yield lines.append
+    finally:
+        for line in lines:
+            typer.echo(line)
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:,.0f}/s")
+        return Text(f"{task.completed / max(task.elapsed or 0, 0.1):,.0f}/s")
 
 
 @contextmanager

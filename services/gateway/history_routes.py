@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
+from asyncpg import DataError
 from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime
 
@@ -71,8 +72,9 @@ async def _page(request: Request, sought: history_queries.Sought, limit: int) ->
     async with pool_of(request).acquire() as connection, connection.transaction(isolation="repeatable_read"):
         try:
             entries, following = await history_queries.find(connection, sought, limit)
-        except ValueError:
-            raise Problem(400, "ParameterInvalid", "'before' must be what a page gave as its 'next'.") from None
+        except (ValueError, DataError):
+            detail = "'before' must be what a page gave as its 'next', and times lie in the years 1 to 9999 of UTC."
+            raise Problem(400, "ParameterInvalid", detail) from None
         cursor = await snapshot_cursor(request, connection, history.NAME)
     return {"entries": entries, "next": following, "cursor": None if cursor is None else str(cursor)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +56,8 @@ async def lags(settings: Settings, pool: Pool) -> list[Lag]:
         auto_offset_reset="none",
         **security_options(),
     )
-    await consumer.start()
     try:
+        await consumer.start()
         found = []
         for number in range(await _partitions(settings)):
             home = TopicPartition(topics.EVENTS.name, number)
@@ -68,6 +69,7 @@ async def lags(settings: Settings, pool: Pool) -> list[Lag]:
                 found.append(Lag(model, state, number, at, end, events, seconds))
         return sorted(found, key=lambda one: (one.model, one.state, one.partition))
     finally:
+        await asyncio.sleep(0)  # aiokafka cannot stop a consumer whose tasks never ran
         await consumer.stop()
 
 

@@ -38,6 +38,9 @@ _POLL_MS = 20
 _ALONE = 0x5B0A_2D02
 """The advisory lock that one rebuild or rollback holds at a time."""
 
+BUILDING = 0x5B0A_2D03
+"""The advisory lock that its processes share: whoever comes after it waits until the last of them has ended."""
+
 Progress = Callable[[int], None]
 """Told by how many offsets the building moved on."""
 
@@ -68,6 +71,7 @@ async def alone(pool: Pool) -> AsyncIterator[None]:
         try:
             await connection.execute(f"SET lock_timeout = '{_PATIENCE_S}s'")
             await connection.execute("SELECT pg_advisory_lock($1)", _ALONE)
+            await connection.execute("SELECT pg_advisory_lock($1), pg_advisory_unlock($1)", BUILDING)
         except asyncpg.LockNotAvailableError:
             raise RebuildRefused("Another rebuild or rollback goes on; wait for it, or end it.") from None
         try:
@@ -193,8 +197,8 @@ async def builder(settings: Settings, pool: Pool, version: int, progress: Progre
         max_partition_fetch_bytes=4 * 1024 * 1024,
         **security_options(),
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield Builder(pool, consumer, version, progress)
     finally:
         await asyncio.sleep(0)  # aiokafka cannot stop a consumer whose tasks never ran

@@ -17,6 +17,7 @@ import asyncpg
 from projections import settings as settings_projection
 from services.infrastructure.postgres import Connection, Pool
 from services.infrastructure.settings import Settings
+from services.projector import side_by_side
 from services.projector.rebuild import (
     MODEL,
     Builder,
@@ -70,7 +71,9 @@ async def rebuild(
         schema = schema_of(MODEL, version)
         with bar(f"building {schema}", await distance(pool, version)) as progress:
             async with builder(settings, pool, version, progress) as building:
-                await building.catch_up(await _live_checkpoints(pool))
+                live = await _live_checkpoints(pool)
+                await side_by_side.build(settings, pool, version, live, progress)
+                await building.catch_up(live)
                 try:
                     rows = await check(pool, building)
                     say(f"{schema} equals the live version at the same cut: {rows:,} rows, byte for byte")

@@ -4,7 +4,9 @@ of the same events and a bare COPY of the same rows."""
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import asyncpg
@@ -12,10 +14,9 @@ import asyncpg
 from contracts import topics
 from projections import catalogue, history, settings
 from tests.bench.bare_limits import Ends, consume, copy, ends_of_events
-from tests.bench.lanes import OURS
+from tests.bench.event_log import EventLog
 from tests.bench.report import Result, middle, ratio_of
 from tests.bench.surroundings import Surroundings
-from tests.bench.traffic import changes, registrations, track
 
 READ_MODELS = (settings.NAME, history.NAME, catalogue.NAME)
 _STANDS = """
@@ -37,26 +38,26 @@ _ROWS = {
 
 async def run(place: Surroundings) -> list[Result]:
     channels = range(place.scaled(20_000))
+    events = EventLog(place.bootstrap_servers, topics.EVENTS.name, place.partitions)
     database = await asyncpg.connect(place.dsn)
     rates: dict[str, list[float]] = {"ours": [], "consume": [], "COPY": []}
-    # Registering and opening go before what is measured: the projector then has rows to change.
-    with place.service("decider"):
-        async with track(place.bootstrap_servers, place.partitions) as running:
-            await running.race(OURS, registrations(channels))
-    for turn in range(4):
-        before = await ends_of_events(place)
-        with place.service("decider"):
-            async with track(place.bootstrap_servers, place.partitions) as running:
-                await running.race(OURS, changes(channels, turn))
-        ends = await ends_of_events(place)
-        with place.service("projector", SWITCHBOARD_DATABASE_URL=place.dsn):
-            seconds = await caught_up(database, sum(ends.values()))
-        values, consumed = await consume(place, before, ends)
-        copied = await _copy(database, before)
-        if turn:
-            for name, rate in (("ours", len(values) / seconds), ("consume", consumed), ("COPY", len(values) / copied)):
-                rates[name].append(rate)
-            place.say(f"turn {turn}: " + ", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items()))
+    copies = os.cpu_count() or 1
+    with ExitStack() as projectors:
+        for _ in range(copies):
+            projectors.enter_context(place.service("projector", SWITCHBOARD_DATABASE_URL=place.dsn))
+        # Registering and opening go before what is measured: the projectors then have rows to change.
+        await events.append(events.registrations(channels))
+        await caught_up(place, database)
+        for turn in range(place.rounds + 1):
+            before = await ends_of_events(place)
+            begun = await events.append(list(events.changes(channels, turn)))
+            ours = len(channels) / (await caught_up(place, database) - begun)
+            values, consumed = await consume(place, before, await ends_of_events(place))
+            copied = await _copy(database, before)
+            if turn:
+                for name, rate in (("ours", ours), ("consume", consumed), ("COPY", len(values) / copied)):
+                    rates[name].append(rate)
+                place.say(f"turn {turn}: " + ", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items()))
     await database.close()
     slower = min("consume", "COPY", key=lambda name: middle(rates[name]))
     return [
@@ -69,30 +70,30 @@ async def run(place: Surroundings) -> list[Result]:
             ratio=ratio_of(rates["ours"], rates[slower]),
             details={
                 "events a turn": len(channels),
+                "projectors": copies,
                 "bare consume": middle(rates["consume"]),
                 "bare COPY": middle(rates["COPY"]),
-                "measured": "settings, history and catalogue, catching up, from the first batch applied to the last",
+                "measured": "from when the events became visible until settings, history and catalogue all had them",
             },
         )
     ]
 
 
-async def caught_up(database: Any, end: int) -> float:
-    """Waits until all read models stand at the end; seconds from when one of them first moved, as if for all of it.
+async def caught_up(place: Surroundings, database: Any) -> float:
+    """Waits until all read models stand at the end, and says when that was.
 
     The last record of each partition is a transaction's marker, which no consumer is handed.
     """
-    begin = stands = await database.fetchval(_STANDS, READ_MODELS, topics.EVENTS.name)
-    first, seen, moved = None, stands, time.perf_counter()
-    while time.perf_counter() - moved < 1.0 or first is None or stands < 0.99 * end * len(READ_MODELS):
-        await asyncio.sleep(0.005)
-        stands = await database.fetchval(_STANDS, READ_MODELS, topics.EVENTS.name)
+    ends = await ends_of_events(place)
+    enough = sum(max(0, end - 1) for end in ends.values()) * len(READ_MODELS)
+    seen, moved = -1, time.perf_counter()
+    while (stands := await database.fetchval(_STANDS, READ_MODELS, topics.EVENTS.name)) < enough:
         if stands != seen:
-            moved, seen = time.perf_counter(), stands
-            first = (moved, stands) if first is None else first
+            seen, moved = stands, time.perf_counter()
         elif time.perf_counter() - moved > 60:
-            raise TimeoutError(f"the projector stands still at {stands}, of {end * len(READ_MODELS)}")
-    return float((moved - first[0]) * (seen - begin) / max(seen - first[1], 1))
+            raise TimeoutError(f"the projectors stand still at {stands}, of {enough}")
+        await asyncio.sleep(0.005)
+    return time.perf_counter()
 
 
 async def _copy(database: Any, before: Ends) -> float:

@@ -3,39 +3,40 @@ the same events and a bare COPY of the rows that they end in."""
 
 from __future__ import annotations
 
+import gc
 import time
 
 import asyncpg
 
+from contracts import topics
 from services.infrastructure.postgres import pool_of
 from services.infrastructure.settings import Settings
 from services.projector.swap import rebuild
 from services.projector.versions import schema_of
 from tests.bench.bare_limits import consume, copy, ends_of_events
-from tests.bench.lanes import OURS
+from tests.bench.event_log import EventLog
 from tests.bench.projection import caught_up
 from tests.bench.report import Result, middle, ratio_of
 from tests.bench.surroundings import Surroundings
-from tests.bench.traffic import changes, registrations, track
 
 _TABLES = ("channels", "business_systems", "intents")
-_CHANGES_A_CHANNEL = 4
+_CHANGES_A_CHANNEL = 9
 
 
 async def run(place: Surroundings) -> list[Result]:
-    channels = range(place.scaled(10_000))
-    with place.service("decider"):
-        async with track(place.bootstrap_servers, place.partitions) as running:
-            await running.race(OURS, registrations(channels))
-            for turn in range(_CHANGES_A_CHANNEL):
-                await running.race(OURS, changes(channels, turn))
+    channels = range(place.scaled(20_000))
+    events = EventLog(place.bootstrap_servers, topics.EVENTS.name, place.partitions)
+    await events.append(events.registrations(channels))
+    for turn in range(_CHANGES_A_CHANNEL):
+        await events.append(events.changes(channels, turn))
     ends = await ends_of_events(place)
     database = await asyncpg.connect(place.dsn)
     more = {"SWITCHBOARD_DATABASE_URL": place.dsn}
     with place.service("projector", **more):
-        await caught_up(database, sum(ends.values()))
+        await caught_up(place, database)
     settings = Settings.from_environment(place.environment() | more)
     pool = await pool_of(settings, size=6)
+    gc.set_threshold(50_000, 20, 100)  # as `switchboard projections` does; for the bare loops too
     rates: dict[str, list[float]] = {"ours": [], "consume": [], "COPY": []}
     for turn in range(place.rounds + 1):
         began = time.perf_counter()

@@ -125,6 +125,8 @@ async def test_found_by_channel_type_actor_and_time(installation: Installation) 
             ("history?before=1.events.0.%00", 400),
             ("history?actor=%00", 400),
             ("history?since=yesterday", 400),
+            ("history?until=0001-01-01T00:00:00%2B23:00", 400),
+            ("history?since=9999-12-31T23:59:59-23:00", 400),
             (f"channels/{fresh('ch')}/history", 404),
             ("channels/%20/history", 404),
         ):

@@ -7,7 +7,8 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from multiprocessing import active_children
 from random import Random
 from typing import Any
 
@@ -17,7 +18,7 @@ from contracts.publisher import Publisher
 from projections import settings as settings_projection
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.postgres import Pool, pool_of
-from services.projector import rebuild
+from services.projector import rebuild, side_by_side
 from services.projector.swap import rebuild as rebuild_and_swap
 from services.projector.swap import roll_back, swap
 from services.projector.versions import Versions, versions_of
@@ -176,6 +177,38 @@ async def test_a_rebuild_that_was_killed_goes_on(
     assert await rebuild_and_swap(running.settings, pool) == version
     assert (await versions(pool)).kept == live
     await assert_equals_fold(pool, running.bootstrap_servers)
+
+
+async def test_processes_build_side_by_side_and_end_with_who_started_them(
+    running: Installation, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "WORTHWHILE", 0)
+    live = (await versions(pool)).live
+    ended = asyncio.create_task(rebuild_and_swap(running.settings, pool, restart=True))
+    await asyncio.sleep(0.5)
+    ended.cancel()
+    await asyncio.gather(ended, return_exceptions=True)
+    assert active_children() == []
+    assert (await versions(pool)).live == live
+    moved: list[int] = []
+    async with running.publisher("acme") as publisher, readers(running), commands(publisher):
+        version = await rebuild_and_swap(running.settings, pool, bar=lambda *_: nullcontext(moved.append))
+    assert version == (await versions(pool)).live > live
+    assert sum(moved) > 100
+    async with running.publisher("acme") as publisher:
+        await settled(running, pool, publisher)
+
+
+@pytest.mark.parametrize(
+    ("behind", "shares", "expected"),
+    [
+        ({0: 5, 1: 5, 2: 9}, 2, [[2], [0, 1]]),
+        ({0: 1}, 4, [[0]]),
+        (dict.fromkeys(range(4), 1), 2, [[0, 2], [1, 3]]),
+    ],
+)
+def test_shares_are_alike(behind: dict[int, int], shares: int, expected: list[list[int]]) -> None:
+    assert side_by_side.shares_of(behind, shares) == expected
 
 
 async def test_killed_by_a_signal_at_any_moment(running: Installation, pool: Pool) -> None:
