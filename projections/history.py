@@ -57,6 +57,12 @@ _SYSTEM_FIELDS = ("name", "api_request_url", "remarks", "signature_style")
 _INTENT_FIELDS = ("name", "default_data", "schema")
 _NO_FORM = {"enabled": False, "countries": [], "use_own_numbers": False}
 
+_DEFAULTS = {
+    name: {field.alias or own: field.get_default() for own, field in kind.model_fields.items()}
+    for name, kind in EVENTS.items()
+}
+"""Type -> field -> what it is where it is left out."""
+
 Fields = dict[str, Any]
 Key = tuple[str, str]
 """(channel, resource)"""
@@ -70,11 +76,10 @@ async def apply_events(connection: Copying, partition: int, batch: Sequence[Any]
     entries = []
     for offset, event in events:
         before, after = fold.apply(event)
-        entries.append(
-            _entry("events", partition, offset, event)
-            | {"version": event.sequence, "type": event.type, "resource": event.resource}
-            | {"before": before, "after": after, "data": event.data}
-        )
+        entry = _entry("events", partition, offset, event)
+        entry.update(version=event.sequence, type=event.type, resource=event.resource)
+        entry.update(before=before, after=after, data=event.data)
+        entries.append(entry)
     await fold.write(connection)
     await _enter(connection, entries)
 
@@ -155,7 +160,7 @@ class _Fold:
         touched = [(event.subject, resource) for resource in self._reach(event)]
         before = self._leaves(touched, event.time)
         if event.type in EVENTS:
-            self._change(event, EVENTS[event.type].model_validate(event.data).model_dump(by_alias=True))
+            self._change(event, _known(event))
         after = self._leaves(touched, event.time)
         changed = {path for path in before.keys() | after.keys() if not _same(before, after, path)}
         return (
@@ -176,7 +181,7 @@ class _Fold:
     def _change(self, event: EventEnvelope, data: Fields) -> None:
         channel, [resource, *_] = event.subject, _touched(event)
         key = (channel, resource)
-        given = {name: value for name, value in data.items() if name in event.data and name not in ("system", "code")}
+        given = {name: value for name, value in event.data.items() if name in data and name not in ("system", "code")}
         match event.type:
             case "ChannelRegistered":
                 self._resources[channel, "channel"] = {
@@ -236,6 +241,12 @@ class _Fold:
         kept = [{"channel": one[0], "resource": one[1], "fields": fields} for one, fields in self._resources.items()]
         if kept:
             await connection.execute(_KEEP, *arrays(kept, _RESOURCES))
+
+
+def _known(event: EventEnvelope) -> Fields:
+    """The event's data without what its type does not know, and with what was left out."""
+    known = _DEFAULTS[event.type]
+    return {name: event.data.get(name, default) for name, default in known.items()}
 
 
 def _touched(event: EventEnvelope) -> list[str]:
