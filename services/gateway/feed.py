@@ -87,9 +87,13 @@ class _Lane:
 
     def wake(self) -> None:
         for future in self.waiting:
-            if not future.done():
-                future.set_result(None)
+            _wake(future)
         self.waiting.clear()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class Feed:
@@ -252,11 +256,15 @@ class Feed:
 
     async def wait(self, account: str | None, seconds: float) -> None:
         """Returns when the account has something new, or the time has passed."""
-        lane = self._lane(account)
-        future = asyncio.get_running_loop().create_future()
+        lane, loop = self._lane(account), asyncio.get_running_loop()
+        future = loop.create_future()
         lane.waiting.add(future)
-        await asyncio.wait([future], timeout=seconds)
-        lane.waiting.discard(future)
+        timer = loop.call_later(max(0.0, seconds), _wake, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            lane.waiting.discard(future)
 
     def require_fits(self, partition: int, place: Place) -> None:
         """That the event which memory has next behind the place is the next one. Raises `CursorRefused`."""

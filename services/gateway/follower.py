@@ -31,6 +31,7 @@ class Follower:
         self._since = feed.places.cursor() if since is None else since
         self._index = feed.next_index if since is None else -1
         self._aligned = since is None
+        self._wants_all = wanted == Wanted(wanted.account)
         feed.join(self, wanted.account)
 
     @property
@@ -102,15 +103,23 @@ class Follower:
         taken: list[tuple[Entry, Cursor]] = []
         while not taken:
             entries = self._feed.newest(self._wanted.account, self._index, MOST_A_BATCH)
-            for entry in entries:
-                self._index = entry.index + 1
-                if self._passes(entry) and self._wanted.fits(*entry.wanted_by):
-                    taken.append((entry, self._since))
+            taken = self._wanted_of(entries)
             if len(entries) < MOST_A_BATCH:
                 self._index = self._feed.next_index
                 self._reach(self._feed.places.cursor())
                 break
+            self._index = entries[-1].index + 1
         return taken
+
+    def _wanted_of(self, entries: list[Entry]) -> list[tuple[Entry, Cursor]]:
+        """Moves behind them."""
+        if self._aligned and self._wants_all:  # as most readers do, of which there may be thousands
+            if entries:
+                self._since = entries[-1].after
+            return [(entry, entry.after) for entry in entries]
+        return [
+            (entry, self._since) for entry in entries if self._passes(entry) and self._wanted.fits(*entry.wanted_by)
+        ]
 
     def _passes(self, entry: Entry) -> bool:
         """Moves behind the entry; False where the follower had been there already."""

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,3 +137,14 @@ def test_a_missing_version_of_a_channel_is_noticed() -> None:
 def test_a_record_that_is_no_event_is_named() -> None:
     with pytest.raises(GapInChanges, match=r"switchboard.events/0/4 is no event"):
         looked_at(opened(Place(0, 0)), SimpleNamespace(partition=0, offset=4, value=b"{}"))
+
+
+async def test_a_change_whose_partition_went_to_another_member_does_not_count_as_done() -> None:
+    """It was handed out and not done yet; noting it later would take the group's place back from who went on."""
+    changes = opened(Place(0, 0))
+    home = TopicPartition("switchboard.events", 0)
+    changes._consumer = SimpleNamespace(assignment=set)
+    assert len(looked_at(changes, record(1))) == 1
+    await changes.revoked([home])
+    assert changes._delivered is None
+    assert home not in changes._done
