@@ -68,13 +68,15 @@ class Cursor:
             raise refused from None
         return cls(str(deployment), places)
 
-    def require(self, deployment: str, partitions: int) -> Self:
-        """Itself, where it belongs to this deployment. Raises `CursorRefused`."""
+    def require(self, deployment: str, partitions: int, *, whole: bool = True) -> Self:
+        """Itself, where it belongs to this deployment, and, ``whole``, says all. Raises `CursorRefused`."""
         if self.deployment != deployment or len(self.places) != partitions:
             raise CursorRefused(
                 "This cursor comes from another deployment, whose log is not this one's. "
                 "Read the settings anew, and go on from the cursor that their answer carries."
             )
+        if whole and None in self.places:
+            raise CursorRefused("This cursor is of a member of a group; it lacks the others' partitions.")
         return self
 
 

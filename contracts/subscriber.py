@@ -179,7 +179,7 @@ class Changes:
                 raise SubscriberBroken(f"The broker has no topic {_TOPIC}; `switchboard topics apply` makes it.")
             deployment = str((await self._admin.describe_cluster())["cluster_id"])
             if cursor is not None:
-                cursor.require(deployment, count)
+                cursor.require(deployment, count, whole=self._group is None)
             self._places = Places(deployment, [None] * count)
             await self._take_places(cursor, [TopicPartition(_TOPIC, number) for number in range(count)])
         except (KafkaError, OSError) as error:

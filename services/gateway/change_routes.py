@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
+from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic_core import to_json
@@ -77,6 +78,8 @@ async def changes(
         await follower.start()
     except CursorRefused as error:
         raise _refused(str(error)) from None
+    except KafkaError:
+        raise _unreadable() from None
     if "text/event-stream" not in accept:
         return await _poll(follower, limit, wait)
     if feed.followers >= MOST_FOLLOWERS or feed.followers_of(wanted.account) > MOST_OF_AN_ACCOUNT:
@@ -118,6 +121,10 @@ def _since(feed: Feed, text: str | None) -> Cursor | None:
         raise _refused(str(error)) from None
 
 
+def _unreadable() -> Problem:
+    return Problem(503, "Unavailable", "The log cannot be read at the moment; try again shortly.")
+
+
 def _refused(sentence: str) -> Problem:
     return Problem(400, "CursorRefused", sentence)
 
@@ -142,7 +149,7 @@ async def _poll(follower: Follower, limit: int, wait: float) -> Response:
                 return _polled(found, follower.cursor, more=False)
             await follower.wait(deadline - clock())
     except (CutOff, FeedClosed, SubscriberBroken):
-        raise Problem(503, "Unavailable", "The log cannot be read at the moment; try again shortly.") from None
+        raise _unreadable() from None
     except (CursorRefused, GapInChanges) as error:
         raise _refused(_why(error)) from None
 

@@ -49,10 +49,10 @@ class Follower:
         """Judges the cursor. Raises `CursorRefused`."""
         self._since.require(self._feed.deployment, self._feed.partitions)
         for partition, place in enumerate(self._since.places):
-            if place is None:
-                raise CursorRefused("This cursor is of a member of a group; it lacks the others' partitions.")
             known = self._feed.places[partition]
-            if known is not None and place.offset > known.offset:
+            if place is None or known is None:
+                continue
+            if place.offset > known.offset:
                 end = await self._feed.end_offset(partition)
                 if place.offset > end:
                     raise CursorRefused(f"The log has no offset {place.offset} in partition {partition}.")

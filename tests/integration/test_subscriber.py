@@ -151,6 +151,7 @@ async def test_cursors_that_cannot_be_used(installation: Installation) -> None:
         (str(Cursor("elsewhere", here.places)), "another deployment"),
         (str(Cursor(here.deployment, here.places[:-1])), "another deployment"),
         (str(Cursor(here.deployment, beyond)), "has no offset"),
+        (str(Cursor(here.deployment, (None, *here.places[1:]))), "member of a group"),
     ):
         with pytest.raises(CursorRefused, match=sentence):
             await anext(subscriber.changes(cursor))

@@ -71,7 +71,9 @@ def test_a_forged_cursor_with_a_right_checksum_is_a_cursor_or_refused(forged: An
 def test_a_cursor_of_another_deployment_is_refused(deployment: str, partitions: int) -> None:
     with pytest.raises(CursorRefused, match="another deployment"):
         CURSOR.require(deployment, partitions)
-    assert CURSOR.require("cluster", 4) is CURSOR
+    assert CURSOR.require("cluster", 4, whole=False) is CURSOR
+    with pytest.raises(CursorRefused, match="member of a group"):
+        CURSOR.require("cluster", 4)
 
 
 def test_what_is_wanted() -> None:
