@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from importlib import import_module
 
 from rich.console import Console
@@ -33,9 +34,11 @@ def run(names: list[str], scale: float, console: Console) -> list[Result]:
     results: list[Result] = []
     for name in names:
         console.rule(name)
+        begun = time.perf_counter()
         with surroundings(scale, console) as place:
             found = asyncio.run(import_module(BENCHMARKS[name]).run(place))
         merge(found)
+        console.print(f"{name} took {time.perf_counter() - begun:.0f} s")
         results += found
     return results
 
