@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import sys
 import time
 from importlib import import_module
 
@@ -29,18 +31,24 @@ BENCHMARKS = {
 """The names in `results.json`, and where each is measured."""
 
 
-def run(names: list[str], scale: float, console: Console) -> list[Result]:
-    """Runs the benchmarks one after the other, each with servers of its own."""
+def run(names: list[str], scale: float, console: Console) -> tuple[list[Result], list[str]]:
+    """Runs the benchmarks one after the other, each with servers of its own; also names those that failed."""
     results: list[Result] = []
+    failed: list[str] = []
     for name in names:
         console.rule(name)
         begun = time.perf_counter()
-        with surroundings(scale, console) as place:
-            found = asyncio.run(import_module(BENCHMARKS[name]).run(place))
+        try:
+            with surroundings(scale, console) as place:
+                found = asyncio.run(import_module(BENCHMARKS[name]).run(place))
+        except Exception:  # noqa: BLE001 -- the others are worth having
+            console.print_exception()
+            failed.append(name)
+            continue
         merge(found)
         console.print(f"{name} took {time.perf_counter() - begun:.0f} s")
         results += found
-    return results
+    return results, failed
 
 
 def main() -> None:
@@ -51,8 +59,12 @@ def main() -> None:
     names = arguments.only.split(",")
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it grumbles at topics that were made this moment
     console = Console(width=160)
-    show(run(names, arguments.scale, console), console)
+    results, failed = run(names, arguments.scale, console)
+    show(results, console)
+    if failed:
+        sys.exit(f"Failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
