@@ -15,8 +15,8 @@ from services.domain.state import BusinessSystem, ChannelState
 
 CHECKPOINT_KEY = b"~checkpoint"
 DECODED_BYTES_LIMIT = 4 * 1024 * 1024
-"""How many bytes of a partition's state records may be kept decoded besides, for channels that are busy: some ten
-thousand channels, which take about twice as much when decoded."""
+"""How many bytes of a partition's state records may be kept decoded besides, for channels that are busy: some nine
+thousand channels, which take three times as much when decoded."""
 
 
 class Checkpoint(BaseModel):
