@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from .commands import EVENTS
 from .ids import AccountId, ChannelId, CommandId
@@ -23,6 +24,8 @@ _BEYOND = f"'data' is nested more than {DEEPEST_JSON} levels deep, or holds a nu
 
 _LONGEST_STEP = 128
 """Whoever invents a field chooses the length of its name; an answer repeats no more of it."""
+
+_NESTED = (dict, list)
 
 GENESIS = "0" * 64
 """The ``previoushash`` of a channel's first event."""
@@ -106,6 +109,19 @@ class NotificationEnvelope(BaseModel):
     traceparent: str | None = None
     datacontenttype: Literal["application/json"] = "application/json"
     data: dict[str, Any]
+
+
+def content_digest(kind: str, data: dict[str, Any], *, dry_run: bool) -> bytes:
+    """Hex SHA-256 of what counts as a command's content, an outcome's header ``digest``: the same id with another one
+    is another command."""
+    return sha256(to_json([kind, _sorted(data), dry_run])).hexdigest().encode()
+
+
+def _sorted(value: Any) -> Any:
+    """JSON with the keys of every object in order."""
+    if isinstance(value, dict):
+        return {key: _sorted(item) if isinstance(item, _NESTED) else item for key, item in sorted(value.items())}
+    return [_sorted(item) if isinstance(item, _NESTED) else item for item in value]
 
 
 class Unreadable(Exception):

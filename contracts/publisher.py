@@ -3,36 +3,41 @@
     async with Publisher("127.0.0.1:9092", source="my-service", account="acme") as publisher:
         outcome = await publisher.send(ToggleSms(enabled=True), channel="ch-1")
 
-The outcome of a command lies on the partition number that its channel has, with the command's id in a header; so the
-publisher reads the outcomes as they come, from a position taken before it sent anything, and matches ids. Sending the
-same id again is always safe: the answer is the same, and nothing happens twice.
+The outcome of a command lies on the partition number that its channel has; so the publisher reads the outcomes as they
+come, from a position taken before it sent anything, and matches ids. Sending the same id again is always safe: the
+answer is the same, and nothing happens twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
-from pydantic_core import to_json
+from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError, ProducerClosed
+from pydantic_core import from_json, to_json
 
 from . import topics
-from .envelope import CONTENT_TYPE
-from .ids import new_id
+from .idempotent_producer import IdempotentProducer
+from .ids import is_name, new_id
+from .invocation import InvokeIntent, MakeTestCall
 from .message import CommandData, rfc3339
-from .outcome import CommandAccepted, CommandRejected, OutcomeEnvelope
+from .otp_routing import RouteOtp
+from .outcome_reader import Outcome, OutcomeReader, PublisherBroken, Waiting
 from .partitioner import partition_of
+from .sealing import SealKey
 
-log = logging.getLogger(__name__)
+__all__ = ["DEFAULT_TIMEOUT_S", "Outcome", "OutcomeTimeout", "Publisher", "PublisherBroken"]
 
 DEFAULT_TIMEOUT_S = 30.0
 _RESEND_AFTER_S = 10.0
+_REQUESTS = {
+    InvokeIntent.__name__: topics.INVOCATION_REQUESTS,
+    MakeTestCall.__name__: topics.INVOCATION_REQUESTS,
+    RouteOtp.__name__: topics.OTP_REQUESTS,
+}
 
 
 class OutcomeTimeout(Exception):
@@ -46,31 +51,13 @@ class OutcomeTimeout(Exception):
         self.command_id = command_id
 
 
-class PublisherBroken(Exception):
-    """The broker cannot be reached, or refuses the command."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The answer to a command. ``repeated``: the id had been answered before, in the same words."""
-
-    command_id: str
-    body: CommandAccepted | CommandRejected
-    repeated: bool
-
-    @property
-    def accepted(self) -> bool:
-        return isinstance(self.body, CommandAccepted)
-
-    @property
-    def version(self) -> int | None:
-        return self.body.version
-
-
 class Publisher:
-    """An async context manager; safe to use from many tasks at once.
+    """An async context manager; safe to use from many tasks at once. What is sent to a channel from one task, or in one
+    `send_many`, is decided in that order.
 
     ``account`` and ``actor`` are defaults that `send` can override. ``security`` are aiokafka's keyword arguments.
+    ``seal_key`` opens the secrets that are sealed for `seal_to`; without one, the publisher makes its own. Keep one
+    yourself to be able to send the same command again after a restart.
     """
 
     def __init__(
@@ -80,32 +67,54 @@ class Publisher:
         source: str,
         account: str | None = None,
         actor: str | None = None,
+        seal_key: SealKey | None = None,
         **security: Any,
     ) -> None:
         self._source, self._account, self._actor = source, account, actor
+        self._bootstrap_servers, self._seal_key = bootstrap_servers, seal_key
         self._options: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, **security}
-        self._producer: Any = None
-        self._consumer: Any = None
-        self._reader: asyncio.Task[None] | None = None
-        self._waiting: dict[tuple[str, str], asyncio.Future[Outcome]] = {}
+        self._producer: IdempotentProducer
+        self._outcomes: OutcomeReader
         self._partitions = 0
 
+    @property
+    def seal_to(self) -> str:
+        """For a command's ``seal_to``: what is sealed for it comes back opened, as the outcome's ``secret``."""
+        if self._seal_key is None:
+            self._seal_key = self._outcomes.seal_key = SealKey()
+        return self._seal_key.seal_to
+
     async def __aenter__(self) -> Self:
-        self._producer = AIOKafkaProducer(enable_idempotence=True, max_request_size=2 * 1024 * 1024, **self._options)
-        self._consumer = AIOKafkaConsumer(
-            isolation_level="read_committed", auto_offset_reset="latest", enable_auto_commit=False, **self._options
-        )
+        opening = asyncio.ensure_future(self._open())
         try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # An aiokafka client that is cancelled while it starts leaves its connections behind.
+            [failed] = await asyncio.gather(opening, return_exceptions=True)
+            if failed is None:
+                await self._close()
+            raise
+        return self
+
+    async def _open(self) -> None:
+        self._producer = IdempotentProducer(self._options)
+        self._outcomes = OutcomeReader(self._seal_key, self._options)
+        try:
+            await self._outcomes.start()
             await self._producer.start()
-            self._partitions = len(await self._producer.partitions_for(topics.COMMANDS.name))
-            await self._consumer.start()
-            await self._follow_outcomes()
+            self._partitions = await self._producer.partitions_of(topics.COMMANDS.name)
+            answers = await self._producer.partitions_of(topics.OUTCOMES.name)
+            if answers != self._partitions:
+                raise PublisherBroken(
+                    f"{topics.COMMANDS.name} has {self._partitions} partitions and {topics.OUTCOMES.name} {answers}; "
+                    "outcomes can be found only where the numbers are the same."
+                )
+            await self._outcomes.follow(self._partitions)
         except BaseException as error:
             await self._close()
             if isinstance(error, (KafkaError, OSError)):
-                raise PublisherBroken(f"The broker cannot be used: {error}.") from error
+                raise self._broken(error) from error
             raise
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -113,13 +122,17 @@ class Publisher:
         await self._close()
 
     async def _close(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-        for waiting in self._waiting.values():
-            waiting.cancel()
-        await self._consumer.stop()
-        await self._producer.stop()
+        await self._outcomes.close()
+        await self._producer.close()
+
+    def _broken(self, error: KafkaError | OSError) -> PublisherBroken:
+        if isinstance(error, (KafkaConnectionError, OSError)):
+            return PublisherBroken(f"No broker answers at {self._bootstrap_servers}.")
+        if isinstance(error, MessageSizeTooLargeError):
+            return PublisherBroken("The command is larger than the broker takes; nothing was published.")
+        if isinstance(error, ProducerClosed):
+            return PublisherBroken("The publisher is closed; nothing was published.")
+        return PublisherBroken(f"The broker refuses: {str(error) or type(error).__name__}.")
 
     async def send(
         self,
@@ -135,7 +148,11 @@ class Publisher:
         traceparent: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
     ) -> Outcome:
-        """Publishes a command and waits for its outcome. Raises `OutcomeTimeout` and `PublisherBroken`."""
+        """Publishes a command and waits for its outcome.
+
+        Raises `OutcomeTimeout`, `PublisherBroken`, and ValueError where there is no such channel, account or command
+        id, or the command is one that has no outcome.
+        """
         return await self.send_raw(
             type(command).__name__,
             command.model_dump(exclude_unset=True, by_alias=True),
@@ -157,81 +174,99 @@ class Publisher:
         *,
         channel: str,
         command_id: str | None = None,
+        account: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
         **attributes: Any,
     ) -> Outcome:
         """As `send`, with a type and data that nobody has checked yet: the decider judges them."""
-        command_id = command_id or new_id()
-        value = self._envelope(kind, data, channel=channel, command_id=command_id, **attributes)
-        key = (channel, command_id)
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            waiting = self._waiting[key] = asyncio.get_running_loop().create_future()
+        if kind in _REQUESTS:
+            raise ValueError(f"{kind} is a request, which has no outcome: publish it")
+        command_id, account = command_id or new_id(), self._account_or(account)
+        value = self._envelope(kind, data, channel=channel, command_id=command_id, account=account, **attributes)
+        waiting = Waiting(account, channel, command_id, value)
+        self._outcomes.expect(waiting)
         try:
             async with asyncio.timeout(timeout):
                 return await self._publish_until_answered(channel, value, waiting)
         except TimeoutError:
             raise OutcomeTimeout(command_id, timeout) from None
         finally:
-            if self._waiting.get(key) is waiting:
-                del self._waiting[key]
+            self._outcomes.forget(waiting)
 
-    async def _publish_until_answered(self, channel: str, value: bytes, waiting: asyncio.Future[Outcome]) -> Outcome:
+    async def _publish_until_answered(self, channel: str, value: bytes, waiting: Waiting) -> Outcome:
         while True:
-            await (await self._publish(topics.COMMANDS.name, channel, value))
-            done, _ = await asyncio.wait([waiting], timeout=_RESEND_AFTER_S)
+            await self._append(topics.COMMANDS.name, channel, value)
+            done, _ = await asyncio.wait([waiting.outcome], timeout=_RESEND_AFTER_S)
             if done:
-                return waiting.result()
+                return waiting.outcome.result()
 
     async def publish(
-        self, command: CommandData, *, channel: str, topic: str = topics.COMMANDS.name, **attributes: Any
+        self,
+        command: CommandData,
+        *,
+        channel: str,
+        command_id: str | None = None,
+        account: str | None = None,
+        topic: str | None = None,
+        **attributes: Any,
     ) -> str:
-        """Publishes without waiting for the outcome; returns the command's id once the broker has it."""
-        command_id = attributes.pop("command_id", None) or new_id()
+        """Publishes without waiting for an outcome; returns the command's id once the broker has it.
+
+        Takes what `send` takes, and requests (`InvokeIntent`, `MakeTestCall`, `RouteOtp`) as well, each to its own
+        topic unless one is named. Raises `PublisherBroken` and ValueError.
+        """
+        command_id, account = command_id or new_id(), self._account_or(account)
         data = command.model_dump(exclude_unset=True, by_alias=True)
-        value = self._envelope(type(command).__name__, data, channel=channel, command_id=command_id, **attributes)
-        await (await self._publish(topic, channel, value))
+        kind = type(command).__name__
+        value = self._envelope(kind, data, channel=channel, command_id=command_id, account=account, **attributes)
+        await self._append(topic or _REQUESTS.get(kind, topics.COMMANDS).name, channel, value)
         return command_id
 
     async def send_many(
         self,
-        commands: Iterable[tuple[str, CommandData]],
+        commands: Iterable[tuple[str, CommandData] | tuple[str, CommandData, str]],
         *,
         progress: Callable[[int], None] = lambda _: None,
         at_once: int = 1_000,
         **attributes: Any,
     ) -> list[Outcome]:
-        """Sends (channel, command) pairs, many in flight, and tells ``progress`` how many are answered."""
+        """Sends (channel, command) or (channel, command, command id), many in flight, and tells ``progress`` how many
+        are answered. Returns their outcomes in the same order; the first that raises ends the rest."""
         slots = asyncio.Semaphore(at_once)
         done = 0
 
-        async def one(channel: str, command: CommandData) -> Outcome:
+        async def one(channel: str, command: CommandData, command_id: str | None = None) -> Outcome:
             nonlocal done
             try:
-                return await self.send(command, channel=channel, **attributes)
+                outcome = await self.send(command, channel=channel, command_id=command_id, **attributes)
             finally:
                 slots.release()
-                done += 1
-                progress(done)
+            done += 1
+            progress(done)
+            return outcome
 
         tasks = []
-        for channel, command in commands:
-            await slots.acquire()
-            tasks.append(asyncio.create_task(one(channel, command)))
-        return await asyncio.gather(*tasks)
-
-    async def _publish(self, topic: str, channel: str, value: bytes) -> asyncio.Future[Any]:
         try:
-            sent: asyncio.Future[Any] = await self._producer.send(
-                topic,
-                value,
-                key=channel.encode(),
-                partition=partition_of(channel, self._partitions),
-                headers=[CONTENT_TYPE],
-            )
-        except KafkaError as error:
-            raise PublisherBroken(f"The command cannot be published: {error}.") from error
-        return sent
+            for command in commands:
+                await slots.acquire()
+                tasks.append(asyncio.create_task(one(*command)))
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _append(self, topic: str, channel: str, value: bytes) -> None:
+        try:
+            await self._producer.append(topic, partition_of(channel, self._partitions), channel.encode(), value)
+        except (KafkaError, OSError) as error:
+            raise self._broken(error) from error
+
+    def _account_or(self, account: str | None) -> str:
+        account = account or self._account
+        if account is None:
+            raise ValueError("a command needs an account: give one to the Publisher or to send")
+        return account
 
     def _envelope(
         self,
@@ -240,16 +275,16 @@ class Publisher:
         *,
         channel: str,
         command_id: str,
+        account: str,
         expected_version: int | None = None,
         dry_run: bool = False,
-        account: str | None = None,
         actor: str | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
     ) -> bytes:
-        account = account or self._account
-        if account is None:
-            raise ValueError("a command needs an account: give one to the Publisher or to send")
+        for what, name in (("channel", channel), ("command_id", command_id), ("account", account)):
+            if not is_name(name):
+                raise ValueError(f"{what} is {name!r}; it must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
         optional = {
             "actor": actor or self._actor,
             "expectedversion": expected_version,
@@ -257,50 +292,23 @@ class Publisher:
             "correlationid": correlation_id,
             "traceparent": traceparent,
         }
-        return to_json(
+        value = to_json(
             {
                 "specversion": "1.0",
                 "id": command_id,
                 "type": kind,
                 "source": self._source,
                 "subject": channel,
-                "time": _now(),
+                "time": rfc3339(time.time_ns() // 1_000_000),
                 "accountid": account,
                 **{name: value for name, value in optional.items() if value is not None},
                 "datacontenttype": "application/json",
                 "data": data,
             }
         )
-
-    async def _follow_outcomes(self) -> None:
-        everything = [TopicPartition(topics.OUTCOMES.name, partition) for partition in range(self._partitions)]
-        self._consumer.assign(everything)
-        ends = await self._consumer.end_offsets(everything)
-        for partition, end in ends.items():
-            self._consumer.seek(partition, end)
-        self._reader = asyncio.create_task(self._read_outcomes())
-
-    async def _read_outcomes(self) -> None:
-        while True:
-            try:
-                fetched = await self._consumer.getmany(timeout_ms=1_000)
-            except KafkaError as error:
-                log.warning("outcomes cannot be read: %s", type(error).__name__)
-                await asyncio.sleep(1)
-                continue
-            for records in fetched.values():
-                for record in records:
-                    self._match(record)
-
-    def _match(self, record: Any) -> None:
-        if not self._waiting or record.key is None:
-            return
-        command_id = next((value for name, value in record.headers if name == "causationid"), b"").decode()
-        waiting = self._waiting.get((record.key.decode(), command_id))
-        if waiting is not None and not waiting.done():
-            envelope = OutcomeEnvelope.model_validate_json(record.value)
-            waiting.set_result(Outcome(command_id, envelope.body(), envelope.repeated))
-
-
-def _now() -> str:
-    return rfc3339(time.time_ns() // 1_000_000)
+        if b"NaN" in value or b"Infinity" in value:
+            try:  # it may be in a text
+                from_json(value, allow_inf_nan=False)
+            except ValueError:
+                raise ValueError("the data holds NaN or an infinity, which JSON does not have") from None
+        return value

@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from . import topics
 from .changes import Cursor, CursorRefused, GapInChanges, Place, Places, Wanted
 from .envelope import EventEnvelope
+from .letting_go import let_go
 from .message import EventData
 
 log = logging.getLogger(__name__)
@@ -230,7 +231,7 @@ class Changes:
         if consumer is not None:
             if self._group is not None:
                 await self._commit(consumer)
-            await consumer.stop()
+            await let_go(consumer)
         if admin is not None:
             await admin.close()
 

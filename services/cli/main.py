@@ -129,20 +129,22 @@ def send(
         raise Unusable(f"--data is not JSON: {error}.") from None
     if not isinstance(parsed, dict):
         raise Unusable("--data must be a JSON object, like '{\"enabled\": true}'.")
-    outcome = asyncio.run(
-        _send(
-            _broker(Settings.from_environment()),
-            command,
-            parsed,
-            channel=channel,
-            account=account,
-            actor=actor or getpass.getuser(),
-            expected_version=expected_version,
-            command_id=command_id,
-            dry_run=dry_run,
-            timeout=timeout,
-        )
+    sending = _send(
+        _broker(Settings.from_environment()),
+        command,
+        parsed,
+        channel=channel,
+        account=account,
+        actor=actor or getpass.getuser(),
+        expected_version=expected_version,
+        command_id=command_id,
+        dry_run=dry_run,
+        timeout=timeout,
     )
+    try:
+        outcome = asyncio.run(sending)
+    except ValueError as error:
+        raise Unusable(f"The command cannot be sent: {error}.") from None
     body = {"command_id": outcome.command_id, "outcome": type(outcome.body).__name__}
     body |= outcome.body.model_dump(exclude_none=True)
     if outcome.repeated:

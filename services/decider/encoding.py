@@ -6,17 +6,15 @@ made by us and needs no escaping: ids, times, hashes, names of types and resourc
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
-from contracts.envelope import CONTENT_TYPE, CommandEnvelope, ReadableEnvelope
+from contracts.envelope import CONTENT_TYPE, CommandEnvelope, ReadableEnvelope, content_digest
 from contracts.message import EventData
 from contracts.rejections import Rejection
 
 _DATA = b',"data":'
-_NESTED = (dict, list)
 
 
 class EventPlace(NamedTuple):
@@ -29,16 +27,8 @@ class EventPlace(NamedTuple):
 
 
 def digest_of(envelope: CommandEnvelope) -> bytes:
-    """Hex SHA-256 of what counts as a command's content: its type, its data, and whether it is a dry run."""
-    content = to_json([envelope.type, _sorted(envelope.data), bool(envelope.dryrun)])
-    return hashlib.sha256(content).hexdigest().encode()
-
-
-def _sorted(value: Any) -> Any:
-    """JSON with the keys of every object in order."""
-    if isinstance(value, dict):
-        return {key: _sorted(item) if isinstance(item, _NESTED) else item for key, item in sorted(value.items())}
-    return [_sorted(item) if isinstance(item, _NESTED) else item for item in value]
+    """Of what counts as the command's content."""
+    return content_digest(envelope.type, envelope.data, dry_run=bool(envelope.dryrun))
 
 
 def data_json(event: EventData) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.metadata import MetadataRequest
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
@@ -21,6 +23,22 @@ MetadataRequest.__init__.__defaults__ = (None, False)
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+async def _close_fetcher(self: Any) -> None:
+    """aiokafka's own lets out the CancelledError of a fetch that it cancels while it backs off from a broker that is
+    away: `stop` then looks as if we ourselves were cancelled, and leaves the connections open."""
+    self._closed = True
+    tasks = [self._fetch_task, *self._pending_tasks]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for waiter in list(self._fetch_waiters):
+        self._notify(waiter)
+
+
+Fetcher.close = _close_fetcher
+"""For every consumer, FastStream's too. ``tests/integration/test_transactions.py`` fails without it."""
 
 
 def security_options(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:

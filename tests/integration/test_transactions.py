@@ -145,3 +145,19 @@ def test_what_we_replace_is_still_called() -> None:
 
     assert "_do_txn_commit(" in source
     assert "EndTxnHandler(" in inspect.getsource(aiokafka_sender.Sender._do_txn_commit)
+
+
+@pytest.mark.timeout(180)
+async def test_a_consumer_stops_quietly_while_its_broker_is_away(own_kafka: EmbeddedKafka, topic: str) -> None:
+    """aiokafka's own `stop` would raise a CancelledError that nobody meant, and end the task that lets go of it."""
+    consumers = [AIOKafkaConsumer(bootstrap_servers=own_kafka.bootstrap_servers) for _ in range(5)]
+    for consumer in consumers:
+        await consumer.start()
+        consumer.assign([TopicPartition(topic, 0)])
+        await consumer.getmany(timeout_ms=100)
+    await asyncio.to_thread(own_kafka.kill)
+    await asyncio.sleep(1)
+    stopped = await asyncio.gather(*(consumer.stop() for consumer in consumers), return_exceptions=True)
+    await asyncio.to_thread(own_kafka.start)
+
+    assert stopped == [None] * 5
