@@ -52,8 +52,8 @@ def _ignore_step(_: str) -> None:
 class PartitionOwner:
     """Runs until `stop`; `pause` and `resume` bridge a rebalance that gives the partition back to this process.
 
-    ``on_step`` is told the steps of the algorithm by name, which is where the fault suite strikes: ``fenced``,
-    ``restored``, ``decided``, ``begun``, ``appended``, ``committed``, ``adopted``.
+    ``on_step`` is told the steps of the algorithm by name, which is where the fault suite strikes: ``started``,
+    ``fenced``, ``restored``, ``decided``, ``begun``, ``appended``, ``committed``, ``adopted``.
     """
 
     def __init__(
@@ -130,6 +130,7 @@ class PartitionOwner:
     async def _own(self, producer: TransactionalProducer, stack: contextlib.AsyncExitStack) -> None:
         async with asyncio.timeout(_START_TIMEOUT_S):
             await producer.start()
+            self._on_step("started")
             await self._abort_leftovers(producer)
         self._on_step("fenced")
         self._state = state = await restore(

@@ -115,16 +115,22 @@ class Arena:
         self._victims.append(victim)
         return victim
 
+    def survivors(self) -> list[Victim]:
+        """The deciders that still run."""
+        return [victim for victim in self._victims if not victim.struck()]
+
     def end_deciders(self) -> None:
         for victim in self._victims:
             victim.kill()
         self._victims.clear()
 
-    async def restart_broker(self, name: signal.Signals) -> None:
-        if name == signal.SIGKILL:
-            await asyncio.to_thread(self.kafka.kill)
-        else:
-            await asyncio.to_thread(self.kafka.stop)
+    def strike_broker(self, name: signal.Signals) -> None:
+        """The signal, and no waiting; `restart_broker` has to follow."""
+        os.kill(self.kafka.pid, name)
+
+    async def restart_broker(self) -> None:
+        """Waits for its end, and starts it again."""
+        await asyncio.to_thread(self.kafka.stop)
         await asyncio.to_thread(self.kafka.start)
 
     async def settle(self) -> None:
@@ -148,7 +154,7 @@ class Arena:
                 except (OutcomeTimeout, PublisherBroken):
                     await asyncio.sleep(0.3)
 
-    async def judge(self, answers: list[Answer]) -> tuple[Log, list[str]]:
+    async def judge(self, answers: list[Answer], published: list[bytes]) -> tuple[Log, list[str]]:
         """The whole log, and what does not hold of it."""
         log = await read_log(self.kafka.bootstrap_servers, self.partitions, self._files)
-        return log, violations(log, answers)
+        return log, violations(log, answers, published)

@@ -1,8 +1,9 @@
 """The one judge of every fault: reads the real topics, and says in a sentence what does not hold.
 
 The invariants are numbered as in the design: 1 one first outcome for each command, and the same again for the same id;
-2 sequences without a gap; 3 a command's events with its outcome or none; 4 channel-state is the fold of the events;
-5 no accepted command passed over a change that it did not expect; 7 no event of a fenced owner; 11 the hash chain.
+2 sequences without a gap; 3 a command's events with its outcome or none; 4 channel-state is the fold of the events, at
+every committed cut (`tests.faults.cuts`); 5 no accepted command passed over a change that it did not expect, or
+expected a version yet to come; 7 no event of a fenced owner; 11 the hash chain.
 """
 
 from __future__ import annotations
@@ -10,34 +11,18 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from contracts import topics
-from contracts.commands import Event
-from contracts.envelope import (
-    GENESIS,
-    CommandEnvelope,
-    EventEnvelope,
-    Invalid,
-    ReadableEnvelope,
-    Unreadable,
-    read_command,
-)
-from contracts.message import milliseconds_of
+from contracts.envelope import GENESIS, CommandEnvelope, EventEnvelope
 from contracts.partitioner import partition_of
-from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, channel_key, system_key
-from services.domain.decision import Mark
-from services.domain.evolve import evolve
-from services.domain.records import BUSINESS_SYSTEM, CHANNEL
-from services.domain.state import ChannelState
-from services.infrastructure.vault import SignatureAddress
-from tests.faults.log import Log, Place, Writer
-
-_OURS = b"~"
-"""No channel's id begins with it: the checkpoint's key, and whatever else is not a channel's."""
+from services.decider.memory import WINDOW
+from services.domain.resources import resource_of_command
+from tests.faults.asked import Asked, sort_out
+from tests.faults.cuts import Cuts
+from tests.faults.log import Log, LogRecord, Place, Writer
 
 
 class Answer(NamedTuple):
@@ -48,33 +33,27 @@ class Answer(NamedTuple):
     data: dict[str, Any]
 
 
-def violations(log: Log, answers: Iterable[Answer] = ()) -> list[str]:
-    """Everything that does not hold; to be asked when every command that was published is decided."""
-    found: list[Iterable[str]] = [_answers_are_on_the_log(log, answers)]
+def violations(log: Log, answers: Iterable[Answer] = (), published: Iterable[bytes] = ()) -> list[str]:
+    """Everything that does not hold; to be asked when every command that was published is decided.
+
+    ``answers`` are what publishers were told, ``published`` the values that the broker told them to have.
+    """
+    found: list[Iterable[str]] = [_answers_are_on_the_log(log, answers), _published_is_there(log, published)]
     for partition in range(log.partitions):
         judged = _Partition(log, partition)
         found += [
             judged.commands_are_answered(),
-            judged.answers_repeat(),
+            judged.letters_are_whole(),
+            judged.forwards_are_whole(),
+            judged.answers_fit(),
             judged.sequences_count(),
             judged.events_have_outcomes(),
-            judged.state_is_the_fold(),
+            judged.versions_are_told(),
+            judged.cuts().differences(),
             judged.expectations_held(),
             judged.owners_took_turns(),
         ]
     return list(chain.from_iterable(found))
-
-
-@dataclass(slots=True)
-class _Incoming:
-    """What each record of a partition's commands must have led to."""
-
-    ids: list[tuple[str, str]] = field(default_factory=list)
-    """(channel, command id), in order."""
-    letters: list[int] = field(default_factory=list)
-    forwards: Counter[tuple[int, bytes]] = field(default_factory=Counter)
-    """(home, value)."""
-    envelopes: dict[tuple[str, str], CommandEnvelope] = field(default_factory=dict)
 
 
 class _Partition:
@@ -85,84 +64,98 @@ class _Partition:
             (record, EventEnvelope.model_validate_json(record.value or b"{}"))
             for record in log.of(topics.EVENTS, partition)
         ]
-        self._incoming = self._sorted()
-
-    def _sorted(self) -> _Incoming:
-        found = _Incoming()
-        for record in self._log.of(topics.COMMANDS, self._partition):
-            envelope: CommandEnvelope | ReadableEnvelope
-            try:
-                envelope = read_command(record.value)
-            except Unreadable:
-                found.letters.append(record.place.offset)
-                continue
-            except Invalid as finding:
-                envelope = finding.envelope
-            home = partition_of(envelope.subject, self._log.partitions)
-            if home == self._partition:
-                found.ids.append((envelope.subject, envelope.id))
-                if isinstance(envelope, CommandEnvelope):
-                    found.envelopes.setdefault((envelope.subject, envelope.id), envelope)
-            elif "forwarded" in record.headers:
-                found.letters.append(record.place.offset)
-            else:
-                found.forwards[home, record.value or b""] += 1
-        return found
+        self._incoming = sort_out(log.of(topics.COMMANDS, partition), partition, log.partitions)
+        self._told = [(outcome["subject"], outcome["causationid"]) for _, outcome in self._outcomes]
+        self._pairs: list[tuple[Asked, LogRecord, dict[str, Any]]] = []
+        """Each command with its outcome; none where they do not match, which is a violation by itself."""
+        if self._told == [asked.key for asked in self._incoming.asked]:
+            self._pairs = [
+                (asked, record, outcome)
+                for asked, (record, outcome) in zip(self._incoming.asked, self._outcomes, strict=True)
+            ]
+        self._by_channel: dict[str, list[EventEnvelope]] = defaultdict(list)
+        for _, event in self._events:
+            self._by_channel[event.subject].append(event)
 
     def commands_are_answered(self) -> Iterator[str]:
-        """1: each command record led to one outcome, one dead letter or one forward, in its order."""
-        answered = [(record.key or b"").decode() for record, _ in self._outcomes]
-        told = list(zip(answered, (outcome["causationid"] for _, outcome in self._outcomes), strict=True))
-        expected, actual = Counter(self._incoming.ids), Counter(told)
+        """1: each command led to one outcome, in their order."""
+        ids = [asked.key for asked in self._incoming.asked]
+        expected, actual = Counter(ids), Counter(self._told)
         at = f"partition {self._partition}"
         for (channel, command), count in (expected - actual).items():
             yield f"1: {at}: command {command} on {channel} has {count} outcomes too few"
         for (channel, command), count in (actual - expected).items():
             places = [str(record.place) for record, one in self._outcomes if one["causationid"] == command]
             yield f"1: {at}: command {command} on {channel} has {count} outcomes too many, at {', '.join(places)}"
-        if expected == actual and self._incoming.ids != told:
+        if expected == actual and ids != self._told:
             yield f"1: {at}: commands were answered in another order than they came in"
-        letters = Counter(
-            int(record.headers["offset"]) for record in self._log.of(topics.DEAD_LETTERS, self._partition)
-        )
-        for offset in Counter(self._incoming.letters) - letters:
-            yield f"1: {Place(topics.COMMANDS.name, self._partition, offset)} has no dead letter"
-        for offset in letters - Counter(self._incoming.letters):
-            yield f"1: {Place(topics.COMMANDS.name, self._partition, offset)} has a dead letter too many"
-        here = str(self._partition).encode()
-        forwarded = Counter(
-            (home, record.value or b"")
-            for home in range(self._log.partitions)
-            for record in self._log.of(topics.COMMANDS, home)
-            if record.headers.get("forwarded") == here
-        )
-        if forwarded != self._incoming.forwards:
-            lost, doubled = self._incoming.forwards - forwarded, forwarded - self._incoming.forwards
-            yield f"1: {at}: {lost.total()} commands were not forwarded home, {doubled.total()} were too often"
 
-    def answers_repeat(self) -> Iterator[str]:
-        """1: the same id with the same content has the same answer again."""
-        first: dict[tuple[str, str, str], tuple[bytes, Any]] = {}
-        for record, outcome in self._outcomes:
-            digest = record.headers.get("digest")
-            if digest is None:
-                if outcome["data"].get("rejection") not in ("InvalidCommand", "CommandIdReused"):
-                    yield f"1: {record.place} has no digest, although it was decided"
+    def letters_are_whole(self) -> Iterator[str]:
+        """1: what cannot be read, and nothing else, is a dead letter, its key and bytes untouched."""
+        letters: dict[int, list[LogRecord]] = defaultdict(list)
+        for record in self._log.of(topics.DEAD_LETTERS, self._partition):
+            letters[int(record.headers["offset"])].append(record)
+        for offset in self._incoming.letters.keys() | letters.keys():
+            place = Place(topics.COMMANDS.name, self._partition, offset)
+            origin, found = self._incoming.letters.get(offset), letters[offset]
+            if origin is not None and not found:
+                yield f"1: {place} has no dead letter"
+            elif origin is None or len(found) > 1:
+                yield f"1: {place} has a dead letter too many"
+            elif (found[0].key, found[0].value) != (origin.key, origin.value):
+                yield f"1: {found[0].place} is not {place} as it came"
+
+    def forwards_are_whole(self) -> Iterator[str]:
+        """1: what came here and lives elsewhere was forwarded home once, under its channel's key."""
+        here = str(self._partition).encode()
+        forwarded: Counter[tuple[int, bytes]] = Counter()
+        for home in range(self._log.partitions):
+            for record in self._log.of(topics.COMMANDS, home):
+                if record.headers.get("forwarded") != here:
+                    continue
+                forwarded[home, record.value or b""] += 1
+                if partition_of((record.key or b"").decode(), self._log.partitions) != home:
+                    yield f"1: {record.place} was forwarded under a key that does not live there"
+        lost, doubled = self._incoming.forwards - forwarded, forwarded - self._incoming.forwards
+        if lost or doubled:
+            yield (
+                f"1: partition {self._partition}: {lost.total()} commands were not forwarded home, "
+                f"{doubled.total()} were too often"
+            )
+
+    def answers_fit(self) -> Iterator[str]:
+        """1: each answer is of the kind that its command must have: invalid, decided, repeated, or a reused id."""
+        first: dict[tuple[str, str, str], tuple[int, str, bytes | None, Any]] = {}
+        for number, (asked, record, outcome) in enumerate(self._pairs):
+            said, digest = outcome["data"], record.headers.get("digest")
+            repeated, rejection = outcome.get("repeated", False), said.get("rejection")
+            if (outcome["accountid"], record.key) != (asked.envelope.accountid, asked.envelope.subject.encode()):
+                yield f"1: {record.place} is not in the name of the account and channel that asked"
+            if outcome["type"] != ("CommandAccepted" if rejection is None else "CommandRejected"):
+                yield f"1: {record.place} is called {outcome['type']}, and is none"
+            if asked.command is None:
+                if rejection != "InvalidCommand" or digest is not None or repeated:
+                    yield f"1: {record.place} answers an invalid command as if it were none"
                 continue
-            key = (outcome["accountid"], outcome["subject"], outcome["causationid"])
-            before = first.setdefault(key, (digest, outcome["data"]))
-            repeated = outcome.get("repeated", False)
-            if before[1] is outcome["data"]:
-                if repeated:
-                    yield f"1: {record.place} calls itself a repeat, and nothing is before it"
-            elif not repeated or before != (digest, outcome["data"]):
-                yield f"1: {record.place} decides command {key[2]} on {key[1]} a second time"
+            known = first.get(asked.account_key)
+            forgotten = known is not None and number - known[0] >= WINDOW and digest is not None and not repeated
+            if known is None or forgotten:
+                first[asked.account_key] = (number, asked.content, digest, said)
+                yield from _first_fits(asked, record, outcome)
+            elif asked.content == known[1]:
+                if not repeated or (digest, said) != known[2:]:
+                    yield f"1: {record.place} decides command {asked.key[1]} on {asked.key[0]} a second time"
+            elif rejection != "CommandIdReused" or digest is not None or repeated:
+                yield f"1: {record.place} takes another command under id {asked.key[1]} on {asked.key[0]}"
 
     def sequences_count(self) -> Iterator[str]:
         """2 and 11: no gap, no repeat, and every event names the hash of the one before it."""
         heads: dict[str, tuple[int, str, str]] = defaultdict(lambda: (0, GENESIS, ""))
         for number, (record, event) in enumerate(self._events, 1):
             version, head, time = heads[event.subject]
+            home = partition_of(event.subject, self._log.partitions)
+            if (record.key, self._partition) != (event.subject.encode(), home):
+                yield f"2: {record.place} is not where {event.subject} lives, or not under its key"
             if event.partitionsequence != number:
                 yield f"2: {record.place} has partitionsequence {event.partitionsequence}, not {number}"
             if event.sequence != version + 1:
@@ -174,13 +167,12 @@ class _Partition:
             heads[event.subject] = (event.sequence, sha256(record.value or b"").hexdigest(), event.time)
 
     def events_have_outcomes(self) -> Iterator[str]:
-        """3: the ids that an outcome names are the events that its command has, all of them."""
+        """3: the ids that an outcome names are the events that its command has, all of them, in their order."""
         named: dict[tuple[str, str], list[str]] = {}
         for _, outcome in self._outcomes:
-            if outcome.get("repeated"):
-                continue
-            ids = outcome["data"].get("events", [])
-            named.setdefault((outcome["subject"], outcome["causationid"]), []).extend(ids)
+            if not outcome.get("repeated"):
+                ids = outcome["data"].get("events", [])
+                named.setdefault((outcome["subject"], outcome["causationid"]), []).extend(ids)
         happened: dict[tuple[str, str], list[str]] = defaultdict(list)
         places: dict[str, Place] = {}
         for record, event in self._events:
@@ -193,66 +185,58 @@ class _Partition:
                 yield f"3: the outcome of {key[1]} on {key[0]} names {len(lost)} events that are not there"
             if alone:
                 yield f"3: {', '.join(alone)}: no outcome of {key[1]} on {key[0]} names it"
+        in_order = [one for _, _, outcome in self._firsts() for one in outcome["data"].get("events", ())]
+        if self._pairs and not (set(in_order) ^ places.keys()) and in_order != [event.id for _, event in self._events]:
+            yield f"3: partition {self._partition}: events lie in another order than their outcomes name them in"
 
-    def state_is_the_fold(self) -> Iterator[str]:
-        """4: every state record, the checkpoint, and a secret for each signature."""
-        records = self._log.compacted(topics.CHANNEL_STATE, self._partition)
-        checkpoint = Checkpoint.model_validate_json(records.pop(CHECKPOINT_KEY, b"{}"))
-        at = f"partition {self._partition}"
-        if checkpoint.partitionsequence != len(self._events):
-            yield f"4: {at}: the checkpoint counts {checkpoint.partitionsequence} events, the log {len(self._events)}"
-        commands = self._log.of(topics.COMMANDS, self._partition)
-        if commands and checkpoint.next_offset <= commands[-1].place.offset:
-            yield f"4: {at}: the checkpoint is at {checkpoint.next_offset}, before {commands[-1].place}"
-        states = self._fold()
-        expected: dict[bytes, object] = {}
-        for channel, state in states.items():
-            expected[channel_key(channel)] = state.channel
-            systems = state.channel.systems if state.channel else ()
-            expected |= {system_key(channel, one): state.system(one) for one in systems}
-        actual = {
-            key: (BUSINESS_SYSTEM if b"/" in key else CHANNEL).decode(value)
-            for key, value in records.items()
-            if not key.startswith(_OURS)
-        }
-        for key in expected.keys() | actual.keys():
-            if expected.get(key) != actual.get(key):
-                yield f"4: {at}: the state record {key.decode()} is not the fold of its events"
-        kept = {key for key in self._log.compacted(topics.SIGNATURES, self._partition) if not key.startswith(_OURS)}
-        current, known = _signature_keys(states)
-        for key in current - kept:
-            yield f"4: {at}: the secret of {key.decode()} is gone"
-        for key in kept - known:
-            yield f"4: {at}: there is a secret of {key.decode()}, which no event drew or one deleted"
+    def _firsts(self) -> Iterator[tuple[Asked, LogRecord, dict[str, Any]]]:
+        return (pair for pair in self._pairs if not pair[2].get("repeated"))
 
-    def _fold(self) -> dict[str, ChannelState]:
-        states: dict[str, ChannelState] = defaultdict(ChannelState)
-        for record, event in self._events:
-            mark = Mark(event.sequence, milliseconds_of(event.time), sha256(record.value or b"").hexdigest())
-            body = cast("Event", event.body())
-            try:
-                states[event.subject] = evolve(states[event.subject], body, event.accountid, mark)
-            except LookupError:
-                continue  # a history that decisions cannot have made: the other checks name its record
-        return states
+    def versions_are_told(self) -> Iterator[str]:
+        """3: a first outcome says the version after its own events; 0 where the channel is not the account's."""
+        version: Counter[str] = Counter()
+        for asked, record, outcome in self._firsts():
+            channel = asked.envelope.subject
+            version[channel] += len(outcome["data"].get("events", ()))
+            events = self._by_channel[channel]
+            account = events[0].accountid if version[channel] and events else None
+            right = version[channel] if account == asked.envelope.accountid else 0
+            if outcome["data"].get("rejection") != "InvalidCommand" and outcome["data"].get("version") != right:
+                yield f"3: {record.place} says version {outcome['data'].get('version')}, not {right}"
+
+    def cuts(self) -> Cuts:
+        """4 and 11."""
+        events = 0
+        made = []
+        for asked, _, outcome in self._pairs:
+            events += 0 if outcome.get("repeated") else len(outcome["data"].get("events", ()))
+            made.append((asked.offset, events))
+        return Cuts(self._log, self._partition, self._events, made)
 
     def expectations_held(self) -> Iterator[str]:
-        """5: nothing on the path of what a command changed lies between what it expected and what it did."""
-        by_channel: dict[str, list[EventEnvelope]] = defaultdict(list)
-        for _, event in self._events:
-            by_channel[event.subject].append(event)
-        for record, event in self._events:
-            command = self._incoming.envelopes.get((event.subject, event.causationid))
-            if command is None or command.expectedversion is None:
+        """5: nothing on the path of what an accepted command is about, or of what it changed, lies between what it
+        expected and what it did."""
+        version: Counter[str] = Counter()
+        for asked, record, outcome in self._firsts():
+            channel, before = asked.envelope.subject, version[asked.envelope.subject]
+            ids = outcome["data"].get("events", ())
+            version[channel] += len(ids)
+            if asked.command is None or outcome["type"] != "CommandAccepted":
                 continue
-            for other in by_channel[event.subject]:
-                between = command.expectedversion < other.sequence < event.sequence
-                if between and other.causationid != event.causationid and _on_one_path(other.resource, event.resource):
-                    yield f"5: {record.place} expected version {command.expectedversion}, not {other.sequence}"
+            expected = asked.envelope.expectedversion if isinstance(asked.envelope, CommandEnvelope) else None
+            if expected is None:
+                continue
+            if expected > before:
+                yield f"5: {record.place} was accepted at version {before}, but expected version {expected}"
+            paths = {resource_of_command(asked.command)}
+            paths |= {event.resource for event in self._by_channel[channel] if event.id in ids}
+            for other in self._by_channel[channel][expected:before]:
+                if any(_on_one_path(other.resource, path) for path in paths):
+                    yield f"5: {record.place} expected version {expected}, not {other.sequence}"
 
     def owners_took_turns(self) -> Iterator[str]:
         """7: who was followed by another never writes again."""
-        for topic in (topics.EVENTS, topics.OUTCOMES, topics.CHANNEL_STATE):
+        for topic in (topics.EVENTS, topics.OUTCOMES, topics.CHANNEL_STATE, topics.SIGNATURES, topics.DEAD_LETTERS):
             before: set[Writer] = set()
             now: Writer | None = None
             for offset, writer in self._log.writers.get((topic.name, self._partition), ()):
@@ -260,6 +244,18 @@ class _Partition:
                     yield f"7: {Place(topic.name, self._partition, offset)} is of an owner that was followed by another"
                 before.add(writer)
                 now = writer
+
+
+def _first_fits(asked: Asked, record: LogRecord, outcome: dict[str, Any]) -> Iterator[str]:
+    """1: what is decided for the first time is remembered, calls itself nothing else, and is dry if it was to be."""
+    said = outcome["data"]
+    if record.headers.get("digest") is None:
+        yield f"1: {record.place} has no digest, although it was decided"
+    if outcome.get("repeated") or said.get("rejection") in ("InvalidCommand", "CommandIdReused"):
+        yield f"1: {record.place} calls itself a repeat, or its command invalid, and it is neither"
+    dry = isinstance(asked.envelope, CommandEnvelope) and bool(asked.envelope.dryrun)
+    if "rejection" not in said and said.keys() & {"events", "would_append"} != {"would_append" if dry else "events"}:
+        yield f"1: {record.place} answers a dry run as a real one, or a real one as dry"
 
 
 def _answers_are_on_the_log(log: Log, answers: Iterable[Answer]) -> Iterator[str]:
@@ -274,22 +270,12 @@ def _answers_are_on_the_log(log: Log, answers: Iterable[Answer]) -> Iterator[str
             yield f"1: a publisher was told of {answer.command_id} on {answer.channel} what the log does not say"
 
 
-def _signature_keys(states: dict[str, ChannelState]) -> tuple[set[bytes], set[bytes]]:
-    """The record keys of the signatures that must have a secret, and of all that may still have one."""
-    current, known = set(), set()
-    for channel, state in states.items():
-        if state.channel is None:
-            continue
-        drafts = {SignatureAddress(channel, one.system, one.key_id).record_key() for one in state.channel.drafts}
-        current |= drafts
-        for name in state.channel.systems:
-            system = state.system(name)
-            for one in system.signatures if system else ():
-                key = SignatureAddress(channel, name, one.key_id).record_key()
-                known.add(key)
-                if one.valid_until is None:
-                    current.add(key)
-    return current, known | current
+def _published_is_there(log: Log, published: Iterable[bytes]) -> Iterator[str]:
+    """1: what the broker said that it has, it has."""
+    there = {record.value for number in range(log.partitions) for record in log.of(topics.COMMANDS, number)}
+    missing = sum(value not in there for value in published)
+    if missing:
+        yield f"1: {missing} commands are not on the log, although the broker said that it had them"
 
 
 def _on_one_path(one: str, other: str) -> bool:

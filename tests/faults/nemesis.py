@@ -13,16 +13,19 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from contracts import topics
+from services.infrastructure.transactions import TRANSACTION_TIMEOUT_MS
 from tests.faults.arena import Arena, Victim
 from tests.faults.proxy import CommitProxy
 from tests.faults.proxy import Strike as CommitStrike
 from tests.faults.traffic import Traffic, publish_and_be_killed
-from tests.faults.victim import STEPS, Order, Sabotage, Strike
+from tests.faults.victim import STARTING, STEPS, Order, Sabotage, Step, Strike
 
 Fault = Callable[["Round"], Awaitable[str]]
 _PATIENCE_S = 8.0
 """How long a strike may be waited for; traffic that has ended brings no more transactions."""
-_MID_TRANSACTION = ("decided", "begun", "appended", "committed")
+_START_S = 20.0
+"""The same, where a decider has to start first."""
+_MID_TRANSACTION: tuple[Step, ...] = ("decided", "begun", "appended", "committed")
 
 
 class Round:
@@ -32,6 +35,7 @@ class Round:
         self.arena, self.number = arena, number
         self.dice = random.Random(f"{seed}/{number}")
         self._sabotage = sabotage
+        self._running: asyncio.Task[None]
         self._traffic = Traffic(
             arena.kafka.bootstrap_servers,
             arena.partitions,
@@ -45,58 +49,71 @@ class Round:
         facts = {"own": self.arena.everything, "partitions": self.arena.partitions, "sabotage": self._sabotage}
         return Order.model_validate(facts | what)
 
-    def strike(self, steps: tuple[str, ...] = STEPS, **what: object) -> Strike:
+    def strike(self, steps: tuple[Step, ...] = STEPS, **what: object) -> Strike:
         step = self.dice.choice(steps)
-        # Each owner is fenced and restored once; the other steps come again and again.
-        count = 1 if step in ("fenced", "restored") else self.dice.randrange(1, 12)
+        count = 1 if step in STARTING else self.dice.randrange(1, 12)
         return Strike.model_validate({"step": step, "count": count} | what)
 
     async def wait(self, low: float, high: float) -> None:
         await asyncio.sleep(self.dice.uniform(low, high))
 
-    async def run(self, fault: Fault, *, finisher: bool = True) -> tuple[str, list[str]]:
-        """What it did, and what does not hold afterwards. Without a ``finisher``, who is left has to do the work."""
-        traffic = asyncio.create_task(self._traffic.run())
+    async def run(self, fault: Fault, *, finisher: bool | None = None) -> tuple[str, list[str]]:
+        """What it did, and what does not hold afterwards.
+
+        The rest of the work is done by a fresh decider (``finisher``), or by who is left of the fault; where it is not
+        said, and somebody is left, the dice decide.
+        """
+        self._running = asyncio.create_task(self._traffic.run())
         what, unanswered = "", list[str]()
         try:
             what = await fault(self)
+            if finisher is None:
+                finisher = not self.arena.survivors() or self.dice.random() < 0.5
             if finisher:
                 self.arena.end_deciders()
                 await self.arena.start(self.order()).ready()
-            await traffic
-            await self.arena.settle()
+            else:
+                what += "; who was left finished the work"
+            await self.finish()
         except TimeoutError:
             unanswered = ["1: commands are not answered, although a decider runs and the broker is there"]
         finally:
-            traffic.cancel()
-            await asyncio.gather(traffic, return_exceptions=True)
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
             self.arena.end_deciders()
-        log, found = await self.arena.judge(self._traffic.answers)
+        log, found = await self.arena.judge(self._traffic.answers, self._traffic.published)
         decided = sum(len(log.of(topics.OUTCOMES, partition)) for partition in self.arena.everything)
         return f"{what} ({decided} outcomes on the log)", unanswered + found
 
+    async def finish(self) -> None:
+        """Returns when all that was and will be published in this round is decided. Raises TimeoutError."""
+        await self._running
+        await self.arena.settle()
+
     async def killed_publisher(self) -> None:
         """A publisher of its own, killed half-way; then the traffic's publishers send all of it again."""
-        servers, partitions = self.arena.kafka.bootstrap_servers, self.arena.partitions
-        plan = await publish_and_be_killed(servers, partitions, f"r{self.number}-killed", self.dice)
+        servers = self.arena.kafka.bootstrap_servers
+        plan = await publish_and_be_killed(servers, f"r{self.number}-killed", self.dice)
         await self._traffic.wait_for_each([plan])
 
 
 async def killed_at_a_step(on: Round) -> str:
     """SIGKILL at named points of the transaction, several owners in a row."""
-    strikes = [on.strike() for _ in range(3)]
-    for strike in strikes:
-        victim = on.arena.start(on.order(strike=strike))
-        if not await victim.struck_within(_PATIENCE_S):
-            victim.kill()
-    return "SIGKILL at " + ", ".join(f"{strike.step} {strike.count}" for strike in strikes)
+    done = []
+    for _ in range(3):
+        strike = on.strike()
+        victim = on.arena.start(on.order(strike=strike, topic_by_topic=on.dice.random() < 0.5))
+        struck = await victim.struck_within(_PATIENCE_S)
+        victim.kill()
+        done.append(f"{strike.step} {strike.count}" if struck else "any time")
+    return "SIGKILL at " + ", ".join(done)
 
 
 async def stopped_and_woken(on: Round) -> str:
     """An owner is stopped, another takes over and works, and the first wakes up where it was."""
     strike = on.strike(_MID_TRANSACTION, signal="SIGSTOP")
     sleeper = on.arena.start(on.order(strike=strike))
-    await sleeper.struck_within(_PATIENCE_S)
+    where = await _stopped(sleeper, strike)
     other = on.arena.start(on.order())
     await other.ready()
     await on.wait(0.2, 1.0)
@@ -104,20 +121,28 @@ async def stopped_and_woken(on: Round) -> str:
     await on.wait(0.5, 2.0)
     other.kill()
     await on.wait(0.5, 1.0)
-    return f"SIGSTOP at {strike.step} {strike.count}, another took over, and it woke"
+    return f"SIGSTOP {where}, another took over, and it woke"
+
+
+async def _stopped(sleeper: Victim, strike: Strike) -> str:
+    """Stops it where its order says; wherever it is, where it does not come there in time."""
+    if await sleeper.struck_within(_PATIENCE_S):
+        return f"at {strike.step} {strike.count}"
+    sleeper.send(signal.SIGSTOP)
+    return "at any time"
 
 
 async def stopped_past_its_session(on: Round) -> str:
     """As the consumer group sees it: the session ends, the partitions move, the first one wakes up."""
     strike = on.strike(_MID_TRANSACTION, signal="SIGSTOP")
     sleeper = on.arena.start(on.order(own=None, strike=strike))
-    await sleeper.struck_within(_PATIENCE_S)
+    where = await _stopped(sleeper, strike)
     other = on.arena.start(on.order(own=None))
     await other.ready()
     await on.wait(0.2, 1.0)
     sleeper.wake()
     await on.wait(1.0, 3.0)
-    return f"SIGSTOP at {strike.step} {strike.count} past the session's end, and it woke"
+    return f"SIGSTOP {where} past the session's end, and it woke"
 
 
 async def broker_ended(on: Round, how: signal.Signals) -> str:
@@ -125,24 +150,61 @@ async def broker_ended(on: Round, how: signal.Signals) -> str:
     victim = on.arena.start(on.order(own=on.dice.choice((None, on.arena.everything))))
     await victim.ready()
     await on.wait(0.0, 0.5)
-    await on.arena.restart_broker(how)
+    on.arena.strike_broker(how)
+    await on.arena.restart_broker()
     await on.wait(0.5, 2.0)
     return f"{how.name} to the broker"
 
 
+async def broker_ended_in_a_commit(on: Round, how: signal.Signals) -> str:
+    """The broker gets the signal together with a request to commit; the decider goes on by itself."""
+    loop, moment = asyncio.get_running_loop(), on.dice.uniform(0.0, 0.004)
+
+    def strike() -> None:
+        loop.call_later(moment, on.arena.strike_broker, how)
+
+    proxy = CommitProxy(on.arena.kafka.port, "witnessed", on.dice.randrange(1, 25), on_strike=strike)
+    await proxy.start()
+    try:
+        owner = on.arena.start(on.order(topic_by_topic=True), f"127.0.0.1:{proxy.port}")
+        await owner.ready()
+        came = await _within(_PATIENCE_S, proxy.struck)
+        if came:
+            await asyncio.sleep(moment + 0.01)
+            await on.arena.restart_broker()
+            await on.finish()
+        owner.kill()
+    finally:
+        await proxy.stop()
+    end = "after which the decider went on by itself" if came else "which did not come"
+    return f"{how.name} to the broker {moment * 1000:.1f} ms after commit {proxy.count}, {end}"
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Whether it comes to be in that time."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
+
+
 async def broker_ended_in_a_transaction(on: Round) -> str:
-    """The broker is killed while transactions are open, whose owner is killed or wakes up after it."""
-    strike = on.strike(("appended", "begun"), signal="SIGSTOP")
+    """The broker is killed while transactions are open, whose owner is killed or wakes up after it.
+
+    Before that or after they have timed out: the broker then ends them by itself.
+    """
+    strike = on.strike(("appended", "appended", "appended", "begun"), signal="SIGSTOP")
     sleeper = on.arena.start(on.order(strike=strike))
-    await sleeper.struck_within(_PATIENCE_S)
-    await on.arena.restart_broker(signal.SIGKILL)
-    end = on.dice.choice(("killed", "woken"))
+    where = await _stopped(sleeper, strike)
+    on.arena.strike_broker(signal.SIGKILL)
+    await on.arena.restart_broker()
+    end, pause = on.dice.choice(("killed", "woken")), on.dice.choice((0.0, TRANSACTION_TIMEOUT_MS / 1000 + 2.5))
+    await asyncio.sleep(pause)
     if end == "killed":
         sleeper.kill()
     else:
         sleeper.wake()
         await on.wait(0.5, 1.5)
-    return f"SIGKILL to the broker while an owner was at {strike.step}, which was then {end}"
+    return f"SIGKILL to the broker while an owner was {where}, which was {end} {pause:g} s later"
 
 
 async def rebalanced(on: Round) -> str:
@@ -162,7 +224,7 @@ async def rebalanced(on: Round) -> str:
 
 
 async def two_owners(on: Round) -> str:
-    """Two owners are forced on every partition, their starts interleaved."""
+    """Two owners are forced on every partition, one shortly after the other."""
     owners: list[Victim] = []
     for _ in range(2):
         owners.append(on.arena.start(on.order()))
@@ -174,27 +236,44 @@ async def two_owners(on: Round) -> str:
     return "two owners forced on every partition"
 
 
-async def commit_struck(on: Round, how: CommitStrike) -> str:
+async def starts_interleaved(on: Round) -> str:
+    """Two owners are forced on every partition; each is stopped amid its start while the other goes on with its own."""
+    owners, where = [], []
+    for _ in range(2):
+        strike = on.strike(STARTING, signal="SIGSTOP")
+        owners.append(on.arena.start(on.order(strike=strike)))
+        where.append(await _stopped(owners[-1], strike))
+    first = on.dice.randrange(2)
+    for owner in (owners[first], owners[1 - first]):
+        owner.wake()
+        await on.wait(0.0, 1.5)
+    await on.wait(1.0, 2.5)
+    on.dice.choice(owners).kill()
+    await on.wait(0.3, 0.8)
+    return f"two owners, one stopped {where[0]}, then the other {where[1]}; owner {first + 1} woke first"
+
+
+async def commit_struck(on: Round, how: CommitStrike, *, aborts: bool = False) -> str:
     """A request to commit is late, doubled or not answered; transactions are written topic by topic.
 
     The owner is killed in the very moment, or goes on for a while.
     """
-    count, writes = on.dice.randrange(3, 12), on.dice.randrange(1, 4)
-    proxy = CommitProxy(on.arena.kafka.port, how, count, writes)
+    count, writes = on.dice.randrange(1, 3) if aborts else on.dice.randrange(3, 12), on.dice.randrange(1, 10)
+    proxy = CommitProxy(on.arena.kafka.port, how, count, writes, aborts=aborts)
     await proxy.start()
     try:
         owner = on.arena.start(on.order(topic_by_topic=True), f"127.0.0.1:{proxy.port}")
-        await owner.ready()
-        came, end = "did not come", on.dice.choice(("killed", "left alone"))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for((proxy.struck if how == "unanswered" else proxy.delivered).wait(), _PATIENCE_S)
-            came = "came"
+        came, end = await _within(_START_S, proxy.struck), on.dice.choice(("killed", "left alone"))
+        if came and how != "unanswered":
+            came = await _within(_PATIENCE_S, proxy.delivered)
         if end == "left alone" or how == "unanswered":
             await on.wait(1.5, 3.0)
         owner.kill()
     finally:
         await proxy.stop()
-    return f"commit {count} {how}, after {writes} more writes; it {came}, and the owner was {end}"
+    what = "abort" if aborts else "commit"
+    went = "came" if came else "did not come"
+    return f"{what} {count} {how}, after {writes} more writes; it {went}, and the owner was {end}"
 
 
 async def publisher_killed(on: Round) -> str:
@@ -234,10 +313,14 @@ FAULTS: dict[str, Fault] = {
     "commit-late": partial(commit_struck, how="late"),
     "broker-killed-in-a-transaction": broker_ended_in_a_transaction,
     "rebalanced": rebalanced,
+    "broker-killed-in-a-commit": partial(broker_ended_in_a_commit, how=signal.SIGKILL),
+    "starts-interleaved": starts_interleaved,
     "commit-doubled": partial(commit_struck, how="doubled"),
     "publisher-killed": publisher_killed,
     "commit-unanswered": partial(commit_struck, how="unanswered"),
     "writes-refused": writes_refused,
+    "broker-terminated-in-a-commit": partial(broker_ended_in_a_commit, how=signal.SIGTERM),
+    "abort-late": partial(commit_struck, how="late", aborts=True),
     "broker-terminated": partial(broker_ended, how=signal.SIGTERM),
     "stopped-past-its-session": stopped_past_its_session,
 }

@@ -1,8 +1,9 @@
-"""A small TCP proxy between a decider and its broker that strikes at the request to commit (EndTxn).
+"""A small TCP proxy between a decider and its broker that strikes at the request to end a transaction (EndTxn).
 
 ``late``: the request is held back and its connection lost; it reaches the broker only after the next transaction has
 written something. ``doubled``: it reaches the broker twice, the second time after the next transaction has written.
-``unanswered``: it reaches the broker, but the answer does not come back.
+``unanswered``: it reaches the broker, but the answer does not come back. ``witnessed``: nothing but `on_strike`, which
+is called as the request goes out to the broker.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import re
 import struct
+from collections.abc import Callable
 from typing import Literal
 
-Strike = Literal["late", "doubled", "unanswered"]
+Strike = Literal["late", "doubled", "unanswered", "witnessed"]
 
 _PRODUCE, _END_TXN = 0, 26
 _HOST = b"127.0.0.1"
@@ -23,14 +25,26 @@ _MOMENT_S = 0.2
 class CommitProxy:
     """Listens on ``port``; strikes once, at the ``count``-th commit that it sees, and says so in ``struck``.
 
-    The held request is delivered when ``writes`` more requests to write have been answered by the broker.
+    The held request is delivered when ``writes`` more requests to write have been answered by the broker. With
+    ``aborts`` it is requests to abort that are counted and struck at.
     """
 
-    def __init__(self, broker_port: int, strike: Strike, count: int, writes: int) -> None:
+    def __init__(
+        self,
+        broker_port: int,
+        strike: Strike,
+        count: int,
+        writes: int = 0,
+        *,
+        aborts: bool = False,
+        on_strike: Callable[[], object] = lambda: None,
+    ) -> None:
         self._broker_port, self._strike = broker_port, strike
-        self._count, self._writes_left = count, writes
+        self.count, self._writes_left = count, writes
+        self._result = b"\0" if aborts else b"\1"
+        self._on_strike = on_strike
         self.commits = 0
-        """Requests to commit that came by."""
+        """Requests to commit, or to abort, that came by."""
         self._held: bytes | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -71,15 +85,16 @@ class CommitProxy:
 
     def strikes(self, request: bytes) -> bool:
         """Whether this request is the commit to strike at."""
-        if _api(request) != _END_TXN or request[-1:] != b"\1":
+        if _api(request) != _END_TXN or request[-1:] != self._result:
             return False
         self.commits += 1
-        return self.commits == self._count
+        return self.commits == self.count
 
     def hold(self, request: bytes) -> Strike:
         self.struck.set()
-        if self._strike != "unanswered":
+        if self._strike in ("late", "doubled"):
             self._held = request
+        self._on_strike()
         return self._strike
 
     async def after_write(self, transaction: bytes | None) -> None:

@@ -50,6 +50,15 @@ class Command:
         }
         return json.dumps(envelope | self.attributes).encode()
 
+    def options(self) -> dict[str, Any]:
+        """The same for a publisher's `send_raw`."""
+        return {
+            "channel": self.channel,
+            "command_id": self.command_id,
+            "expected_version": self.attributes.get("expectedversion"),
+            "dry_run": self.attributes.get("dryrun", False),
+        }
+
 
 def _data(kind: str, dice: random.Random) -> dict[str, Any]:
     """Plausible data; what the channel's state makes of it is the decider's business."""
@@ -116,8 +125,24 @@ def commands(prefix: str, dice: random.Random, channels: int, each: int) -> dict
     return planned
 
 
+def _noise(command: Command) -> list[bytes]:
+    """Records that are no commands, and commands that break the contract."""
+    envelope = json.loads(command.value())
+    return [
+        b"no command",
+        b'["no", "command"]',
+        b"\xff\x00",
+        b"",
+        json.dumps(envelope | {"accountid": 7}).encode(),
+        json.dumps({name: value for name, value in envelope.items() if name != "source"}).encode(),
+        json.dumps(envelope | {"id": f"{command.command_id}:coffee", "type": "MakeCoffee"}).encode(),
+        json.dumps(envelope | {"id": f"{command.command_id}:when", "time": "yesterday"}).encode(),
+    ]
+
+
 class Traffic:
-    """Runs until every command is answered; ``answers`` is what publishers were told.
+    """Runs until every command is answered; ``answers`` is what publishers were told, ``published`` the values that
+    the broker said to have.
 
     Half of a channel's commands are waited for one by one, the others are thrown in without waiting, so that there is a
     queue. Between them come records that are no commands, and commands on wrong partitions.
@@ -127,6 +152,7 @@ class Traffic:
         self._bootstrap_servers, self._partitions, self._dice = bootstrap_servers, partitions, dice
         self._planned = commands(prefix, dice, channels=4, each=size)
         self.answers: list[Answer] = []
+        self.published: list[bytes] = []
 
     async def run(self) -> None:
         async with asyncio.timeout(GIVE_UP_S):
@@ -147,15 +173,7 @@ class Traffic:
                 await asyncio.sleep(0.3)
 
     async def _ask(self, publisher: Publisher, command: Command) -> None:
-        outcome = await publisher.send_raw(
-            command.kind,
-            command.data,
-            channel=command.channel,
-            command_id=command.command_id,
-            expected_version=command.attributes.get("expectedversion"),
-            dry_run=command.attributes.get("dryrun", False),
-            timeout=15,
-        )
+        outcome = await publisher.send_raw(command.kind, command.data, timeout=15, **command.options())
         data = outcome.body.model_dump(mode="json", exclude_unset=True)
         self.answers.append(Answer(command.channel, command.command_id, data))
 
@@ -173,6 +191,7 @@ class Traffic:
                         await producer.send(topics.COMMANDS.name, value, key=key, partition=partition), 10
                     )
                     waiting.pop(0)
+                    self.published.append(value)
                     if self._dice.random() < 0.1:
                         await asyncio.sleep(0.02)
             except (KafkaError, OSError, TimeoutError):
@@ -186,8 +205,8 @@ class Traffic:
             home = partition_of(command.channel, self._partitions)
             partition = home if self._dice.random() < 0.8 else (home + 1) % self._partitions
             yield partition, command.channel.encode(), command.value()
-            if self._dice.random() < 0.1:
-                yield self._dice.randrange(self._partitions), b"noise", b"no command"
+            if self._dice.random() < 0.15:
+                yield self._dice.randrange(self._partitions), b"noise", self._dice.choice(_noise(command))
 
 
 async def _let_go(producer: Any) -> None:
@@ -198,32 +217,29 @@ async def _let_go(producer: Any) -> None:
 
 _PUBLISH = """
 import asyncio, json, sys
-from aiokafka import AIOKafkaProducer
+from contracts.publisher import Publisher
 
 async def main():
-    producer = AIOKafkaProducer(bootstrap_servers=sys.argv[1], enable_idempotence=True)
-    await producer.start()
-    for line in sys.stdin:
-        partition, key, value = json.loads(line)
-        await producer.send("switchboard.commands", value.encode(), key=key.encode(), partition=partition)
-        print("sent", flush=True)
-        await asyncio.sleep(0.002)
-    await asyncio.sleep(600)
+    async with Publisher(sys.argv[1], source="nemesis", account=sys.argv[2]) as publisher:
+        sends = []
+        for line in sys.stdin:
+            kind, data, options = json.loads(line)
+            sends.append(asyncio.create_task(publisher.send_raw(kind, data, timeout=600, **options)))
+            print("sent", flush=True)
+            await asyncio.sleep(0.002)
+        await asyncio.gather(*sends)
+        await asyncio.sleep(600)
 
 asyncio.run(main())
 """
 
 
-async def publish_and_be_killed(
-    bootstrap_servers: str, partitions: int, prefix: str, dice: random.Random
-) -> list[Command]:
-    """A publisher of its own that is killed half-way; returns its commands, for somebody else to send again."""
+async def publish_and_be_killed(bootstrap_servers: str, prefix: str, dice: random.Random) -> list[Command]:
+    """A publisher of its own, many commands in flight, killed half-way; returns them, for somebody to send again."""
     (plan,) = commands(prefix, dice, channels=1, each=40).values()
-    lines = [
-        json.dumps([partition_of(one.channel, partitions), one.channel, one.value().decode()]) + "\n" for one in plan
-    ]
+    lines = [json.dumps([one.kind, one.data, one.options()]) + "\n" for one in plan]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _PUBLISH, bootstrap_servers, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        sys.executable, "-c", _PUBLISH, bootstrap_servers, ACCOUNT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -34,8 +34,12 @@ from services.infrastructure.vault import KeyRing
 
 READY = "victim is ready"
 
-Step = Literal["fenced", "restored", "decided", "begun", "appended", "committed", "adopted"]
-STEPS: tuple[Step, ...] = ("fenced", "restored", "decided", "begun", "appended", "committed", "adopted")
+Step = Literal["started", "fenced", "restored", "decided", "begun", "appended", "committed", "adopted"]
+STARTING: tuple[Step, ...] = ("started", "fenced", "restored")
+"""Once for each owner: its epoch is taken, leftovers are aborted, the state is there."""
+TRANSACTING: tuple[Step, ...] = ("decided", "begun", "appended", "committed", "adopted")
+"""Once for each transaction."""
+STEPS = (*STARTING, *TRANSACTING)
 
 Sabotage = Literal[
     "no-fence", "no-abort-after-fence", "unawaited-send", "kept-state", "repeated-endtxn", "forgotten-ids"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.arena import Arena
 from tests.faults.nemesis import Round
-from tests.faults.victim import STEPS, Step, Strike
+from tests.faults.victim import STARTING, STEPS, Step, Strike
 
 _COMMANDS_A_CHANNEL = 16
 
@@ -27,7 +27,7 @@ def test_killed_with_commands_waiting(arena: Arena, step: Step) -> None:
     """Everything is on the log once, in order, and with its outcome: the checker reads the whole of it."""
 
     async def kill(on: Round) -> str:
-        count = 1 if step in ("fenced", "restored") else 2
+        count = 1 if step in STARTING else 2
         victim = on.arena.start(on.order(strike=Strike(step=step, count=count)))
         assert await victim.struck_within(60)
         assert victim.process.poll() == -signal.SIGKILL
