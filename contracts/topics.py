@@ -26,8 +26,9 @@ def _kept(days: int) -> dict[str, str]:
 
 def _from_outside(days: int) -> dict[str, str]:
     """What anybody publishes, compressed as they like: the broker unpacks it, because one batch in a codec that its
-    reader lacks would stop the partition for ever, and because a record's size is then what it says."""
-    return _kept(days) | {"compression.type": "uncompressed"}
+    reader lacks would stop the partition for ever, and because a record's size is then what it says. And its clock
+    counts: by a publisher's, which may say 1970, retention could delete what nobody has read yet."""
+    return _kept(days) | {"compression.type": "uncompressed", "message.timestamp.type": "LogAppendTime"}
 
 
 def _with_room_for_headers(days: int) -> dict[str, str]:

@@ -50,6 +50,9 @@ class Upkeep:
         for key, value in state.records.items():
             self._look_for_expiry(key, value)
         self._under_older_keys = [key for key, value in state.signatures.items() if not keyring.is_newest(value)]
+        if self._under_older_keys:
+            secrets = f"{len(self._under_older_keys):,} secrets"
+            log.info("partition %d: %s are encrypted anew with key %s", partition, secrets, keyring.newest)
 
     def committed(self, records: Iterable[OutgoingRecord], now: int) -> None:
         """Takes note of a transaction; ``now`` is the timestamp of its records."""

@@ -60,6 +60,7 @@ class KeyRing:
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self.newest = next(iter(keys))
+        self._mark = f'"kek":"{self.newest}"'.encode()
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self._ciphers)})"
@@ -103,7 +104,7 @@ class KeyRing:
 
     def is_newest(self, value: bytes) -> bool:
         """Whether a record's value is under the key that `encrypt` would take now."""
-        return f'"kek":"{self.newest}"'.encode() in value
+        return self._mark in value
 
     def decrypt(self, value: bytes, address: SignatureAddress) -> bytes:
         """The secret in a record's value; raises `VaultError`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Producer, TopicPartition
 
 from contracts.partitioner import partition_of
 from tests.installation import Installation, fresh
@@ -36,6 +36,20 @@ def _read(consumer: Consumer, channel: str, count: int) -> list[dict[str, Any]]:
         if message is not None and message.error() is None and message.key() == channel.encode():
             found.append(json.loads(message.value() or b""))
     return found
+
+
+def _timestamp(installation: Installation, channel: str) -> tuple[int, int]:
+    """Kind and time of the first record about the channel on the commands topic."""
+    consumer = Consumer({"bootstrap.servers": installation.bootstrap_servers, "group.id": fresh("times")})
+    consumer.assign([TopicPartition("switchboard.commands", partition_of(channel, PARTITIONS), 0)])
+    try:
+        while (message := consumer.poll(10)) is not None:
+            if channel.encode() in (message.value() or b""):
+                kind, at = message.timestamp()
+                return int(kind), int(at)
+    finally:
+        consumer.close()
+    raise AssertionError("the record is not there")
 
 
 def _misplaced() -> str:
@@ -97,9 +111,11 @@ async def test_a_client_may_compress_as_it_likes(installation: Installation, cod
     producer = Producer(settings | {"linger.ms": 50})
     for number in range(20):  # a batch of one is sent as it is, compressed or not
         value = json.dumps(command | {"id": f"{command['id']}-{number}"})
-        producer.produce("switchboard.commands", value=value, partition=partition_of(channel, PARTITIONS))
+        producer.produce("switchboard.commands", value=value, partition=partition_of(channel, PARTITIONS), timestamp=1)
     assert producer.flush(10) == 0
 
     async with installation.publisher("acme") as publisher:
         outcome = await publisher.send_raw("ToggleSms", {"enabled": True}, channel=channel)
     assert outcome.body.version == 0
+    kind, at = _timestamp(installation, channel)
+    assert (kind, at > 1_700_000_000_000) == (TIMESTAMP_LOG_APPEND_TIME, True)
