@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from contracts import topics
 from contracts.business_system import DisableBusinessSystem, EditBusinessSystem, EnableBusinessSystem
 from contracts.channel import EditChannel
-from contracts.commands import EVENTS, Event
+from contracts.commands import EVENTS, Command, Event
 from contracts.envelope import GENESIS, EventEnvelope
 from contracts.intent import EditIntent
 from contracts.message import CommandData, milliseconds_of
 from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.partitioner import partition_of
+from contracts.rejections import ChannelIsRetired, VersionConflict, VersionYetToCome
 from contracts.sms import ToggleSms
 from services.domain.decision import Decision, Mark
 from services.domain.evolve import evolve
 from services.domain.records import BUSINESS_SYSTEM, CHANNEL
-from services.domain.resources import resource_of_event
+from services.domain.resources import resource_of_command, resource_of_event
 from services.domain.state import ChannelState
 from tests.unit.commands import REGISTER, commands, edits, histories
 from tests.unit.decider.partition import HOME, PARTITIONS, Partition, envelope
@@ -103,6 +104,34 @@ def test_asking_twice_appends_nothing(history: list[CommandData], edit: CommandD
             story.happen(event)
         if isinstance(decided, Decision) and isinstance(command, EDITS):
             assert story.decide(command) == Decision()
+
+
+@given(histories, commands, st.integers(0, 40))
+def test_a_command_is_stale_exactly_if_its_path_changed(
+    history: list[CommandData], command: CommandData, expected: int
+) -> None:
+    story, changed = Story(), []
+    for step in history:
+        decided = story.decide(step)
+        for event in decided.events if isinstance(decided, Decision) else ():
+            changed.append(resource_of_event(event))
+            story.happen(event)
+    assert story.state.channel is not None
+    decided = story.decide(command, expected=expected)
+    resource = resource_of_command(cast("Command", command))
+
+    if story.state.channel.retired:
+        assert isinstance(decided, ChannelIsRetired)
+    elif expected > len(changed):
+        assert isinstance(decided, VersionYetToCome)
+    elif any(_on_one_path(one, resource) for one in changed[expected:]):
+        assert isinstance(decided, VersionConflict)
+    elif "/intents/" not in resource:  # below a system that is not open there is nothing to be stale
+        assert not isinstance(decided, VersionConflict)
+
+
+def _on_one_path(one: str, other: str) -> bool:
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 @given(histories, st.lists(st.integers(1, 7), min_size=30, max_size=30))
