@@ -103,6 +103,9 @@ EDITING: dict[str, Scenario] = {
     "nor deep inside": given(*OPEN, _add(None, {"n": 1, "deep": [{"n": 0}]}))
     .when(_edit(default_data={"n": 1, "deep": [{"n": False}]}))
     .then(_edited(default_data={"n": 1, "deep": [{"n": False}]})),
+    "nor a list the one thing in it": given(*OPEN, _add(None, {"n": [1]}))
+    .when(_edit(default_data={"n": 1}))
+    .then(_edited(default_data={"n": 1})),
     "the order of keys says nothing": given(*OPEN, _add(None, {"a": 1, "b": 2}))
     .when(_edit(default_data={"b": 2, "a": 1}))
     .then(),
