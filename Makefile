@@ -23,8 +23,10 @@ run: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# Rounds of the decider, then of the invoker: both are worth as much.
 faults: setup
 	$(BIN)/python -m tests.faults --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
+	$(BIN)/python -m tests.faults.invoker_rounds --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
 
 check: setup
 	$(BIN)/ruff check .

@@ -90,7 +90,7 @@ class Receiver:
         self._changed = asyncio.Condition()
         app = web.Application(client_max_size=2**22)
         app.router.add_post("/{path:.*}", self._take)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()

@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from unicodedata import normalize
 from urllib.parse import SplitResult, urlsplit
+
+import idna
 
 LONGEST_URL = 512
 _DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -143,7 +146,7 @@ def target_of(url: str) -> Target | str:
         return wrong
     host = _host_in_ascii(parts.hostname or "")
     if host is None:
-        return "its host name is not a valid one"
+        return "its host name is not a valid one, or some read it otherwise; write it in its ASCII form (xn--…)"
     address = _literal(host)
     if address is None and _ENDS_IN_NUMBER.fullmatch(host):
         return "its host ends in a number, which some read as an address; write the address in its usual form"
@@ -179,16 +182,22 @@ def _is_bracketed_ipv6(parts: SplitResult) -> bool:
 
 
 def _host_in_ascii(host: str) -> str | None:
-    """The host as it is dialled: IDNA for other scripts, which also turns wide digits and dots into ours."""
+    """The host as it is dialled; None where it is no name, or one that the versions of IDNA read in different ways.
+
+    ``straße`` is ``strasse`` to one of them, which may be somebody else's. Nor may letters be left out or replaced.
+    """
     host = host.removesuffix(".")
-    if ":" in host:
-        return host
+    if host.isascii():
+        return host.lower()
     try:
-        encoded = host.encode("idna").decode().lower()
+        encoded = idna.encode(host, uts46=True).decode()
+        same = encoded == host.encode("idna").decode().lower() and idna.decode(encoded) == normalize(
+            "NFC", host.lower()
+        )
     except UnicodeError:
         return None
     has_other_digits = any(character.isdecimal() and not character.isascii() for character in host)
-    return None if has_other_digits and "xn--" in encoded else encoded
+    return encoded if same and not has_other_digits else None
 
 
 def _literal(host: str) -> Address | None:

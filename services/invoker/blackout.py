@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from contracts.message import DEEPEST_JSON
 from services.domain.signing import plain_token
-from services.invoker.knowledge import Endpoint
+from services.invoker.endpoints import Endpoint
 
 MARK = "[blacked out]"
 _SHORTEST = 43
@@ -65,13 +65,13 @@ def blacked_out(answer: bytes, endpoint: Endpoint, headers: Mapping[str, str]) -
     secrets = _NOTHING if len(answer) < _SHORTEST else _pattern(text, _forms(endpoint, headers))
     try:
         clean = _clean(from_json(answer, allow_inf_nan=False), secrets)
-        return json.dumps(clean, ensure_ascii=False, allow_nan=False).encode(), clean
+        return to_json(clean), clean
     except ValueError:
         return secrets.sub(MARK, text).encode(errors="replace"), None
 
 
 def _clean(value: Any, secrets: re.Pattern[str], depth: int = 0) -> Any:
-    """The value without secrets. Raises ValueError where it nests too deep."""
+    """The value without secrets. Raises ValueError where it nests too deep, or holds what JSON does not have."""
     if depth > DEEPEST_JSON:
         raise ValueError
     match value:
@@ -81,5 +81,7 @@ def _clean(value: Any, secrets: re.Pattern[str], depth: int = 0) -> Any:
             return [_clean(one, secrets, depth + 1) for one in value]
         case dict():
             return {_clean(name, secrets): _clean(one, secrets, depth + 1) for name, one in value.items()}
+        case float() if not isfinite(value):  # written as 1e999
+            raise ValueError
         case _:
             return value

@@ -10,6 +10,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ import aiohttp
 from services.domain.address import Allowances, Target, refusal_of_address, refusal_of_url, target_of
 from services.domain.signing import plain_token, webhook_signature
 from services.invoker.blackout import blacked_out
-from services.invoker.knowledge import Endpoint
+from services.invoker.endpoints import Endpoint
 from services.invoker.outcomes import Answered, Failed, retry_after
 from services.invoker.pace import PACE, Pace
 from services.invoker.resolving import AddressRefused, JudgingResolver, LookUp, NameServerFailed, look_up
@@ -27,6 +28,7 @@ ANSWER_LIMIT = 64 * 1024
 _BEYOND = 1024
 """Read beyond the limit, so that a secret that lies across it is recognised before the answer is cut."""
 _STALE_AT_MOST = 10
+_URLS_REMEMBERED = 10_000
 _OURS = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENETUNREACH)
 )
@@ -62,6 +64,8 @@ class Caller:
         self._allowances, self._pace, self._look_up = allowances, pace, look_up
         self._tls = tls or ssl.create_default_context()
         self._session: aiohttp.ClientSession | None = None
+        # Pure, and the same for every attempt; what is dialled is judged each time.
+        self._target = lru_cache(_URLS_REMEMBERED)(partial(_judged_target, self._allowances))
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
@@ -90,10 +94,9 @@ class Caller:
 
     async def call(self, endpoint: Endpoint, webhook_id: str, body: bytes) -> Answered | Failed:
         """One POST, with every signature that is valid now. Never raises for what a receiver or a network does."""
-        target = target_of(endpoint.api_request_url)
-        refusal = refusal_of_url(endpoint.api_request_url, self._allowances)
-        if refusal is not None or isinstance(target, str):
-            return Failed("address", refusal or str(target))
+        target = self._target(endpoint.api_request_url)
+        if isinstance(target, str):
+            return Failed("address", target)
         headers = {"Content-Type": "application/json", **signature_headers(endpoint, webhook_id, body)}
         try:
             return await self._post_freshly(target, endpoint, headers, body)
@@ -131,7 +134,8 @@ class Caller:
             if not whole:
                 response.close()
             kept, result = blacked_out(answer, endpoint, headers)
-            wait = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+            asked = response.headers.get("Retry-After")
+            wait = None if asked is None else retry_after(asked, datetime.now(UTC))
             named = response.headers.get(KEY_HEADER) or (result.get(KEY_FIELD) if isinstance(result, dict) else None)
             named = named[:_KEY_NAME_LIMIT] if isinstance(named, str) else None
             return Answered(response.status, kept[:ANSWER_LIMIT], result if whole else None, wait, named)
@@ -163,6 +167,11 @@ class Caller:
         return Failed("connect", f"no connection ({said})", ours=cause.errno in _OURS)
 
 
+def _judged_target(allowances: Allowances, url: str) -> Target | str:
+    """Where a URL leads, or a clause that says why it may not be called."""
+    return refusal_of_url(url, allowances) or target_of(url)
+
+
 def signature_headers(endpoint: Endpoint, webhook_id: str, body: bytes) -> dict[str, str]:
     """The headers that authenticate a call, in the system's style; made at the moment of sending."""
     secrets = [signature.secret for signature in endpoint.signatures]
@@ -181,6 +190,8 @@ def signature_headers(endpoint: Endpoint, webhook_id: str, body: bytes) -> dict[
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     """A little more than is kept at most, however long the receiver goes on."""
+    if response.content_length is not None and response.content_length <= ANSWER_LIMIT:
+        return await response.read()
     answer = b""
     while len(answer) < ANSWER_LIMIT + _BEYOND:
         chunk = await response.content.read(ANSWER_LIMIT + _BEYOND - len(answer))

@@ -20,7 +20,7 @@ from services.infrastructure.postgres import OUTAGES, Pool
 from services.infrastructure.vault import KeyRing
 from services.invoker import queue
 from services.invoker.call import Caller
-from services.invoker.knowledge import Endpoint, Gone, Known, NotReadable, SystemKey, endpoints_of, gone
+from services.invoker.endpoints import Endpoint, Endpoints, Gone, Known, NotReadable, SystemKey, gone
 from services.invoker.outcomes import GaveUp, Parked, PutBack, Try, what_next
 from services.invoker.pace import Pace
 from services.invoker.recording import Attempt, Recorder, Result
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.25
 _GATHER_S = 0.004
 """Between two claims: what comes due meanwhile is claimed together."""
+_REFILL_S = 0.015
+"""The same while every slot is taken: as many as get free meanwhile are filled together."""
 _SECRETS_COME_WITHIN = timedelta(milliseconds=500)
 _KEYRING_CHANGES_WITHIN = timedelta(minutes=1)
 
@@ -49,7 +51,8 @@ class Dispatcher:
         pace: Pace,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._pool, self._caller, self._keyring, self._recorder = pool, caller, keyring, recorder
+        self._pool, self._caller, self._recorder = pool, caller, recorder
+        self._endpoints = Endpoints(keyring)
         self._pace, self._on_step = pace, on_step
         self._busy: Counter[SystemKey] = Counter()
         self._in_lane: Counter[queue.Lane] = Counter()
@@ -73,7 +76,7 @@ class Dispatcher:
                             await self.wake.wait()
                     except TimeoutError:
                         pass
-                await asyncio.sleep(_GATHER_S)
+                await asyncio.sleep(_GATHER_S if len(self._calls) < self._pace.calls_at_once else _REFILL_S)
         finally:
             if self._calls:
                 await asyncio.wait(self._calls, timeout=5)
@@ -82,8 +85,7 @@ class Dispatcher:
 
     async def _claim(self) -> int:
         rows: list[Any] = []
-        lanes: tuple[queue.Lane, ...] = ("test", "first", "retry")
-        for lane in lanes:
+        for lane in await queue.awake_lanes(self._pool):
             free = self._pace.calls_at_once - len(self._calls) - len(rows)
             if lane == "retry":
                 free = min(free, self._pace.retries_at_once - self._in_lane["retry"])
@@ -93,7 +95,7 @@ class Dispatcher:
         if rows:
             keys = {(row["channel"], row["system"]) for row in rows}
             async with self._pool.acquire() as connection:
-                endpoints = await endpoints_of(connection, self._keyring, keys)
+                endpoints = await self._endpoints.of(connection, keys)
             for row in rows:
                 self._start(row, endpoints[row["channel"], row["system"]])
         return len(rows)

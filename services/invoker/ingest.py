@@ -14,11 +14,10 @@ from pydantic import ValidationError
 from contracts.envelope import CommandEnvelope, Invalid, ReadableEnvelope, Unreadable, problem_of, read_command
 from contracts.ids import new_id
 from contracts.invocation import TEST_CALL, InvocationFailed, InvokeIntent, MakeTestCall
-from contracts.message import compact_json
 from services.infrastructure.postgres import Connection
 from services.invoker import queue
 from services.invoker.notifications import Asked, Note, dead_letter, outcome_note, reused_note, tell
-from services.invoker.resolution import Ready, Wanted, known_of, resolve
+from services.invoker.resolution import Ready, Wanted, known_of, resolve_all
 
 _INSERT = """
     INSERT INTO invoker.deliveries (id, account, channel, request_id, correlation_id, system, code, template, request,
@@ -119,9 +118,8 @@ async def _insert(connection: Connection, requests: Sequence[Request]) -> None:
     wanted = [request.wanted() for request in requests]
     known = await known_of(connection, wanted)
     now = datetime.now(UTC)
-    columns = [
-        _row(request, resolve(one, what), now) for request, one, what in zip(requests, wanted, known, strict=True)
-    ]
+    resolved = await resolve_all(wanted, known)
+    columns = [_row(request, resolution, now) for request, resolution in zip(requests, resolved, strict=True)]
     rows = await connection.fetch(_INSERT, *(list(column) for column in zip(*columns, strict=True)))
     if len(rows) < len(requests):
         fresh = {(row["account"], row["channel"], row["request_id"]) for row in rows}
@@ -193,7 +191,7 @@ def _row(request: Request, resolution: object, now: datetime) -> tuple[Any, ...]
         body.system,
         request.code,
         body.template if isinstance(body, InvokeIntent) else None,
-        compact_json(body.model_dump(exclude_unset=True)),
+        body.model_dump_json(exclude_unset=True),
         "waiting" if ready is None else "parked" if ready.parked else "due",
         None if ttl is None else now + timedelta(seconds=ttl),
         None if ready is None else ready.body,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +12,6 @@ from contracts.business_system import (
     BusinessSystemEdited,
     BusinessSystemEnabled,
     BusinessSystemOpened,
-    SignatureStyle,
 )
 from contracts.channel import ChannelRegistered, ChannelRetired
 from contracts.envelope import EventEnvelope
@@ -22,8 +19,8 @@ from contracts.intent import IntentAdded, IntentDeleted, IntentEdited
 from contracts.message import compact_json
 from contracts.signature import SignatureRefreshed, SignatureRevoked
 from services.infrastructure.postgres import Connection
-from services.infrastructure.vault import KeyRing, SignatureAddress, VaultError
 from services.invoker import queue
+from services.invoker.endpoints import CHANNEL_IS_RETIRED, SYSTEM_DELETED
 
 _VERSIONS = """
     UPDATE invoker.channels c SET version = w.version
@@ -31,8 +28,6 @@ _VERSIONS = """
 """
 
 _OF_A_SYSTEM = ("business_systems", "signatures", "intents", "circuits")
-CHANNEL_IS_RETIRED = "ChannelIsRetired"
-SYSTEM_DELETED = "BusinessSystemUnknown"
 
 
 async def learn_events(connection: Connection, _: int, records: Sequence[Any]) -> None:
@@ -183,106 +178,3 @@ async def _switch(connection: Connection, channel: str, event: BusinessSystemDis
 
 async def _close_circuit(connection: Connection, channel: str, system: str) -> None:
     await connection.execute("DELETE FROM invoker.circuits WHERE channel = $1 AND system = $2", channel, system)
-
-
-@dataclass(frozen=True, slots=True)
-class LiveSignature:
-    key_id: str
-    secret: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a system is called, and every signature that is valid now, newest first."""
-
-    api_request_url: str
-    signature_style: SignatureStyle
-    disabled: bool
-    signatures: tuple[LiveSignature, ...]
-
-    def alone(self, key_id: str) -> Endpoint | Gone:
-        """The same with one signature only."""
-        found = tuple(one for one in self.signatures if one.key_id == key_id)
-        if not found:
-            return Gone("SignatureUnknown", f"Signature {key_id!r} is not, or no more, valid.")
-        return replace(self, signatures=found)
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """There is nothing to call any more; ``reason`` is a stable name, ``message`` a sentence."""
-
-    reason: str
-    message: str
-
-
-def gone(reason: str, row: Any) -> Gone:
-    """Why a row's ``channel`` and ``system`` are not called any more."""
-    if reason == CHANNEL_IS_RETIRED:
-        return Gone(reason, f"Channel {row['channel']!r} is retired.")
-    return Gone(reason, f"Business system {row['system']!r} was deleted.")
-
-
-@dataclass(frozen=True, slots=True)
-class NotReadable:
-    """Its signatures are not here yet (they come on another topic than their events), or cannot be opened."""
-
-    why: str | None = None
-    """The sentence for the log, where it is more than a matter of a moment."""
-
-
-Known = Endpoint | Gone | NotReadable
-SystemKey = tuple[str, str]
-"""Channel and system."""
-
-_SYSTEMS = """
-    SELECT w.channel, w.system, coalesce(c.retired, true) AS retired, s.system IS NOT NULL AS open,
-        s.api_request_url, s.signature_style, s.disabled
-    FROM unnest($1::text[], $2::text[]) AS w(channel, system)
-    LEFT JOIN invoker.channels c ON c.channel = w.channel
-    LEFT JOIN invoker.business_systems s ON s.channel = w.channel AND s.system = w.system
-"""
-_KEYS = """
-    SELECT k.channel, k.system, k.key_id, s.encrypted
-    FROM unnest($1::text[], $2::text[]) AS w(channel, system)
-    JOIN invoker.signatures k ON k.channel = w.channel AND k.system = w.system
-    LEFT JOIN invoker.secrets s ON s.record_key = k.channel || '/' || k.system || '/' || k.key_id
-    WHERE k.valid_until IS NULL OR k.valid_until > now()
-    ORDER BY k.drawn DESC
-"""
-
-
-async def endpoints_of(connection: Connection, keyring: KeyRing, keys: Collection[SystemKey]) -> dict[SystemKey, Known]:
-    """What attempts at these systems need, as of now."""
-    wanted = [channel for channel, _ in keys], [system for _, system in keys]
-    signatures: dict[SystemKey, list[Any]] = defaultdict(list)
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        systems = await connection.fetch(_SYSTEMS, *wanted)
-        for key in await connection.fetch(_KEYS, *wanted):
-            signatures[key["channel"], key["system"]].append(key)
-    return {
-        (row["channel"], row["system"]): _endpoint(row, signatures[row["channel"], row["system"]], keyring)
-        for row in systems
-    }
-
-
-def _endpoint(row: Any, keys: list[Any], keyring: KeyRing) -> Known:
-    if row["retired"]:
-        return gone(CHANNEL_IS_RETIRED, row)
-    if not row["open"]:
-        return gone(SYSTEM_DELETED, row)
-    if not keys or any(key["encrypted"] is None for key in keys):
-        return NotReadable()
-    try:
-        signatures = tuple(
-            LiveSignature(
-                key["key_id"],
-                keyring.decrypt(key["encrypted"], SignatureAddress(row["channel"], row["system"], key["key_id"])),
-            )
-            for key in keys
-        )
-    except VaultError as error:
-        return NotReadable(str(error))
-    except ValueError:
-        return NotReadable(f"A signature of {row['channel']}/{row['system']} is kept in a form that cannot be read.")
-    return Endpoint(row["api_request_url"], row["signature_style"], row["disabled"], signatures)

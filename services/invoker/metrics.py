@@ -13,9 +13,13 @@ from services.infrastructure.postgres import Pool
 RESULTS = ("delivered", "dead", "retried", "parked", "put_back", "lost")
 
 _QUEUE = """
-    SELECT CASE WHEN state = 'due' AND lease IS NOT NULL THEN 'in_flight' ELSE state END AS state,
-        count(*) AS count, extract(epoch FROM now() - min(created_at))::float AS oldest
-    FROM invoker.deliveries WHERE state IN ('waiting', 'due', 'parked') GROUP BY 1
+    SELECT state, count, extract(epoch FROM now() - oldest)::float AS oldest FROM (
+        SELECT 'due' AS state, count(*) AS count, min(created_at) AS oldest
+            FROM invoker.deliveries WHERE state = 'due' AND lease IS NULL
+        UNION ALL SELECT 'in_flight', count(*), min(created_at) FROM invoker.deliveries WHERE lease IS NOT NULL
+        UNION ALL SELECT 'waiting', count(*), min(created_at) FROM invoker.deliveries WHERE state = 'waiting'
+        UNION ALL SELECT 'parked', count(*), min(created_at) FROM invoker.deliveries WHERE state = 'parked'
+    ) AS some WHERE count > 0
 """
 _OVERDUE = """
     SELECT coalesce(extract(epoch FROM now() - min(wake_at)), 0)::float

@@ -20,6 +20,13 @@ from services.invoker.pace import Pace
 
 Lane = Literal["test", "first", "retry"]
 
+LANES: tuple[Lane, ...] = ("test", "first", "retry")
+"""In the order in which they are claimed."""
+
+_AWAKE_LANES = """
+    SELECT lane FROM unnest($1::text[]) AS one(lane)
+    WHERE EXISTS (SELECT FROM invoker.lines l WHERE l.lane = one.lane AND l.wake_at <= now())
+"""
 _AWAKE = """
     SELECT * FROM (
         SELECT l.channel, l.system, l.wake_at, c.open_until IS NOT NULL AND $1 <> 'test' AS probe,
@@ -50,7 +57,9 @@ _CLAIM = """
     )
     UPDATE invoker.deliveries d
     SET lease = $6, leased_until = now() + $7, claimed_at = now(), attempts = attempts + 1
-    FROM mine WHERE d.id = mine.id RETURNING d.*
+    FROM mine WHERE d.id = mine.id
+    RETURNING d.id, d.account, d.channel, d.request_id, d.correlation_id, d.system, d.code, d.body, d.attempts,
+        d.expires_at, d.lease, d.key_id, d.reason, d.test, d.key_alone, d.excused, d.before_replay, d.replays
 """
 _SLEEP = """
     UPDATE invoker.lines l SET wake_at = coalesce((
@@ -78,12 +87,22 @@ _WAKE = """
 """
 
 
+_WAITING = ("state = 'parked'", "state = 'due' AND lease IS NULL")
+"""Each as the index has it that finds them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wake:
     channel: str
     system: str
     lane: Lane
     at: datetime
+
+
+async def awake_lanes(pool: Pool) -> list[Lane]:
+    """The lanes that may have something to claim."""
+    awake = {row["lane"] for row in await pool.fetch(_AWAKE_LANES, LANES)}
+    return [lane for lane in LANES if lane in awake]
 
 
 async def claim(pool: Pool, lane: Lane, busy: Mapping[tuple[str, str], int], free: int, pace: Pace) -> list[Any]:
@@ -96,15 +115,18 @@ async def claim(pool: Pool, lane: Lane, busy: Mapping[tuple[str, str], int], fre
         if not awake:
             return []
         channels, systems = [row["channel"] for row in awake], [row["system"] for row in awake]
-        slots = [row["free"] for row in awake]
+        # Dealt out evenly, so that many waiting for one system do not go before one each for many; what is left over
+        # is for the next claim. A receiver is then called on few connections again and again, too.
+        share = -(-free // len(awake))
+        slots = [min(row["free"], share) for row in awake]
         rows = await connection.fetch(_CLAIM, channels, systems, slots, lane, free, uuid4(), lease)
         claimed = Counter((row["channel"], row["system"]) for row in rows)
         # Where as many were claimed as there were slots, or others took all that were free, more may be due: it stays.
         cut = len(rows) == free
         over = [
             row
-            for row in awake
-            if (got := claimed[row["channel"], row["system"]]) < row["free"] and not (cut and got == 0)
+            for row, offered in zip(awake, slots, strict=True)
+            if (got := claimed[row["channel"], row["system"]]) < offered and not (cut and got == 0)
         ]
         await connection.execute(_SLEEP, [row["channel"] for row in over], [row["system"] for row in over], lane)
         probes = [row for row in awake if row["probe"] and (row["channel"], row["system"]) in claimed]
@@ -135,12 +157,13 @@ async def park(connection: Connection, channel: str, system: str) -> None:
 
 async def hurry(connection: Connection, channel: str, system: str) -> None:
     """Everything that waits for the system is due at once."""
-    await connection.execute(
-        "UPDATE invoker.deliveries SET state = 'due', due_at = now() "
-        "WHERE channel = $1 AND system = $2 AND state IN ('due', 'parked') AND lease IS NULL",
-        channel,
-        system,
-    )
+    for waiting in _WAITING:
+        await connection.execute(
+            f"UPDATE invoker.deliveries SET state = 'due', due_at = now() "  # noqa: S608 -- our words
+            f"WHERE channel = $1 AND system = $2 AND {waiting}",
+            channel,
+            system,
+        )
     await _wake_all(connection, channel, system)
 
 
@@ -150,13 +173,14 @@ async def doom(connection: Connection, channel: str, system: str | None, reason:
     It is marked, and so ends too where the system is opened again before a worker comes by; what is being called just
     now ends unless it succeeds.
     """
-    await connection.execute(
-        "UPDATE invoker.deliveries SET state = 'due', due_at = now(), reason = $3 "
-        "WHERE channel = $1 AND ($2::text IS NULL OR system = $2) AND state IN ('due', 'parked')",
-        channel,
-        system,
-        reason,
-    )
+    for waiting in ("lease IS NOT NULL", *_WAITING):  # what ends meanwhile waits then, and is found there
+        await connection.execute(
+            f"UPDATE invoker.deliveries SET state = 'due', due_at = now(), reason = $3 "  # noqa: S608 -- our words
+            f"WHERE channel = $1 AND ($2::text IS NULL OR system = $2) AND {waiting}",
+            channel,
+            system,
+            reason,
+        )
     await _wake_all(connection, channel, system)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.invocation import TEST_CALL, WebhookBody
-from contracts.message import compact_json, rfc3339
+from pydantic_core import to_json
+
+from contracts.invocation import TEST_CALL
+from contracts.message import rfc3339
 from services.domain.json_schema import SchemaUnusable, problem_of_data
 from services.infrastructure.postgres import Connection
 
@@ -69,6 +72,25 @@ class Lacking:
     behind: bool = False
 
 
+UNJUDGED = Lacking("Unjudged", "It has not been judged yet.")
+_JUDGING_AT_MOST_S = 0.5
+_TURN_S = 0.02
+
+
+async def resolve_all(wanted: Sequence[Wanted], known: Sequence[Known]) -> list[Ready | Lacking]:
+    """What `resolve` says of each. Schemas may be laborious: other work gets its turns in between, and what comes after
+    half a second is left `UNJUDGED`, to be looked at again."""
+    began = turn = time.monotonic()
+    found: list[Ready | Lacking] = []
+    for one, what in zip(wanted, known, strict=True):
+        now = time.monotonic()
+        found.append(resolve(one, what) if now - began < _JUDGING_AT_MOST_S else UNJUDGED)
+        if now - turn > _TURN_S:
+            await asyncio.sleep(0)
+            turn = time.monotonic()
+    return found
+
+
 async def known_of(connection: Connection, wanted: Sequence[Wanted]) -> list[Known]:
     rows = await connection.fetch(
         _KNOWN,
@@ -86,19 +108,20 @@ def resolve(wanted: Wanted, known: Known, milliseconds: int | None = None) -> Re
     if lacking is not None:
         return lacking
     test = wanted.code == TEST_CALL
-    body = WebhookBody(
-        type=wanted.code,
-        timestamp=rfc3339(time.time_ns() // 1_000_000 if milliseconds is None else milliseconds),
-        account=wanted.account,
-        channel=wanted.channel,
-        business_system=wanted.system,
-        template=wanted.template,
-        data={},
-    )
-    data = known.default_data if wanted.data is None and not test else compact_json(wanted.data or {})
-    # The default data goes in as it is kept: it was checked when it was saved, and parsing it would cost more.
-    frozen = compact_json(body.model_dump())[: -len("{}}")] + f"{data}}}"
-    return Ready(frozen.encode(), parked=known.disabled and not test)
+    body = {  # a `WebhookBody`
+        "type": wanted.code,
+        "timestamp": rfc3339(time.time_ns() // 1_000_000 if milliseconds is None else milliseconds),
+        "account": wanted.account,
+        "channel": wanted.channel,
+        "business_system": wanted.system,
+        "template": wanted.template,
+        "data": {} if wanted.data is None else wanted.data,
+    }
+    frozen = to_json(body)
+    if wanted.data is None and known.default_data is not None and not test:
+        # The default data goes in as it is kept: it was checked when it was saved, and parsing it would cost more.
+        frozen = frozen[: -len("{}}")] + known.default_data.encode() + b"}"
+    return Ready(frozen, parked=known.disabled and not test)
 
 
 def _lacking(wanted: Wanted, known: Known) -> Lacking | None:

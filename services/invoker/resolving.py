@@ -6,9 +6,10 @@ However many calls want a name at once, it is looked up once: a name whose serve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -41,6 +42,18 @@ class NameServerFailed(OSError):
 
 def look_up(host: str, port: int, family: socket.AddressFamily) -> list[tuple[Any, ...]]:
     return list(socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG))
+
+
+async def addresses_behind(places: Iterable[str], look_up: LookUp = look_up) -> list[str]:
+    """``address:port`` of every ``host:port`` that has a name which can be looked up now."""
+    found: set[str] = set()
+    for place in places:
+        host, _, port = place.rpartition(":")
+        with contextlib.suppress(OSError, ValueError):
+            family = socket.AF_UNSPEC
+            for answer in await asyncio.to_thread(look_up, host.strip("[]"), int(port), family):
+                found.add(f"[{answer[4][0].partition('%')[0]}]:{port}")
+    return sorted(found)
 
 
 class JudgingResolver(AbstractResolver):

@@ -42,10 +42,13 @@ _EXPIRED = """
     FROM expired WHERE d.id = expired.id RETURNING d.*
 """
 _OLD = """
-    DELETE FROM invoker.deliveries WHERE id IN (
-        SELECT id FROM invoker.deliveries WHERE ended_at < now() - $1::interval ORDER BY ended_at LIMIT $2
-        FOR UPDATE SKIP LOCKED
-    )
+    WITH old AS (
+        DELETE FROM invoker.deliveries WHERE id IN (
+            SELECT id FROM invoker.deliveries WHERE ended_at < now() - $1::interval ORDER BY ended_at LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ) RETURNING id
+    ), attempts AS (DELETE FROM invoker.attempts a USING old WHERE a.delivery = old.id)
+    SELECT count(*) FROM old
 """
 _TALLY = """
     INSERT INTO invoker.tallies AS t SELECT * FROM unnest($1::text[], $2::bigint[])
@@ -95,8 +98,7 @@ async def end_expired(pool: Pool) -> int:
 
 async def forget_old(pool: Pool, days: int) -> int:
     """Deletes what ended longer ago, with its attempts; what waits or is parked stays, however old."""
-    deleted = await pool.execute(_OLD, timedelta(days=days), _AT_ONCE)
-    return int(deleted.split()[-1])
+    return int(await pool.fetchval(_OLD, timedelta(days=days), _AT_ONCE))
 
 
 class Sweeper:

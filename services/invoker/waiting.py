@@ -25,7 +25,7 @@ from services.infrastructure.postgres import OUTAGES, Connection, Pool
 from services.invoker import queue
 from services.invoker.notifications import Asked, Note, outcome_note, tell
 from services.invoker.pace import Pace
-from services.invoker.resolution import Lacking, Ready, Wanted, known_of, resolve
+from services.invoker.resolution import UNJUDGED, Lacking, Ready, Wanted, known_of, resolve_all
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,10 @@ _NEW = """
     SELECT id, channel FROM invoker.deliveries WHERE state = 'waiting' AND log_end IS NULL ORDER BY created_at LIMIT $1
 """
 _WAITING = """
-    SELECT * FROM invoker.deliveries WHERE state = 'waiting' AND log_end IS NOT NULL
-    ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT * FROM invoker.deliveries WHERE state = 'waiting' AND log_end IS NOT NULL AND (created_at, id) > ($1, $2)
+    ORDER BY created_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
 """
+_BEFORE_ALL = datetime.fromtimestamp(0, UTC), ""
 _APPLIED = "SELECT partition, next_offset FROM switchboard.checkpoints WHERE consumer = $1 AND topic = $2"
 _RESOLVED = """
     UPDATE invoker.deliveries d SET state = r.state, body = r.body, reason = r.reason, due_at = now(),
@@ -147,17 +148,19 @@ class Waiting:
             await asyncio.sleep(_LOOK_EVERY_S if waits else _IDLE_S)
 
     async def look(self) -> bool:
-        """One look at what waits; returns whether anything does."""
-        new = await self._pool.fetch(_NEW, _AT_ONCE)
-        if new:
+        """One look at all that waits, some at a time: who waits long holds up nobody. Returns whether anything does."""
+        while new := await self._pool.fetch(_NEW, _AT_ONCE):
             await self._note_log_end(new)
-        async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(_WAITING, _AT_ONCE)
-            if rows:
-                await self._resolve(connection, rows)
-        if rows:
+        waits, seen = False, _BEFORE_ALL
+        while True:
+            async with self._pool.acquire() as connection, connection.transaction():
+                rows = await connection.fetch(_WAITING, *seen, _AT_ONCE)
+                if rows:
+                    await self._resolve(connection, rows)
+            if not rows:
+                return waits
             self._resolved()
-        return bool(rows)
+            waits, seen = True, (rows[-1]["created_at"], rows[-1]["id"])
 
     async def _note_log_end(self, new: Sequence[Any]) -> None:
         count = await self._log.partitions()
@@ -182,8 +185,7 @@ class Waiting:
         now = datetime.now(UTC)
         changes: list[tuple[Any, ...]] = []
         notes: list[Note] = []
-        for row, one, what in zip(rows, wanted, known, strict=True):
-            resolution = resolve(one, what)
+        for row, one, resolution in zip(rows, wanted, await resolve_all(wanted, known), strict=True):
             if isinstance(resolution, Ready):
                 changes.append((row["id"], "parked" if resolution.parked else "due", resolution.body, None))
                 continue
@@ -202,6 +204,8 @@ class Waiting:
 
 def is_final(wanted: Wanted, lacking: Lacking, *, reached: bool, waited_s: float, pace: Pace) -> bool:
     """Whether what is lacking will not come any more. ``reached``: all is applied that was in the log at its coming."""
+    if lacking is UNJUDGED:
+        return False
     if wanted.settings_version is not None:
         unmet = lacking.behind or lacking.reason == "ChannelUnknown"
         return not unmet or (reached and waited_s > pace.patience)

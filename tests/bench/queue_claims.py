@@ -35,10 +35,10 @@ async def claim_rates(place: Surroundings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     async with asyncpg.create_pool(place.dsn, min_size=1, max_size=2, command_timeout=600) as pool:
         await migrate(pool, "invoker", MIGRATIONS)
-        await pool.execute("TRUNCATE invoker.deliveries CASCADE; TRUNCATE invoker.lines, invoker.circuits")
+        await pool.execute("TRUNCATE invoker.deliveries, invoker.attempts, invoker.lines, invoker.circuits")
         await _add(pool, "few-", few, systems, timedelta(0))
         found[f"claims/s, {few:,} due"] = await _rate(pool, few)
-        await pool.execute("TRUNCATE invoker.deliveries CASCADE; TRUNCATE invoker.lines")
+        await pool.execute("TRUNCATE invoker.deliveries, invoker.lines")
         await _add(pool, "later-", many, systems, timedelta(days=1))
         await _add(pool, "now-", few, systems, timedelta(0))
         found[f"claims/s, {few:,} due beside {many:,} that are not"] = await _rate(pool, few)

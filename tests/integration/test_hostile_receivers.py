@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from services.domain.address import Allowances
+from services.domain.address import Allowances, refusal_of_url
 from services.infrastructure.embedded.process import free_port
 from services.invoker.call import ANSWER_LIMIT, Caller
-from services.invoker.knowledge import Endpoint, LiveSignature
+from services.invoker.endpoints import Endpoint, LiveSignature
 from services.invoker.outcomes import Answered, Failed
 from services.invoker.pace import Pace
+from services.invoker.resolving import addresses_behind
 
 PACE = Pace(connect=0.4, total=0.8)
 SECRET = b"s" * 32
@@ -299,6 +300,17 @@ async def test_rebinding_between_attempts_is_refused_at_the_dial() -> None:
                 ended = await caller.call(endpoint(f"http://rebind.example:{port}/"), "msg-1", b"{}")
             assert isinstance(ended, Answered) is expected
     assert seen == 1
+
+
+async def test_our_own_servers_are_refused_by_their_addresses_too() -> None:
+    """The operator's allow-list is wide, and our own broker is known by its name."""
+    behind = await addresses_behind(["broker.internal:9092", "[::1]:8080"], _answers("10.1.2.3"))
+    allowances = Allowances.parse(["10.0.0.0/8:9092"], never=["broker.internal:9092", *behind])
+    for url in ("http://10.1.2.3:9092/", "http://[::ffff:10.1.2.3]:9092/", "http://broker.internal:9092/"):
+        async with Caller(allowances, PACE, look_up=_answers("10.1.2.3")) as caller:
+            ended = await caller.call(endpoint(url), "msg-1", b"{}")
+        assert ended == Failed("address", "it leads to a server of this product itself")
+    assert refusal_of_url("http://10.1.2.4:9092/", allowances) is None
 
 
 async def test_an_unknown_name_is_the_receivers_fault_and_a_silent_name_server_is_not() -> None:

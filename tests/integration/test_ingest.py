@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from contracts.invocation import INVOCATION_DATA_LIMIT
+from contracts.envelope import NotificationEnvelope
+from contracts.invocation import INVOCATION_DATA_LIMIT, WebhookBody
 from services.infrastructure.postgres import Pool, migrate
+from services.invoker import resolution
 from services.invoker.ingest import Ingest
 from services.invoker.service import MIGRATIONS
 
@@ -62,7 +66,9 @@ async def take(pool: Pool, *records: Record) -> None:
 async def told(pool: Pool) -> list[dict[str, Any]]:
     """What was told on `switchboard.invocations`."""
     rows = await pool.fetch("SELECT value FROM invoker.outbox WHERE topic = 'switchboard.invocations' ORDER BY id")
-    return [json.loads(row["value"]) for row in rows]
+    notes = [json.loads(row["value"]) for row in rows]
+    assert all(NotificationEnvelope.model_validate(note).model_dump(exclude={"traceparent"}) == note for note in notes)
+    return notes
 
 
 async def rows(pool: Pool) -> dict[str, Any]:
@@ -72,6 +78,7 @@ async def rows(pool: Pool) -> dict[str, Any]:
 async def test_the_body_is_frozen_and_has_what_a_business_system_is_promised(pool: Pool) -> None:
     await take(pool, request("r1", data={"data": {"order": "42"}, "template": "tpl"}), request("r2"))
     found = {name: json.loads(row["body"]) for name, row in (await rows(pool)).items()}
+    assert all(WebhookBody.model_validate(body).model_dump() == body for body in found.values())
     assert found["r1"].pop("timestamp").endswith("Z")
     assert found["r1"] == {
         "type": "ORDER",
@@ -122,6 +129,31 @@ async def test_data_must_satisfy_the_schema_of_the_intent(pool: Pool) -> None:
     found = {name: row["state"] for name, row in (await rows(pool)).items()}
     # What breaks the schema as it is known waits until all is known, and is refused then.
     assert found == {"good": "due", "bad": "waiting", "default": "due"}
+
+
+async def test_laborious_schemas_hold_up_nobody_and_are_judged_bit_by_bit(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def laborious(*_: object) -> str | None:
+        time.sleep(0.06)
+        return None
+
+    monkeypatch.setattr(resolution, "problem_of_data", laborious)
+    turns = 0
+
+    async def work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(work())
+    await take(pool, *(request(f"r{number}", "STRICT", data={"data": {}}) for number in range(20)))
+    other.cancel()
+    found = [row["state"] for row in (await rows(pool)).values()]
+    assert 0 < found.count("due") < 20
+    assert found.count("due") + found.count("waiting") == 20
+    assert turns >= 5
 
 
 @pytest.mark.parametrize(

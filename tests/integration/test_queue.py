@@ -14,8 +14,9 @@ import pytest
 from services.infrastructure.consuming import MIGRATIONS as CHECKPOINTS
 from services.infrastructure.postgres import Pool, migrate, migrate_down
 from services.invoker import deliveries, queue
+from services.invoker import waiting as waiting_module
 from services.invoker.deliveries import Chosen, listed, replay
-from services.invoker.knowledge import Endpoint, LiveSignature
+from services.invoker.endpoints import Endpoint, LiveSignature
 from services.invoker.outcomes import Answered, Delivered, Failed, GaveUp, Parked, PutBack, RetryAt
 from services.invoker.pace import Pace
 from services.invoker.queue import Wake, claim, wake
@@ -88,6 +89,14 @@ async def test_each_system_has_slots_of_its_own(pool: Pool) -> None:
     assert sorted(row["system"] for row in rows) == ["crm"] * 2 + ["hole"] * 4
     assert await claim(pool, "first", {("ch", "hole"): 4}, 100, PACE) == []
     assert len(await claim(pool, "first", {("ch", "hole"): 3}, 100, PACE)) == 1
+
+
+async def test_few_slots_are_dealt_out_evenly(pool: Pool) -> None:
+    await add(pool, "big", 1_000)
+    for number in range(9):
+        await add(pool, f"small-{number}", 1)
+    rows = await claim(pool, "first", {}, 10, PACE)
+    assert len({row["system"] for row in rows}) == 10
 
 
 async def test_no_two_claimers_get_the_same(pool: Pool) -> None:
@@ -182,6 +191,17 @@ async def test_many_replays_take_each_but_once(pool: Pool, monkeypatch: pytest.M
     assert await replay(pool, Chosen(account="acme", states=("dead",)), "tests", 100) == ids
 
 
+async def test_a_test_call_that_fails_is_not_held_against_its_system(pool: Pool) -> None:
+    await add(pool, "crm", 4, test=True)
+    gave_up = GaveUp("TestCallFailed", "The test call failed.")
+    attempt = Attempt(ENDPOINT, datetime.now(UTC), 5, Answered(410, b""))
+    await ended(pool, *(Result(row, gave_up, attempt) for row in await claim(pool, "test", {}, 10, PACE)))
+    assert await pool.fetchval("SELECT count(*) FROM invoker.circuits") == 0
+    assert b"DisableBusinessSystem" not in b"".join(
+        row["value"] for row in await pool.fetch("SELECT value FROM invoker.outbox")
+    )
+
+
 async def test_a_test_call_passes_an_open_circuit(pool: Pool) -> None:
     await add(pool, "crm", 3)
     await ended(pool, *(tried(row, FAILED) for row in await claim(pool, "first", {}, 3, PACE)))
@@ -246,9 +266,14 @@ async def test_the_log_forgets_what_ended_and_nothing_else(pool: Pool) -> None:
         "UPDATE invoker.deliveries SET created_at = now() - interval '90 days', "
         "ended_at = CASE WHEN state IN ('delivered', 'dead') THEN now() - interval '31 days' END"
     )
+    await pool.execute(
+        "INSERT INTO invoker.attempts (delivery, number, started_at, key_ids) "
+        "SELECT id, 1, now(), '{}' FROM invoker.deliveries"
+    )
     assert await forget_old(pool, 32) == 0
     assert await forget_old(pool, 30) == 4
     assert sorted((await states(pool)).values()) == ["due", "due", "parked", "parked"]
+    assert await pool.fetchval("SELECT count(*) FROM invoker.attempts") == 4
 
 
 async def test_a_replay_is_told_as_an_outcome_of_its_own(pool: Pool) -> None:
@@ -319,6 +344,15 @@ async def test_the_unknown_is_refused_exactly_when_the_log_is_read_as_it_was(poo
     assert await states(pool) == {delivery: "refused"}
     assert events.asked == 1
     assert not await waiting.look()
+
+
+async def test_who_waits_long_holds_up_nobody(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_module, "_AT_ONCE", 3)
+    await pool.execute("INSERT INTO invoker.intents VALUES ('ch', 'crm', 'ORDER', '{}')")
+    await add(pool, "crm", 20, state="waiting", settings_version=1_000_000)
+    later = await add(pool, "erp", 1, state="waiting")
+    await Waiting(pool, FakeLog(last=NOTHING), "invoker", PACE, lambda: None).look()
+    assert {key: state for key, state in (await states(pool)).items() if state != "waiting"} == {later[0]: "refused"}
 
 
 async def test_the_unknown_that_becomes_known_is_due_at_once(pool: Pool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from services.domain.address import (
     Allowances,
@@ -79,6 +80,11 @@ MALFORMED = {
     "something before the brackets": "https://crm[2606:4700:4700::1111]/",
     "a zone": "https://[2606:4700:4700::1111%25eth0]/",
     "a zone unescaped": "https://[2606:4700:4700::1111%eth0]/",
+    "a letter that one version of IDNA turns into others": "https://straße.example/",
+    "a letter that has two small forms": "https://ς.example/",
+    "a capital that is newer than IDNA": "https://Ꭰ.example/",
+    "a letter that is left out": "https://a\u034fb.example/",
+    "wide letters": "https://ＣＲＭ.example/",
     "longer than 512": "https://crm.example/".ljust(513, "x"),
 }
 
@@ -233,6 +239,23 @@ def test_a_good_url_leads_where_it_says(url: str, target: tuple[str, str, int, s
 @pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "100.63.255.255", "172.32.0.1", "2606:4700:4700::1111"])
 def test_a_public_address_may_be_dialled(address: str) -> None:
     assert refusal_of_address(address, 443, NOTHING) is None
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_what_is_judged_is_what_is_dialled(host: str, path: str) -> None:
+    """Our HTTP client reads every URL that we accept, and reads the same host and port."""
+    url = f"https://{host}.example/{path}"
+    target = target_of(url)
+    if isinstance(target, Target):
+        dialled = URL(url)
+        assert (dialled.raw_host, dialled.port) == (target.host, target.port)
+
+
+def test_every_letter_of_a_host_is_dialled_as_it_is_judged() -> None:
+    for code in range(0x80, 0x3000):
+        for host in (f"a{chr(code)}b", chr(code)):
+            target = target_of(f"https://{host}.example/")
+            assert not isinstance(target, Target) or URL(f"https://{host}.example/").raw_host == target.host, hex(code)
 
 
 @given(st.text(max_size=60))

@@ -15,7 +15,7 @@ from contracts.invocation import IntentInvoked
 from services.domain.signing import plain_token, shown
 from services.invoker.blackout import MARK, blacked_out
 from services.invoker.call import signature_headers
-from services.invoker.knowledge import Endpoint, LiveSignature
+from services.invoker.endpoints import Endpoint, LiveSignature
 from services.invoker.notifications import Asked, outcome_note
 
 SECRET = bytes(range(200, 232))
