@@ -15,6 +15,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             batch_timeout_ms=_POLL_MS,
             max_partition_fetch_bytes=4 * 1024 * 1024,
             listener=self,
+            parser=_as_they_came,
             decoder=_as_it_came,
         )
         subscriber(self._take)
@@ -197,6 +199,14 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if partition in consumer.assignment():
             consumer.seek(partition, batch[0].offset)
         await asyncio.sleep(0.5)
+
+
+async def _as_they_came(records: tuple[Any, ...], parse: Callable[[Any], Awaitable[KafkaMessage]]) -> KafkaMessage:
+    """Hands the records over whole. FastStream's parser takes every header for text, and where one is none it fails
+    before anybody can catch it: the whole batch would be skipped without a trace."""
+    message = await parse((replace(records[0], headers=()),))
+    message.raw_message = records
+    return message
 
 
 async def _as_it_came(message: KafkaMessage) -> KafkaMessage:

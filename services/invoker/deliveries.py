@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
 from contracts.invocation import DeliveryState, InvokeIntent, MakeTestCall
+from contracts.message import rfc3339
 from services.infrastructure.postgres import Connection, Pool
 from services.invoker import queue
 from services.invoker.ingest import canonical
@@ -90,7 +92,7 @@ async def judged(pool: Pool, account: str, channel: str, request: InvokeIntent) 
     wanted = Wanted(*about)
     async with pool.acquire() as connection:
         [known] = await known_of(connection, [wanted])
-    match resolve(wanted, known):
+    match resolve(wanted, known, rfc3339(time.time_ns() // 1_000_000)):
         case Ready(body, parked):
             return {"would": "wait" if parked else "call", "body": json.loads(body)}
         case Lacking(reason, message):

@@ -76,7 +76,7 @@ class Dispatcher:
                             await self.wake.wait()
                     except TimeoutError:
                         pass
-                await asyncio.sleep(_GATHER_S if len(self._calls) < self._pace.calls_at_once else _REFILL_S)
+                await asyncio.sleep(_GATHER_S if len(self._calls) < self._pace.firsts_at_once else _REFILL_S)
         finally:
             if self._calls:
                 await asyncio.wait(self._calls, timeout=5)
@@ -87,8 +87,13 @@ class Dispatcher:
         rows: list[Any] = []
         for lane in await queue.awake_lanes(self._pool):
             free = self._pace.calls_at_once - len(self._calls) - len(rows)
-            if lane == "retry":
-                free = min(free, self._pace.retries_at_once - self._in_lane["retry"])
+            match lane:
+                case "retry":
+                    free = min(free, self._pace.retries_at_once - self._in_lane["retry"])
+                case "first":
+                    free = min(free, self._pace.firsts_at_once - self._in_lane["first"])
+                case "test":
+                    pass
             if free > 0:
                 busy = self._busy + Counter((row["channel"], row["system"]) for row in rows)
                 rows += await queue.claim(self._pool, lane, busy, free, self._pace)

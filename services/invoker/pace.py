@@ -32,6 +32,8 @@ class Pace:
     calls_at_once: int = 256
     retries_at_once: int = 192
     """The rest is kept for first attempts."""
+    firsts_at_once: int = 224
+    """The rest is kept for retries."""
     calls_per_system: int = 16
 
     break_after: int = 10

@@ -81,10 +81,11 @@ async def resolve_all(wanted: Sequence[Wanted], known: Sequence[Known]) -> list[
     """What `resolve` says of each. Schemas may be laborious: other work gets its turns in between, and what comes after
     half a second is left `UNJUDGED`, to be looked at again."""
     began = turn = time.monotonic()
+    timestamp = rfc3339(time.time_ns() // 1_000_000)
     found: list[Ready | Lacking] = []
     for one, what in zip(wanted, known, strict=True):
         now = time.monotonic()
-        found.append(resolve(one, what) if now - began < _JUDGING_AT_MOST_S else UNJUDGED)
+        found.append(resolve(one, what, timestamp) if now - began < _JUDGING_AT_MOST_S else UNJUDGED)
         if now - turn > _TURN_S:
             await asyncio.sleep(0)
             turn = time.monotonic()
@@ -102,15 +103,15 @@ async def known_of(connection: Connection, wanted: Sequence[Wanted]) -> list[Kno
     return [Known(**row) for row in rows]
 
 
-def resolve(wanted: Wanted, known: Known, milliseconds: int | None = None) -> Ready | Lacking:
-    """``milliseconds`` (Unix) is the body's time; now where not given."""
+def resolve(wanted: Wanted, known: Known, timestamp: str) -> Ready | Lacking:
+    """``timestamp`` is the body's time."""
     lacking = _lacking(wanted, known)
     if lacking is not None:
         return lacking
     test = wanted.code == TEST_CALL
     body = {  # a `WebhookBody`
         "type": wanted.code,
-        "timestamp": rfc3339(time.time_ns() // 1_000_000 if milliseconds is None else milliseconds),
+        "timestamp": timestamp,
         "account": wanted.account,
         "channel": wanted.channel,
         "business_system": wanted.system,

@@ -32,39 +32,47 @@ async def run(place: Surroundings) -> list[Result]:
         "SWITCHBOARD_INVOKER_ALLOW": f"127.0.0.0/8:{port}",
         "SWITCHBOARD_HTTP_PORT": str(free_port()),
     }
-    rates: dict[str, list[float]] = {"ours": [], "bare": []}
-    with (
-        place.script("bare_receiver", str(port)),
-        place.service("decider", **more),
-        place.service("invoker", **more) as invoker,
-    ):
+    with place.script("bare_receiver", str(port)), place.service("decider", **more):
         async with track(place.bootstrap_servers, place.partitions) as running:
             await running.race(OURS, _settings(urls))
-            for turn in range(place.rounds + 1):
-                rate = count / await _race(running, requests(count, hosts))
-                bare = await _bare(place, port, hosts, count)
-                if turn:
-                    rates["ours"].append(rate)
-                    rates["bare"].append(bare)
-                place.say(f"turn {turn}: ours {rate:,.0f}/s, bare {bare:,.0f}/s")
-            resident = invoker.resident_bytes()
+            with place.service("invoker", **more) as invoker:
+                one = await _rounds(place, running, port, hosts, count)
+                resident = invoker.resident_bytes()
+                with place.service("invoker", **more):
+                    two = await _rounds(place, running, port, hosts, count)
     return [
         Result(
             "invoker",
             "calls/s",
-            ours=middle(rates["ours"]),
-            limit=middle(rates["bare"]),
+            ours=middle(one["ours"]),
+            limit=middle(one["bare"]),
             limit_is="bare aiohttp loop that posts as many, and keeps nothing",
-            ratio=ratio_of(rates["ours"], rates["bare"]),
+            ratio=ratio_of(one["ours"], one["bare"]),
             details={
                 "calls a turn": count,
                 "hosts": hosts,
-                "rounds": {name: [round(rate) for rate in found] for name, found in rates.items()},
+                "rounds": {name: [round(rate) for rate in found] for name, found in one.items()},
+                "two invokers": f"{middle(two['ours']):,.0f}/s",
+                "two invokers, ratio to one bare loop": ratio_of(two["ours"], two["bare"]),
                 "resident MB": round(resident / 1e6),
                 **await claim_rates(place),
             },
         )
     ]
+
+
+async def _rounds(place: Surroundings, running: Track, port: int, hosts: int, count: int) -> dict[str, list[float]]:
+    """Calls a second of ours and of the bare loop, turn about; the first turn warms both up."""
+    rates: dict[str, list[float]] = {"ours": [], "bare": []}
+    for turn in range(place.rounds + 1):
+        found = {
+            "ours": count / await running.race(_CALLS, requests(count, hosts)),
+            "bare": await _bare(place, port, hosts, count),
+        }
+        place.say(f"turn {turn}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in found.items()))
+        for name, rate in found.items():
+            rates[name] += [rate] * (turn > 0)
+    return rates
 
 
 def _settings(urls: list[str]) -> Iterator[tuple[str, bytes]]:
@@ -94,10 +102,6 @@ def requests(count: int, hosts: int) -> Iterator[tuple[str, bytes]]:
             channel_name(host // _SYSTEMS_A_CHANNEL),
             {"system": _system(host), "code": _CODE, "data": data},
         )
-
-
-async def _race(running: Track, commands: Iterator[tuple[str, bytes]]) -> float:
-    return await running.race(_CALLS, commands)
 
 
 async def _bare(place: Surroundings, port: int, hosts: int, count: int) -> float:

@@ -134,6 +134,24 @@ async def test_a_gzip_bomb_stays_packed() -> None:
     assert len(ended.answer) <= ANSWER_LIMIT
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", b"HTTP/1.1 200 "],
+    ids=["headers", "trailers", "reason"],
+)
+async def test_endless_heads_and_tails_are_cut(begin: bytes) -> None:
+    async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(begin)
+        while True:
+            writer.write(b"X-Another: header\r\n" * 1_000)
+            await writer.drain()
+
+    ended, took = await call(endless)
+    assert isinstance(ended, Failed)
+    assert ended.stage == "answer"
+    assert took < 3
+
+
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 async def test_redirects_are_not_followed(status: str) -> None:
     seen = 0

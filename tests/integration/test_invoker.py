@@ -290,6 +290,31 @@ async def test_another_request_with_a_used_id_is_refused(receiver: Receiver, sho
     assert len(receiver.calls["reused"]) == 1
 
 
+@pytest.mark.parametrize("header", [b"\xff\xfe", None])
+async def test_headers_that_are_no_text_lose_no_request(
+    installation: Installation, receiver: Receiver, shop: Customer, header: bytes | None
+) -> None:
+    path = f"headers-{header is None}"
+    await shop.open("crm", receiver.url(path))
+    envelope = {
+        "specversion": "1.0",
+        "id": fresh("req"),
+        "type": "InvokeIntent",
+        "source": "tests",
+        "subject": shop.channel,
+        "accountid": "acme",
+        "data": {"system": "crm", "code": CODE},
+    }
+    async with AIOKafkaProducer(bootstrap_servers=installation.bootstrap_servers) as producer:
+        await producer.send_and_wait(
+            topics.INVOCATION_REQUESTS.name,
+            json.dumps(envelope).encode(),
+            partition=partition_of(shop.channel, PARTITIONS),
+            headers=[("trace", header)],
+        )
+    await receiver.wait_for(path, 1)
+
+
 async def test_an_unreadable_request_is_a_dead_letter(installation: Installation) -> None:
     value = fresh("no-json").encode()
     async with AIOKafkaProducer(bootstrap_servers=installation.bootstrap_servers) as producer:
