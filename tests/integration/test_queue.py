@@ -13,10 +13,11 @@ import pytest
 
 from services.infrastructure.consuming import MIGRATIONS as CHECKPOINTS
 from services.infrastructure.postgres import Pool, migrate, migrate_down
+from services.infrastructure.vault import KeyRing, SignatureAddress
 from services.invoker import deliveries, queue
 from services.invoker import waiting as waiting_module
 from services.invoker.deliveries import Chosen, listed, replay
-from services.invoker.endpoints import Endpoint, LiveSignature
+from services.invoker.endpoints import Endpoint, Endpoints, Gone, LiveSignature
 from services.invoker.outcomes import Answered, Delivered, Failed, GaveUp, Parked, PutBack, RetryAt
 from services.invoker.pace import Pace
 from services.invoker.queue import Wake, claim, wake
@@ -305,6 +306,33 @@ async def test_a_result_that_cannot_be_recorded_takes_no_other_with_it(
     assert sorted((await states(pool)).values()) == ["delivered", "delivered", "due"]
     assert "cannot be recorded" in caplog.text
     assert recorder.tallies == {"delivered": 2}
+
+
+async def test_settings_are_read_anew_once_their_channel_has_changed(pool: Pool) -> None:
+    keyring = KeyRing.parse(KeyRing.make())
+    await add(pool, "crm", 1)
+    for key, until in (("old", datetime.now(UTC) + timedelta(seconds=0.5)), ("new", None)):
+        encrypted = keyring.encrypt(key.encode().ljust(32), SignatureAddress("ch", "crm", key))
+        await pool.execute("INSERT INTO invoker.signatures VALUES ('ch', 'crm', $1, 1, $2)", key, until)
+        await pool.execute("INSERT INTO invoker.secrets VALUES ('ch/crm/' || $1, $2)", key, encrypted)
+    endpoints = Endpoints(keyring)
+
+    async def known() -> Endpoint:
+        async with pool.acquire() as connection:
+            found = (await endpoints.of(connection, {("ch", "crm")}))["ch", "crm"]
+        assert isinstance(found, Endpoint)
+        return found
+
+    assert len((await known()).signatures) == 2
+    await pool.execute("UPDATE invoker.business_systems SET api_request_url = 'https://new.example/'")
+    assert (await known()).api_request_url == "https://crm.example/"
+    await asyncio.sleep(0.6)
+    assert [one.key_id for one in (await known()).signatures] == ["new"]  # what time does, no event tells
+    await pool.execute("UPDATE invoker.channels SET version = version + 1")
+    assert (await known()).api_request_url == "https://new.example/"
+    await pool.execute("DELETE FROM invoker.business_systems; UPDATE invoker.channels SET version = version + 1")
+    async with pool.acquire() as connection:
+        assert isinstance((await endpoints.of(connection, {("ch", "crm")}))["ch", "crm"], Gone)
 
 
 class FakeLog:
