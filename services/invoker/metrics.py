@@ -19,7 +19,7 @@ _QUEUE = """
         UNION ALL SELECT 'in_flight', count(*), min(created_at) FROM invoker.deliveries WHERE lease IS NOT NULL
         UNION ALL SELECT 'waiting', count(*), min(created_at) FROM invoker.deliveries WHERE state = 'waiting'
         UNION ALL SELECT 'parked', count(*), min(created_at) FROM invoker.deliveries WHERE state = 'parked'
-    ) AS some WHERE count > 0
+    ) AS counted WHERE count > 0
 """
 _OVERDUE = """
     SELECT coalesce(extract(epoch FROM now() - min(wake_at)), 0)::float
