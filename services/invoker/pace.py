@@ -29,10 +29,10 @@ class Pace:
     lease: float = 40.0
     """Longer than a call can last and its result take to be recorded: a lease that ends means a lost worker."""
 
-    calls_at_once: int = 256
-    retries_at_once: int = 192
+    calls_at_once: int = 512
+    retries_at_once: int = 384
     """The rest is kept for first attempts."""
-    firsts_at_once: int = 224
+    firsts_at_once: int = 448
     """The rest is kept for retries."""
     calls_per_system: int = 16
 

@@ -87,6 +87,8 @@ _WAKE = """
 """
 
 
+_LOOKS = 10
+
 _WAITING = ("state = 'parked'", "state = 'due' AND lease IS NULL")
 """Each as the index has it that finds them."""
 
@@ -106,14 +108,28 @@ async def awake_lanes(pool: Pool) -> list[Lane]:
 
 
 async def claim(pool: Pool, lane: Lane, busy: Mapping[tuple[str, str], int], free: int, pace: Pace) -> list[Any]:
-    """Up to ``free`` delivery rows of the lane, leased to the caller. ``busy``: its calls in flight by system."""
+    """Up to ``free`` delivery rows of the lane, leased to the caller. ``busy``: its calls in flight by system.
+
+    Lines that turn out to have nothing due are put to sleep, and others are looked at instead.
+    """
+    for _ in range(_LOOKS):
+        looked, rows = await _claim_some(pool, lane, busy, free, pace)
+        if rows or not looked:
+            return rows
+    return []
+
+
+async def _claim_some(
+    pool: Pool, lane: Lane, busy: Mapping[tuple[str, str], int], free: int, pace: Pace
+) -> tuple[bool, list[Any]]:
+    """Whether any line was awake, and what was claimed of those that were looked at."""
     keys = list(busy)
     counts = [channel for channel, _ in keys], [system for _, system in keys], [busy[key] for key in keys]
     lease = timedelta(seconds=pace.lease)
     async with pool.acquire() as connection, connection.transaction():
         awake = await connection.fetch(_AWAKE, lane, pace.calls_per_system, *counts, max(free, 100))
         if not awake:
-            return []
+            return False, []
         channels, systems = [row["channel"] for row in awake], [row["system"] for row in awake]
         # Dealt out evenly, so that many waiting for one system do not go before one each for many; what is left over
         # is for the next claim. A receiver is then called on few connections again and again, too.
@@ -133,7 +149,7 @@ async def claim(pool: Pool, lane: Lane, busy: Mapping[tuple[str, str], int], fre
         if probes:
             probed = [row["channel"] for row in probes], [row["system"] for row in probes]
             await connection.execute(_PROBE, *probed, lease)
-    return rows
+    return True, rows
 
 
 async def wake(connection: Connection, wakes: Iterable[Wake]) -> None:

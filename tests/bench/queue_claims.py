@@ -16,6 +16,7 @@ from services.invoker.service import MIGRATIONS
 from tests.bench.surroundings import Surroundings
 
 _SYSTEMS = 1_000
+_AT_ONCE = 64
 _ADD = """
     INSERT INTO invoker.deliveries
         (id, account, channel, request_id, correlation_id, system, code, request, state, body, due_at)
@@ -62,7 +63,7 @@ async def _rate(pool: Pool, count: int) -> int:
     taken = 0
     while taken < count * 0.9:
         began = time.perf_counter()
-        rows = await queue.claim(pool, "first", {}, PACE.calls_at_once, PACE)
+        rows = await queue.claim(pool, "first", {}, _AT_ONCE, PACE)
         rates.append(len(rows) / (time.perf_counter() - began))
         taken += len(rows)
         if not rows:

@@ -100,6 +100,14 @@ async def test_few_slots_are_dealt_out_evenly(pool: Pool) -> None:
     assert len({row["system"] for row in rows}) == 10
 
 
+async def test_lines_with_nothing_due_hide_nobody(pool: Pool) -> None:
+    for number in range(150):
+        await add(pool, f"idle-{number}", 1)
+    await pool.execute("UPDATE invoker.deliveries SET state = 'delivered'")
+    await add(pool, "crm", 1)
+    assert [row["system"] for row in await claim(pool, "first", {}, 1, PACE)] == ["crm"]
+
+
 async def test_no_two_claimers_get_the_same(pool: Pool) -> None:
     for number in range(20):
         await add(pool, f"s{number}", 10)
