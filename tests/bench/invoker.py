@@ -19,6 +19,7 @@ from tests.bench.traffic import Lane, Track, channel_name, command, track
 _SYSTEMS_A_CHANNEL = 10
 _HOSTS = 200
 _AT_ONCE = 200
+_LOOK_EVERY_S = 0.02
 _CODE = "ORDER_STATUS"
 _CALLS = Lane(topics.INVOCATION_REQUESTS.name, topics.INVOCATIONS.name)
 
@@ -66,7 +67,7 @@ async def _rounds(place: Surroundings, running: Track, port: int, hosts: int, co
     rates: dict[str, list[float]] = {"ours": [], "bare": []}
     for turn in range(place.rounds + 1):
         found = {
-            "ours": count / await running.race(_CALLS, requests(count, hosts)),
+            "ours": count / await running.race(_CALLS, requests(count, hosts), _LOOK_EVERY_S),
             "bare": await _bare(place, port, hosts, count),
         }
         place.say(f"turn {turn}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in found.items()))

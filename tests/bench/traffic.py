@@ -103,17 +103,18 @@ class Track:
         await self._reader.stop()
         await self._producer.stop()
 
-    async def race(self, lane: Lane, commands: Iterable[tuple[str, bytes]]) -> float:
+    async def race(self, lane: Lane, commands: Iterable[tuple[str, bytes]], look_every_s: float = 0.003) -> float:
         """Seconds from when all commands became visible at once until the last one's outcome was.
 
-        They are written within a transaction, which hides them from whoever reads committed records.
+        They are written within a transaction, which hides them from whoever reads committed records. Each look costs
+        the broker a little, so a race of many seconds is looked at less often.
         """
         await self._producer.begin_transaction()
         count = await self._write(lane.commands, commands)
         before = await self._end(lane.outcomes)
         begun = time.perf_counter()
         await self._producer.commit_transaction()
-        return await self._until_quiet(lane.outcomes, before + count) - begun
+        return await self._until_quiet(lane.outcomes, before + count, look_every_s) - begun
 
     async def _write(self, topic: str, commands: Iterable[tuple[str, bytes]]) -> int:
         count, now = 0, time.time_ns() // 1_000_000
@@ -135,14 +136,14 @@ class Track:
         partitions = [TopicPartition(topic, partition) for partition in range(self.partitions)]
         return sum((await self._reader.end_offsets(partitions)).values())
 
-    async def _until_quiet(self, topic: str, enough: int, quiet_s: float = 0.25) -> float:
+    async def _until_quiet(self, topic: str, enough: int, look_every_s: float, quiet_s: float = 0.25) -> float:
         """When the topic's committed ends moved last, once they are past ``enough`` and stand still.
 
         Transactions leave markers behind, so that ends alone do not say exactly how many records there are.
         """
         end, moved = await self._end(topic), time.perf_counter()
         while end < enough or time.perf_counter() - moved < quiet_s:
-            await asyncio.sleep(0.003)
+            await asyncio.sleep(look_every_s)
             now = await self._end(topic)
             if now != end:
                 end, moved = now, time.perf_counter()
