@@ -206,7 +206,8 @@ def problem_of(error: ValidationError, inside: str = "") -> str:
             case "extra_forbidden":
                 parts.append(f"{field!r} is not a known field")
             case "value_error":
-                parts.append(f"{field!r} is wrong: {detail['msg'].removeprefix('Value error, ')}")
+                message = detail["msg"].removeprefix("Value error, ")
+                parts.append(f"{field!r} is wrong: {message}" if field else message)
             case _:
                 message = detail["msg"]
                 parts.append(f"{field!r} is wrong: {message[:1].lower()}{message[1:]}" if field else message)

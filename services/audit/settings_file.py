@@ -7,12 +7,12 @@ them: one that the file does not list is deleted. Signatures are not in it: a se
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.envelope import problem_of
+from contracts.ids import ChannelId
 from services.audit.as_of import Then
 from services.audit.leaves import (
     CHANNEL,
@@ -25,8 +25,9 @@ from services.audit.leaves import (
     Path,
 )
 from services.audit.log import AuditError
+from services.audit.strict_yaml import YamlError, dump, load
 
-LARGEST_FILE = 4 * 1024 * 1024
+LARGEST_FILE = 64 * 1024 * 1024
 
 
 class _Part(BaseModel):
@@ -63,8 +64,8 @@ class SettingsFile(_Part):
     """``version`` is the channel's version that the file shows; without it a change since then goes unnoticed."""
 
     format: Literal[1] = 1
-    channel: str | None = None
-    version: int | None = None
+    channel: ChannelId | None = None
+    version: Annotated[int, Field(ge=1, lt=10**15)] | None = None
     name: str | None = None
     provider: str | None = None
     sms: SmsPart | None = None
@@ -72,48 +73,22 @@ class SettingsFile(_Part):
     business_systems: dict[str, SystemPart] | None = None
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe, and strict: a key given twice is a mistake, a date stays the text that it is, and NO is Norway."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    twice = {str(key) for key in keys if keys.count(key) > 1}
-    if twice:
-        raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} is given twice", node.start_mark)
-    return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$") if tag == "tag:yaml.org,2002:bool" else pattern)
-        for tag, pattern in found
-    ]
-    for first, found in _Loader.yaml_implicit_resolvers.items()
-}
-
-
 def parse(text: str) -> SettingsFile:
     """Raises `AuditError` with a sentence that names the place."""
     if len(text) > LARGEST_FILE:
         raise AuditError(f"The file is larger than {LARGEST_FILE:,} characters; no channel's settings are.")
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_Loader)):
-            raise AuditError("The file holds a YAML alias; write out what it stands for.")
-        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader
-    except yaml.YAMLError as error:
-        raise AuditError(f"The file is no YAML: {' '.join(str(error).split())}.") from None
+        loaded = load(text)
+    except YamlError as error:
+        raise AuditError(f"The file cannot be read as YAML: {error}.") from None
     if not isinstance(loaded, dict):
         raise AuditError("The file must be a YAML mapping, as `switchboard settings export` writes it.")
     try:
         return SettingsFile.model_validate(loaded)
     except ValidationError as error:
-        raise AuditError(f"The file is not as it must be: {problem_of(error)}") from None
+        # To who writes YAML it is a mapping, and the names of our classes say nothing.
+        problem = re.sub(r"valid dictionary(?: or instance of \w+)?", "mapping", problem_of(error))
+        raise AuditError(f"The file is not as it must be: {problem}") from None
 
 
 def wanted(file: SettingsFile, current: Leaves, *, as_itself: bool) -> Leaves:
@@ -198,14 +173,7 @@ def exported(then: Then, leaves: Leaves) -> str:
         "# Put back with: switchboard settings apply FILE. What is left out stays; a business system or intent that\n"
         "# is not listed is deleted. Delete the line `version` to apply it over changes made since.\n"
     )
-    return head + yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Texts that other YAML readers take for something else are quoted by SafeDumper already; no aliases."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 -- the overridden method's own
-        return True
+    return head + dump(document)
 
 
 def with_version(text: str, version: int) -> str:
