@@ -10,19 +10,23 @@ from services.audit.carrying_out import Planned
 from services.audit.difference import words
 from services.audit.leaves import SIGNATURES, Leaves, changes, leaves_of, same
 from services.audit.log import AuditError, Log, Progress
-from services.audit.plan import Leave, plan, rehearse
+from services.audit.plan import Leave, plan, rehearse, what_becomes_of_signatures
 from services.audit.settings_file import SettingsFile, wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """One channel that the file is applied to. ``obstacle`` is a sentence where nothing can be sent."""
+    """One channel that the file is applied to; ``signatures`` are sentences on what becomes of them.
+
+    ``obstacle`` is a sentence where nothing can be sent.
+    """
 
     then: Then
     account: str
     seen: int
     commands: list[CommandData]
     words: list[str]
+    signatures: list[str]
     obstacle: str | None = None
 
     @property
@@ -78,11 +82,12 @@ def application(file: SettingsFile, then: Then, shown: Then | None, now: int, le
     obstacle = None
     if shown is not None:
         obstacle = _changed_since(then, shown, current, target, now)
-    if obstacle is None:
-        refused = rehearse(then.channel, then.state, commands, now).refused
-        if refused is not None:
-            obstacle = f"{type(refused[0]).__name__} would be refused: {refused[1].message}"
-    return Application(then, known.account, known.version, commands, said, obstacle)
+    rehearsal = rehearse(then.channel, then.state, commands, now)
+    if obstacle is None and rehearsal.refused is not None:
+        command, rejection = rehearsal.refused
+        obstacle = f"{type(command).__name__} would be refused: {rejection.message}"
+    signatures = what_becomes_of_signatures(then.state, rehearsal.state, now)
+    return Application(then, known.account, known.version, commands, said, signatures, obstacle)
 
 
 def _shown(target: Leaves, current: Leaves) -> Leaves:

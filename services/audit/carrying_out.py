@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from contracts.business_system import EditBusinessSystem, OpenBusinessSystem
 from contracts.commands import Command
 from contracts.message import CommandData
 from contracts.outcome import CommandRejected
 from contracts.publisher import Outcome, Publisher
+from contracts.rejections import ApiRequestUrlRefused
+from contracts.signature import RefreshSignature
 from services.domain.resources import resource_of_command
 
 
@@ -45,7 +48,19 @@ async def carry_out(
     correlation_id: str,
     each: Callable[[CommandData, Outcome], None] = lambda _, __: None,
 ) -> CarriedOut:
-    """Sends one after the other and stops at the first that is rejected. Raises what `Publisher.send` raises."""
+    """Sends one after the other and stops at the first that is rejected. Raises what `Publisher.send` raises.
+
+    Where an API Request URL may lead only the decider knows, so it is asked first, by dry runs: a plan must not stop
+    half-way, with what it replaces deleted already, for a reason that could be known.
+    """
+    for command in planned.commands:
+        question = _question_of_address(command)
+        if question is not None:
+            answer = await publisher.send(
+                question, channel=planned.channel, account=planned.account, actor=actor, dry_run=True
+            )
+            if isinstance(answer.body, CommandRejected) and answer.body.rejection == ApiRequestUrlRefused.__name__:
+                return CarriedOut(planned, (), (command, answer.body))
     made: list[tuple[str, int]] = []
     outcomes: list[Outcome] = []
     for command in planned.commands:
@@ -64,6 +79,17 @@ async def carry_out(
         outcomes.append(outcome)
         made.append((resource, outcome.body.version))
     return CarriedOut(planned, tuple(outcomes), None)
+
+
+def _question_of_address(command: CommandData) -> CommandData | None:
+    """The command whose dry run judges the API Request URL of this one, whatever those before it would change."""
+    match command:
+        case OpenBusinessSystem(system=system, api_request_url=url):
+            return RefreshSignature(system=system, api_request_url=url)
+        case EditBusinessSystem(api_request_url=str()):
+            return command
+        case _:
+            return None
 
 
 def expected_version(seen: int, resource: str, made: Sequence[tuple[str, int]]) -> int:

@@ -106,7 +106,8 @@ def _sentence(path: Path, was: Any, becomes: Any, before: Leaves, after: Leaves)
 def _shown(value: Any) -> str:
     if value is MISSING or value is None:
         return "nothing"
-    text = compact_json(value)
+    # In a terminal, an escape sequence in somebody's data must stay a text.
+    text = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in compact_json(value))
     return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
 
 
@@ -141,9 +142,9 @@ def _system(system: str, where: Leaves, *, opened: bool) -> str:
 def _signatures(system: str, was: list[str], becomes: list[str]) -> str:
     drawn = [key for key in becomes if key not in was]
     gone = [key for key in was if key not in becomes]
-    parts = [f"{', '.join(drawn)} drawn"] if drawn else []
-    parts += [f"{', '.join(gone)} no longer valid"] if gone else []
-    return f"Signatures of business system {system!r}: {'; '.join(parts) or 'in another order'}."
+    parts = [f"gained {', '.join(drawn)}"] if drawn else []
+    parts += [f"lost {', '.join(gone)}"] if gone else []
+    return f"Signatures of business system {system!r}: {', '.join(parts) or 'in another order'}."
 
 
 def _templates(system: str, code: str, was: Any, becomes: Any) -> str:

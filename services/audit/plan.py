@@ -24,6 +24,7 @@ from contracts.message import CommandData, EventData
 from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.rejections import Rejection
 from contracts.sms import ToggleSms
+from services.audit.history import systems_of
 from services.audit.leaves import (
     CHANNEL,
     INTENT_FIELDS,
@@ -164,6 +165,31 @@ def rehearse(channel: str, state: ChannelState, commands: list[CommandData], now
             state = evolve(state, event, known.account, mark)
         done.append(decision.events)
     return Rehearsal(tuple(done), None, state)
+
+
+def valid_keys(state: ChannelState, now: int) -> dict[str, list[str]]:
+    """Business system -> the ids of its valid signatures, the current one first."""
+    return {
+        name: [one.key_id for one in record.signatures if one.is_valid(now)]
+        for name, record in systems_of(state).items()
+    }
+
+
+def what_becomes_of_signatures(current: ChannelState, reached: ChannelState, now: int) -> list[str]:
+    """Sentences on the secrets that a plan deletes for good, and on the signatures that it draws."""
+    has, will = valid_keys(current, now), valid_keys(reached, max(now, _time(reached)))
+    said = []
+    for system in sorted(has.keys() | will.keys()):
+        gone = [key for key in has.get(system, ()) if key not in will.get(system, ())]
+        if gone:
+            said.append(f"This deletes the secret of {', '.join(gone)} of business system {system!r} for good.")
+        if any(key not in has.get(system, ()) for key in will.get(system, ())):
+            said.append(f"A new signature of business system {system!r} is drawn; its receiver must be given it.")
+    return said
+
+
+def _time(state: ChannelState) -> int:
+    return 0 if state.channel is None else state.channel.time
 
 
 def _all_allowed(commands: Iterable[CommandData]) -> Allowances:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contracts.business_system import BusinessSystemDeleted
-from contracts.channel import ChannelRegistered, ChannelRetired
-from contracts.message import CommandData, rfc3339
-from contracts.signature import SignatureRefreshed, SignatureRevealed, SignatureRevoked
+from contracts.channel import ChannelRegistered
+from contracts.message import CommandData
+from contracts.rejections import Rejection
+from contracts.signature import SignatureRefreshed, SignatureRevealed
 from services.audit.as_of import channel_events
-from services.audit.history import Happened, fold, systems_of
+from services.audit.history import Happened, fold
 from services.audit.leaves import Leaves, leaves_of, taken_back
 from services.audit.log import AuditError, Log, NoSuchVersion, Position, Progress
-from services.audit.plan import Leave, plan
+from services.audit.plan import Leave, plan, rehearse, valid_keys, what_becomes_of_signatures
 from services.domain.state import ChannelState
 
 
@@ -31,13 +30,17 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class Undoing:
-    """The commands that take it back, what the settings then are, and sentences on what cannot come back."""
+    """The commands that take it back, what the settings then are, and sentences on what cannot come back.
+
+    ``refused`` is the first of the commands that the domain's rules would refuse, and why.
+    """
 
     undone: Undone
     commands: list[CommandData]
     current: Leaves
     wanted: Leaves
     stays: list[str]
+    refused: tuple[CommandData, Rejection] | None
 
 
 async def command_at(log: Log, channel: str, version: int, progress: Progress = lambda _: None) -> Undone:
@@ -90,51 +93,42 @@ def undo(undone: Undone, leave: Leave, now: int, *, since: bool) -> Undoing:
                 f"at version {known.version}, and {places} changed since. Take back the later change first, or "
                 "everything since then with --since."
             )
-    stays = _cannot_come_back(undone, since=since)
-    return Undoing(undone, plan(current, taken.wanted, leave), current, taken.wanted, stays)
+    commands = plan(current, taken.wanted, leave)
+    rehearsal = rehearse(undone.channel, undone.current, commands, now)
+    stays = _cannot_come_back(undone, rehearsal.state, now, since=since)
+    return Undoing(undone, commands, current, taken.wanted, stays, rehearsal.refused)
 
 
-def _cannot_come_back(undone: Undone, *, since: bool) -> list[str]:
-    said = [sentence for event in undone.events for sentence in _of_event(event, undone)]
-    if since:
-        was, now = _keys(undone.before), _keys(undone.current)
-        for system, keys in was.items():
-            gone = [key for key in keys if key not in now.get(system, ())]
-            if gone:
-                said.append(_deleted(system, gone))
-    return list(dict.fromkeys(said))
-
-
-def _keys(state: ChannelState) -> dict[str, list[str]]:
-    return {name: [one.key_id for one in record.signatures] for name, record in systems_of(state).items()}
-
-
-def _deleted(system: str, keys: Sequence[str]) -> str:
-    return (
-        f"The secret of {', '.join(keys)} of business system {system!r} is deleted and never comes back; where the "
-        "system needs a signature, a new one is drawn, and its receiver must be given it."
-    )
-
-
-def _of_event(event: Happened, undone: Undone) -> list[str]:
-    match event.body:
-        case BusinessSystemDeleted():
-            return [_deleted(event.body.system, _keys(undone.before).get(event.body.system, []))]
-        case ChannelRetired():
-            return ["A retired channel never comes back."]
-        case SignatureRefreshed():
-            system = event.body.system
-            said = [f"Signature {event.body.key_id} of {system!r} is drawn, and stays until the next refresh."]
-            for old in event.body.replaced:
-                if old.valid_until <= rfc3339(event.time):
-                    said.append(_deleted(system, [old.key_id]))
-                else:
-                    said.append(f"Signature {old.key_id} of {system!r} does not become the current one again.")
-            return said
-        case SignatureRevealed():
-            system, key = event.body.system, event.body.key_id
-            return [f"Whoever was shown signature {key} of {system!r} has seen it; RefreshSignature replaces it."]
-        case SignatureRevoked():
-            return [_deleted(event.body.system, [event.body.key_id])]
-        case _:
-            return []
+def _cannot_come_back(undone: Undone, reached: ChannelState, now: int, *, since: bool) -> list[str]:
+    """``reached`` is the state that the commands lead to."""
+    begun, ended = undone.events[0].time, undone.events[-1].time
+    was, current, will = valid_keys(undone.before, begun), valid_keys(undone.current, now), valid_keys(reached, now)
+    became = current if since else valid_keys(undone.after, ended)
+    said = []
+    for system in sorted(was.keys() | became.keys()):
+        before, after, then = (keys.get(system, []) for keys in (was, became, will))
+        said += [
+            f"The secret of {key} of business system {system!r} is deleted and never comes back."
+            for key in before
+            if key not in after and key not in current.get(system, ())
+        ]
+        said += [
+            f"Signature {key} of business system {system!r} is drawn, and stays until the next refresh."
+            for key in after
+            if key not in before and key in then
+        ]
+        if before and before[0] in then[1:]:
+            said.append(f"Signature {before[0]} of business system {system!r} does not become the current one again.")
+    for event in undone.events:
+        match event.body:
+            case SignatureRevealed(key_id=key, system=system):
+                said.append(
+                    f"Whoever was shown signature {key} of {system!r} has seen it; RefreshSignature replaces it."
+                )
+            case SignatureRefreshed(key_id=key, system=system, api_request_url=str()):
+                said.append(
+                    f"Signature {key}, drawn before business system {system!r} is opened, stays for its opening."
+                )
+            case _:
+                pass  # what else happened is told by the states
+    return said + what_becomes_of_signatures(undone.current, reached, now)

@@ -23,7 +23,7 @@ async def export_settings(channel: str, out: Path | None, when: str, copy: Path 
     if out is None:
         typer.echo(text, nl=False)
     else:
-        out.write_text(text)
+        out.write_text(text, "utf-8")
     return 0
 
 
@@ -53,15 +53,18 @@ async def apply_settings(
     if channel is not None and provider is not None:
         raise AuditError("Name either --channel or --provider.")
     try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AuditError(f"{file} cannot be read: {error}.") from None
+        text = file.read_text("utf-8")
+    except OSError as error:
+        raise AuditError(f"{file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise AuditError(f"{file} is no text in UTF-8.") from None
     found = await _applications(text, leave, channel, provider, overwrite=overwrite)
     for one in found:
         _show(one)
     differing = [one for one in found if one.commands]
-    if len(found) > 1:
-        typer.echo(f"{len(differing)} of {len(found)} channels differ: {', '.join(one.channel for one in differing)}")
+    if provider is not None:
+        who = f": {', '.join(one.channel for one in differing)}" if differing else ""
+        typer.echo(f"{len(differing)} of {len(found)} channels differ{who}")
     ready = [one for one in differing if one.obstacle is None]
     stopped = len(ready) < len(differing)
     if dry_run or not ready:
@@ -74,7 +77,7 @@ async def apply_settings(
         if carried.refused is None and carried.planned.channel == parse(text).channel:
             updated = with_version(text, carried.version)
             if updated != text:
-                file.write_text(updated)
+                file.write_text(updated, "utf-8")
                 typer.echo(f"{file} now says version {carried.version}")
     return 1 if stopped or any(carried.refused for carried in done) else 0
 
@@ -100,7 +103,7 @@ async def _applications(
 
 def _show(one: Application) -> None:
     typer.echo(f"{one.channel}, of account {one.account}, at version {one.seen} ({one.then.position}):")
-    for sentence in one.words or ["Nothing differs."]:
+    for sentence in [*one.words, *one.signatures] or ["Nothing differs."]:
         typer.echo(f"  {sentence}")
     for command in one.commands:
         typer.echo(f"  would send {type(command).__name__} {data_of(command)}")

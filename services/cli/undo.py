@@ -7,7 +7,7 @@ import typer
 from contracts import topics
 from services.audit.carrying_out import Planned
 from services.audit.difference import words
-from services.audit.plan import Leave, rehearse
+from services.audit.plan import Leave
 from services.audit.undo import Undoing, command_at, undo
 from services.cli.reading import now_ms, opened, progress_bar, require_name, size_of
 from services.cli.sending import confirmed, data_of, send_all
@@ -31,9 +31,9 @@ async def undo_version(
     if not undoing.commands or known is None:
         typer.echo("There is nothing to send.")
         return 1 if undoing.stays else 0
-    refused = rehearse(channel, undoing.undone.current, undoing.commands, now_ms()).refused
-    if refused is not None:
-        typer.echo(f"{type(refused[0]).__name__} would be refused: {refused[1].message} Nothing was sent.")
+    if undoing.refused is not None:
+        command, rejection = undoing.refused
+        typer.echo(f"{type(command).__name__} would be refused: {rejection.message} Nothing was sent.")
         return 1
     if dry_run:
         return 0

@@ -100,3 +100,20 @@ async def test_onto_all_channels_of_a_provider(installation: Installation, tmp_p
     assert done.out.count("accepted, version") == 1
     again = await command(installation, "settings", "apply", file, "--provider", provider, "--yes")
     assert (again.code, "0 of 2 channels differ" in again.out) == (0, True)
+
+
+async def test_an_address_that_would_be_refused_stops_everything(installation: Installation, tmp_path: Path) -> None:
+    """Nothing is deleted for a system that then cannot be opened: the decider is asked beforehand, by a dry run."""
+    channel, account = fresh("audit"), fresh("acct")
+    file = tmp_path / "settings.yaml"
+    async with installation.publisher(account) as publisher:
+        await happen(publisher, channel, account, REGISTER, OPEN)
+    await command(installation, "settings", "export", "--channel", channel, "--out", file)
+    text = file.read_text().replace("  crm:", "  erp:").replace("https://crm.example", "https://10.0.0.1")
+    file.write_text(text)
+    done = await command(installation, "settings", "apply", file, "--yes")
+    assert "This deletes the secret of key-1 of business system 'crm' for good." in done.out
+    assert (done.code, "OpenBusinessSystem was refused (ApiRequestUrlRefused)" in done.out) == (1, True), done.out
+    assert "0 commands were accepted before it" in done.out
+    now = (await command(installation, "audit", "at", "now", "--channel", channel)).json["settings"]
+    assert (now["version"], [one["system"] for one in now["business_systems"]]) == (3, ["crm"])
