@@ -4,7 +4,7 @@ each. Set-based, as `projections.settings` is; it holds nothing that a designer 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,18 @@ def _change_intent(intent: Row, event: IntentEdited | IntentReferredTo | IntentR
             intent["templates"] = sorted({*intent["templates"], event.template})
         case IntentReleased():
             intent["templates"] = [template for template in intent["templates"] if template != event.template]
+
+
+def all_systems(connection: Any) -> AsyncIterator[Any]:
+    """Every system's row, by channel and id; the connection must be in a transaction."""
+    rows: AsyncIterator[Any] = aiter(connection.cursor(_SQL["all_systems"], prefetch=1_000))
+    return rows
+
+
+def all_intents(connection: Any) -> AsyncIterator[Any]:
+    """Every intent's row, by channel, system and code; the connection must be in a transaction."""
+    rows: AsyncIterator[Any] = aiter(connection.cursor(_SQL["all_intents"], prefetch=1_000))
+    return rows
 
 
 async def find(

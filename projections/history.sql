@@ -20,3 +20,7 @@ LIMIT $11
 
 -- name: has_version
 SELECT EXISTS (SELECT FROM history.entries WHERE topic = 'events' AND channel = $1 AND version >= $2) AS reached
+
+-- name: events_between
+SELECT * FROM history.entries
+WHERE topic = 'events' AND partition = $1 AND log_offset BETWEEN $2 AND $3

@@ -49,6 +49,12 @@ async def find(connection: Connection, sought: Sought, limit: int) -> tuple[list
     return [_shown(row) for row in rows], _mark(rows[-1]) if len(rows) == limit else None
 
 
+async def events_between(connection: Connection, partition: int, first: int, last: int) -> dict[int, dict[str, Any]]:
+    """Offset -> the entry of the event there, as `find` shows it."""
+    rows = await connection.fetch(_SQL["events_between"], partition, first, last)
+    return {row["log_offset"]: _shown(row) for row in rows}
+
+
 async def has_version(connection: Connection, channel: str, version: int) -> bool:
     rows = await connection.fetch(_SQL["has_version"], channel, version)
     return bool(rows[0]["reached"])

@@ -16,7 +16,7 @@ from contracts.commands import Command, Event
 from contracts.envelope import GENESIS
 from contracts.message import CommandData, rfc3339
 from contracts.partitioner import partition_of
-from services.audit.log import CopiedLog, CopiedRecord, copied_line
+from services.audit.copied_log import CopiedLog, CopiedRecord, copied_line
 from services.domain.address import Allowances
 from services.domain.decide import decide
 from services.domain.decision import Context, Decision, Mark

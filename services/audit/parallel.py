@@ -10,7 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from services.audit.anchor import Anchor
-from services.audit.log import KafkaLog, Progress, Source, Span
+from services.audit.kafka_log import KafkaLog
+from services.audit.log import Progress, Source, Span
 from services.audit.verify import Report, verify
 from services.infrastructure.kafka import security_options
 

@@ -10,7 +10,7 @@ from typing import Any
 from contracts import topics
 from services.audit.as_of import readable
 from services.audit.history import Folds, fold, systems_of
-from services.audit.log import BrokenLog, Log, LogRecord, Position, Progress, Source
+from services.audit.log import BrokenLog, Log, LogRecord, Position, Progress, Source, read_on
 from services.audit.state_records import StateRecords, compare, read_state
 from services.domain.records import BUSINESS_SYSTEM, CHANNEL
 from services.domain.state import ChannelState
@@ -20,8 +20,8 @@ from services.domain.state import ChannelState
 class Replayed:
     """``digest`` is of the folded state, the same wherever and whenever the same cut is replayed.
 
-    ``differences`` are sentences; ``compared`` says how many channels were held against `channel-state`, which has the
-    log's end alone: at a cut before it there is nothing to compare with.
+    ``cuts`` are the last events folded. ``differences`` are sentences; ``compared`` says how many channels were held
+    against `channel-state`, which has the log's end alone: at a cut before it there is nothing to compare with.
     """
 
     events: int = 0
@@ -30,6 +30,7 @@ class Replayed:
     compared: int = 0
     differences: list[str] = field(default_factory=list)
     cuts: list[Position] = field(default_factory=list)
+    read_to: list[Position] = field(default_factory=list)
 
     def answer(self) -> dict[str, Any]:
         return {
@@ -39,6 +40,7 @@ class Replayed:
             "compared_with_channel_state": self.compared,
             "differences": self.differences,
             "cuts": [cut.cited() for cut in self.cuts],
+            "read_to": [end.cited() for end in self.read_to],
         }
 
 
@@ -53,16 +55,23 @@ async def replay(
     ``each`` is told of every record folded. Raises `AuditError` where the log cannot be folded.
     """
     done = Replayed()
-    states = await log.spans(topics.CHANNEL_STATE.name) if log.partitions and until is None else {}
+    states = await log.spans(topics.CHANNEL_STATE.name) if until is None else {}
     digests: list[tuple[str, bytes]] = []
-    for source, span in (await log.spans(topics.EVENTS.name)).items():
+    for source in await log.spans(topics.EVENTS.name):
         state_source = Source(topics.CHANNEL_STATE.name, source.partition)
         state = await read_state(log, state_source, states[state_source]) if state_source in states else None
+        if state is not None and state.unreadable is not None:
+            done.differences.append(f"the checkpoint of channel-state at {state.unreadable} cannot be read")
+            state = None
         folding = _Folding(done, state, until, each)
-        async for batch in log.read(source, span, progress):
+        at = 0
+        async for batch, end in read_on(log, source, folding.covers_state, progress):
+            at = end
             for record in batch:
                 folding.take(record)
+        folding.end(source)
         done.channels += len(folding.folds)
+        done.read_to.append(Position(source.topic, source.partition, at))
         if folding.last is not None:
             done.cuts.append(folding.last)
         digests += [(channel, digest_of(folded)) for channel, folded in folding.folds.items()]
@@ -83,6 +92,17 @@ class _Folding:
     each: Callable[[LogRecord], object]
     folds: Folds = field(default_factory=Folds)
     last: Position | None = None
+    partitionsequence: int = 0
+
+    def covers_state(self) -> bool:
+        return self.state is None or self.partitionsequence >= self.state.checkpoint.partitionsequence
+
+    def end(self, source: Source) -> None:
+        if self.state is not None and not self.covers_state():
+            self.done.differences.append(
+                f"channel-state counts {self.state.checkpoint.partitionsequence} events of partition "
+                f"{source.partition}, but the log has {self.partitionsequence}"
+            )
 
     def take(self, record: LogRecord) -> None:
         event = readable(record)
@@ -96,7 +116,7 @@ class _Folding:
                 f"The log cannot be folded at {event.position}: {error}; `switchboard audit verify` names the fault."
             ) from None
         self.done.events += 1
-        self.last = event.position
+        self.last, self.partitionsequence = event.position, event.envelope.partitionsequence
         self.each(record)
         if self.state is not None and self.state.checkpoint.partitionsequence == event.envelope.partitionsequence:
             self.done.compared += len(self.folds)

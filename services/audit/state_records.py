@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ValidationError
 
 from services.audit.history import Folds, systems_of
-from services.audit.log import Log, LogRecord, Source, Span
+from services.audit.log import Log, LogRecord, Position, Source, Span, position_of
 from services.domain.records import BUSINESS_SYSTEM, CHANNEL, RecordFormat
 from services.domain.state import BusinessSystem, Channel
 
@@ -27,11 +27,19 @@ class StateRecords:
 
     records: dict[bytes, bytes] = field(default_factory=dict)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    unreadable: Position | None = None
+    """Where the checkpoint lies, if it cannot be read."""
 
     def take(self, record: LogRecord) -> None:
         key = record.key or b""
         if key == CHECKPOINT_KEY:
-            self.checkpoint = Checkpoint.model_validate_json(record.value or b"{}")
+            try:
+                self.checkpoint = Checkpoint.model_validate_json(record.value or b"{}")
+            except ValidationError:
+                self.unreadable = position_of(record)
+                self.checkpoint = Checkpoint()
+            else:
+                self.unreadable = None
         elif record.value is None:
             self.records.pop(key, None)
         else:
@@ -42,7 +50,7 @@ class StateRecords:
         found = {}
         for key, value in self.records.items():
             if b"/" not in key and (record := _readable(CHANNEL, value)) is not None:
-                found[key.decode()] = record.head
+                found[key.decode(errors="replace")] = record.head
         return found
 
 
@@ -110,7 +118,7 @@ def _differing(
         return "is missing"
     try:
         found = form.decode(value)
-    except ValidationError:
+    except ValueError:
         return "cannot be read"
     if found == folded:
         return None

@@ -17,9 +17,10 @@ from contracts.outcome import CommandRejected, OutcomeEnvelope
 from services.audit.as_of import readable
 from services.audit.history import Folds, Happened, fold
 from services.audit.leaves import MISSING, changes, leaves_below
-from services.audit.log import BrokenLog, Log, LogRecord, Position, Progress, home_of, position_of
+from services.audit.log import BrokenLog, Log, LogRecord, Position, Progress, Source, Span, home_of, position_of
 from services.domain.state import ChannelState
 
+_READ = (topics.EVENTS.name, topics.OUTCOMES.name)
 _REJECTED = b'"type":"CommandRejected"'
 
 
@@ -82,15 +83,21 @@ class Entry:
         return shown
 
 
-async def trail(log: Log, asked: Asked, progress: Progress = lambda _: None) -> AsyncGenerator[Entry, None]:
+async def spans_asked(log: Log, asked: Asked) -> dict[Source, Span]:
+    """What must be read: events and outcomes, of the channel's home alone where one is asked for."""
+    spans = await log.spans(*_READ)
+    if asked.channel is None or not log.partitions:
+        return spans
+    return {home: spans[home] for home in (home_of(log, topic, asked.channel) for topic in _READ)}
+
+
+async def trail(
+    log: Log, asked: Asked, spans: Mapping[Source, Span], progress: Progress = lambda _: None
+) -> AsyncGenerator[Entry, None]:
     """The entries that are asked for, in the order of time. Raises `AuditError` where the log cannot be read.
 
     What an event changed is known only by folding its channel from the beginning, so that is what is done.
     """
-    spans = await log.spans(topics.EVENTS.name, topics.OUTCOMES.name)
-    if asked.channel is not None and log.partitions:
-        homes = [home_of(log, topic, asked.channel) for topic in (topics.EVENTS.name, topics.OUTCOMES.name)]
-        spans = {home: spans[home] for home in homes}
     folds = Folds()
     key = None if asked.channel is None else asked.channel.encode()
     async for record in log.merged(spans, progress):
@@ -114,10 +121,11 @@ def _of_event(record: LogRecord, folds: Folds, asked: Asked) -> Entry | None:
             f"The log cannot be folded at {event.position}: {error}; `switchboard audit verify` names the fault."
         ) from None
     folds.put(envelope.subject, after)
-    return _entry(event, state, after)
+    return entry_of(event, state, after)
 
 
-def _entry(event: Happened, before: ChannelState, after: ChannelState) -> Entry:
+def entry_of(event: Happened, before: ChannelState, after: ChannelState) -> Entry:
+    """What the audit tells of the event, given the channel's state before and after it."""
     envelope = event.envelope
     was, becomes = what_changed(event, before, after)
     return Entry(

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from contracts import topics
 from contracts.message import rfc3339
 from services.audit import anchor as anchors
+from services.audit import copied_log
 from services.audit import log as logs
 from services.audit.as_of import Then, channel_at, channels_at, moment
 from services.audit.difference import difference
 from services.audit.log import AuditError
 from services.audit.parallel import jobs_for, verify_side_by_side
 from services.audit.replay import Replayed, replay
-from services.audit.trail import Asked, Entry, trail
+from services.audit.trail import Asked, Entry, spans_asked, trail
 from services.audit.verify import Report, verify
+from services.cli.audit_table import print_table
 from services.cli.reading import answered, broker_address, now_ms, opened, progress_bar, require_name, size_of
 
 _ROWS_A_TABLE = 200
@@ -76,66 +74,41 @@ async def log(
     _names(channel, account)
     asked = Asked(channel, account, actor, kind, instant("--since", since), instant("--until", until))
     rows: list[Entry] = []
+    found = 0
     async with opened(copy) as source:
-        total = await size_of(source, topics.EVENTS.name, topics.OUTCOMES.name, channel=asked.channel)
-        with progress_bar("reading", total) as moved:
-            async with aclosing(trail(source, asked, moved)) as entries:
+        spans = await spans_asked(source, asked)
+        with progress_bar("reading", sum(span.end - span.first for span in spans.values())) as moved:
+            async with aclosing(trail(source, asked, spans, moved)) as entries:
                 async for entry in entries:
+                    found += 1
                     if not as_table:
                         typer.echo(json.dumps(entry.answer(), ensure_ascii=False))
                         continue
                     rows.append(entry)
                     if len(rows) == _ROWS_A_TABLE:
-                        _table(rows)
+                        print_table(rows)
                         rows.clear()
     if rows:
-        _table(rows)
+        print_table(rows)
+    typer.echo(f"{found} entries, read to {', '.join(map(str, logs.ends_of(spans)))}", err=True)
     return 0
-
-
-def _table(entries: list[Entry]) -> None:
-    table = Table("Time", "Channel", "Ver.", "What", "Who, from where", "Before → after", "Position")
-    for entry in entries:
-        what = entry.type if entry.rejection is None else f"{entry.command or '?'}: {entry.rejection}"
-        who = f"{entry.actor or '–'}, {entry.source or '–'}"
-        version = "" if entry.version is None else str(entry.version)
-        position = (
-            f"{entry.position.topic.removeprefix('switchboard.')}/{entry.position.partition}/{entry.position.offset}"
-        )
-        # Text from outside is no markup, and no escape sequences reach the terminal.
-        cells = (entry.time, entry.channel, version, what, who, _before_after(entry), position)
-        table.add_row(*(_plain(cell) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
-def _plain(text: str) -> str:
-    return escape("".join(character if character.isprintable() or character == "\n" else "�" for character in text))
-
-
-def _before_after(entry: Entry) -> str:
-    if entry.message is not None:
-        return entry.message
-    was, becomes = entry.before or {}, entry.after or {}
-    lines = []
-    for path in sorted(was.keys() | becomes.keys()):
-        one, other = (_short(values[path]) if path in values else "–" for values in (was, becomes))
-        lines.append(f"{path}: {one} → {other}")
-    return "\n".join(lines[:8] + (["…"] if len(lines) > 8 else []))
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:60] + "…"
 
 
 async def at(when: str, channel: str | None, account: str | None, copy: Path | None) -> int:
     _one_of(channel, account)
-    for thens in await read_moments([when], channel, account, copy):
+    found = await read_moments([when], channel, account, copy)
+    for thens in found:
         if channel is not None:
             _print(thens[0].answer())
         else:
             typer.echo(json.dumps(thens[0].answer(), ensure_ascii=False))
+    _say_if_none(found, account)
     return 0
+
+
+def _say_if_none(found: list[Any], account: str | None) -> None:
+    if account is not None and not found:
+        typer.echo(f"The log holds no channel of account {account!r}.", err=True)
 
 
 async def diff(
@@ -143,6 +116,7 @@ async def diff(
 ) -> int:
     _one_of(channel, account)
     found = [difference(thens[0], thens[1]) for thens in await read_moments([one, other], channel, account, copy)]
+    _say_if_none(found, account)
     if account is not None:
         found = [answer for answer in found if answer["words"] or answer["patch"]]
     if as_json:
@@ -186,14 +160,17 @@ async def read_and_verify(
     database: bool = False,
     jobs: int | None = None,
 ) -> Report:
+    if public_key is not None and anchor is None:
+        raise AuditError("--public-key checks an anchor: name that with --anchor.")
     kept = None if anchor is None else anchors.read_anchor(anchor, public_key)
-    shown = await _read_model() if database else None
-    async with opened(copy) as source:
+    async with _read_models(wanted=database) as shown, opened(copy) as source:
         spans = await source.spans(topics.EVENTS.name)
+        for partition in () if kept is None else kept.partitions:  # one that is gone is looked for all the same
+            spans.setdefault(logs.Source(topics.EVENTS.name, partition), logs.Span(0, 0))
         chosen = {home: span for home, span in spans.items() if partitions is None or home.partition in partitions}
         with progress_bar("verifying", sum(span.end - span.first for span in chosen.values())) as moved:
             several = jobs_for(chosen) if jobs is None else jobs
-            if copy is None and shown is None and several > 1:
+            if copy is None and shown is None and several > 1 and len(chosen) > 1:
                 report = await verify_side_by_side(broker_address(), chosen, kept, several, moved)
             else:
                 report = await verify(source, kept, moved, partitions=partitions, shown=shown)
@@ -203,14 +180,19 @@ async def read_and_verify(
     return report
 
 
-async def _read_model() -> Any:
-    from services.audit.read_model import read_model
+@asynccontextmanager
+async def _read_models(*, wanted: bool) -> AsyncIterator[Any]:
+    if not wanted:
+        yield None
+        return
+    from services.audit.read_models import read_models
     from services.infrastructure.postgres import pool_of
     from services.infrastructure.settings import Settings
 
     pool = await pool_of(Settings.from_environment(), size=1)
     try:
-        return await read_model(pool, now_ms())
+        async with read_models(pool, now_ms()) as shown:
+            yield shown
     finally:
         await pool.close()
 
@@ -233,7 +215,10 @@ def _say_report(report: Report) -> None:
     typer.echo(f"{report.events} events of {report.channels} channels, read to {', '.join(map(str, report.read_to))}")
     typer.echo(f"{report.compared_state} channels held against channel-state")
     if report.compared_settings:
-        typer.echo(f"{report.compared_settings} versions held against the read model")
+        typer.echo(
+            f"{report.compared_settings} versions held against the read model, {report.compared_catalogue} channels "
+            f"against the intent catalogue, {report.compared_history} events against the history"
+        )
     for finding in report.findings:
         typer.echo(f"BAD {finding}")
     typer.echo("The log is sound." if report.sound else f"The log is NOT sound: {len(report.findings)} findings.")
@@ -274,7 +259,7 @@ async def write_a_copy(to: Path, copy: Path | None) -> int:
     names = (topics.CHANNEL_STATE.name, topics.EVENTS.name, topics.OUTCOMES.name)
     async with opened(copy) as source:
         with to.open("w") as file, progress_bar("copying", await size_of(source, *names)) as moved:
-            return await logs.copy(source, names, file, moved)
+            return await copied_log.copy(source, names, file, moved)
 
 
 async def replay_to(cut: int | None, out: Path | None, copy: Path | None) -> Replayed:

@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from contracts.ids import is_name
-from services.audit.log import AuditError, CopiedLog, KafkaLog, Log
+from services.audit.copied_log import CopiedLog
+from services.audit.kafka_log import KafkaLog
+from services.audit.log import AuditError, Log
 from services.audit.log import Progress as Moved
 
 Result = TypeVar("Result")

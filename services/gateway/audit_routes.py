@@ -17,8 +17,9 @@ from fastapi.responses import JSONResponse
 from contracts.ids import is_name
 from services.audit.as_of import LATEST, Then, channel_at, channels_at, moment
 from services.audit.difference import difference
-from services.audit.log import AuditError, BrokenLog, KafkaLog, Log, NoSuchVersion, Unclear
-from services.audit.trail import Asked, trail
+from services.audit.kafka_log import KafkaLog
+from services.audit.log import AuditError, BrokenLog, Log, NoSuchVersion, Unclear, ends_of
+from services.audit.trail import Asked, Entry, spans_asked, trail
 from services.audit.verify import verify
 from services.gateway.problems import Problem, channel_unknown
 from services.gateway.requests import Authenticated, Caller, Reading, read_settings
@@ -146,24 +147,39 @@ async def audit_log(
     kind: Annotated[str | None, Query(alias="type")] = None,
     since: str | None = None,
     until: str | None = None,
+    after: Annotated[str | None, Query(description="the next page: what the one before gave as next")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
-    """Events and rejections by time, at most ``limit``; where there are ``more``, go on with ``since``."""
+    """Events and rejections by time, at most ``limit``; where there are ``more``, go on with ``after``.
+
+    ``read_to`` is how far the log was there: without ``more`` there is nothing else before it.
+    """
     if channel is not None:
         await _own(request, caller, channel)
 
-    async def look(log: Log) -> list[dict[str, Any]]:
+    async def look(log: Log) -> dict[str, Any]:
         asked = Asked(channel, caller.account, actor, kind, _instant(since), _instant(until))
-        found: list[dict[str, Any]] = []
-        async with aclosing(trail(log, asked)) as entries:
+        spans = await spans_asked(log, asked)
+        found: list[Entry] = []
+        passed = after is None
+        async with aclosing(trail(log, asked, spans)) as entries:
             async for entry in entries:
-                found.append(entry.answer())
-                if len(found) > limit:
-                    break
-        return found
+                if passed:
+                    found.append(entry)
+                    if len(found) > limit:
+                        break
+                passed = passed or str(entry.position) == after
+        if not passed:
+            raise Unclear("'after' must be what a page with the same parameters gave as its 'next'.")
+        more = len(found) > limit
+        return {
+            "entries": [entry.answer() for entry in found[:limit]],
+            "more": more,
+            "next": str(found[limit - 1].position) if more else None,
+            "read_to": [end.cited() for end in ends_of(spans)],
+        }
 
-    found = await _read(request, look)
-    return {"entries": found[:limit], "more": len(found) > limit}
+    return await _read(request, look)
 
 
 def _instant(text: str | None) -> int | None:

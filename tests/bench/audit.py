@@ -25,7 +25,7 @@ from contracts.envelope import GENESIS
 from contracts.message import rfc3339
 from services.audit.as_of import channel_at, moment
 from services.audit.difference import difference
-from services.audit.log import KafkaLog
+from services.audit.kafka_log import KafkaLog
 from services.audit.verify import verify
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.topics import apply_topics

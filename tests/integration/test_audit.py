@@ -94,7 +94,10 @@ async def test_as_of_diff_and_log(installation: Installation) -> None:
     by_eve = (await command(installation, "audit", "log", "--account", account, "--actor", "eve")).lines
     assert by_eve == [log[7]]
     table = await command(installation, "audit", "log", "--account", account, "--type", "ToggleSms", "--table")
-    assert "sms/enabled: false → true" in table.out
+    assert "enabled: false → true" in table.out
+    assert (await command(installation, "audit", "log", "--channel", channel, "--actor", "nobody")).err.startswith(
+        "0 entries, read to switchboard.events/"
+    )
 
 
 async def test_over_http(installation: Installation) -> None:
@@ -116,6 +119,10 @@ async def test_over_http(installation: Installation) -> None:
         assert diff.body["words"] == ["SMS was activated."]
         log = await api("GET", "audit/log?limit=1")
         assert ([one["type"] for one in log.body["entries"]], log.body["more"]) == (["ChannelRegistered"], True)
+        rest = await api("GET", f"audit/log?limit=1&after={log.body['next']}")
+        assert [one["type"] for one in rest.body["entries"]] == ["SmsActivated"]
+        assert (rest.body["more"], rest.body["next"], rest.body["read_to"] != []) == (False, None, True)
+        assert (await api("GET", "audit/log?after=switchboard.events/0/x")).status == 400
         assert [one["channel"] for one in (await api("GET", "audit/at?at=now")).body["answers"]] == [channel]
         assert (await stranger("GET", f"channels/{channel}/settings?at=1")).status == 404
         assert (await stranger("GET", f"audit/log?channel={channel}")).status == 404
@@ -124,6 +131,7 @@ async def test_over_http(installation: Installation) -> None:
     async with installation.api(None) as platform:
         verified = await platform("GET", "audit/verify?partition=0")
         assert (verified.status, verified.body["sound"]) == (200, True)
+        assert (await platform("GET", "audit/verify?partition=99")).status == 400
 
 
 @pytest.mark.timeout(120)  # several processes, one after the other
@@ -268,6 +276,8 @@ async def test_verify_anchor_and_copies(installation: Installation, tmp_path: Pa
         (("audit", "at", "now", "--channel", "no-such-channel"), "holds no event of channel 'no-such-channel'"),
         (("audit", "verify", "--from", "/no/such/file"), "/no/such/file cannot be read"),
         (("audit", "verify", "--anchor", "/no/such/file"), "/no/such/file cannot be read"),
+        (("audit", "verify", "--partition", "99"), "The log has no partition 99"),
+        (("audit", "verify", "--public-key", "/no/such/file"), "name that with --anchor"),
         (("audit", "anchor", "--key", "/no/such/file"), "--make-key makes a key there"),
         (("audit", "log", "--since", "7"), "it must be a time"),
         (("settings", "apply", "/no/such/file"), "/no/such/file cannot be read"),

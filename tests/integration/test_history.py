@@ -17,8 +17,8 @@ from contracts.envelope import EventEnvelope
 from contracts.message import milliseconds_of
 from projections import catalogue, history, history_queries
 from projections import settings as settings_projection
-from services.audit.log import KafkaLog
-from services.audit.trail import Asked, trail
+from services.audit.kafka_log import KafkaLog
+from services.audit.trail import Asked, spans_asked, trail
 from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
 from services.infrastructure.postgres import Pool, migrate, migrate_down, pool_of
 from services.infrastructure.settings import Settings
@@ -75,7 +75,9 @@ async def test_equal_to_the_audit_of_the_log(installation: Installation) -> None
             seen.append([one for one in entries if one["type"] != "CommandRejected"])
     for channel, entries in zip(channels, seen, strict=True):
         async with KafkaLog(installation.bootstrap_servers, {}) as log:
-            expected = [one.answer() async for one in trail(log, Asked(channel=channel)) if one.rejection is None]
+            asked = Asked(channel=channel)
+            told = trail(log, asked, await spans_asked(log, asked))
+            expected = [one.answer() async for one in told if one.rejection is None]
         names = ("id", "time", "account", "channel", "type", "command", "command_id", "actor", "source", "version",
                  "resource", "before", "after", "data")  # fmt: skip
         assert [{name: one.get(name) for name in names} for one in reversed(entries)] == [

@@ -16,7 +16,9 @@ from contracts.business_system import DeleteBusinessSystem, OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from contracts.sms import ToggleSms
 from services.audit.anchor import MARKS_LIMIT, Anchor, RunningDigest, make_key, read_anchor, read_key, sign
-from services.audit.log import AuditError, CopiedRecord, position_of
+from services.audit.copied_log import CopiedRecord
+from services.audit.log import AuditError, position_of
+from services.audit.replay import replay
 from services.audit.verify import Report, verify
 from tests.audit import MadeUpLog, copy_of, rechained
 
@@ -133,6 +135,43 @@ async def test_a_state_that_is_not_the_fold(tmp_path: Path) -> None:
     assert [(one.channel, one.what) for one in report.findings] == [
         ("ch-8", "its record in channel-state is not what the events fold to: sms_enabled")
     ]
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"7", b'{"v":1}', b'{"v":99}', b"\xff\x00"])
+async def test_state_records_that_cannot_be_read(tmp_path: Path, value: bytes) -> None:
+    log = a_log()
+
+    async def replaced(key: bytes) -> list[str]:
+        state = [replace(one, value=value) if one.key == key else one for one in log.state_records()]
+        return [one.what for one in (await found_in(tmp_path, log.records + state)).findings]
+
+    assert "its record in channel-state cannot be read" in await replaced(b"ch-8")
+    assert "the record of business system 'crm' in channel-state cannot be read" in await replaced(b"ch-1/crm")
+    if value not in (b"", b'{"v":1}', b'{"v":99}'):
+        assert "the checkpoint of channel-state cannot be read" in await replaced(b"~checkpoint")
+
+
+async def test_a_replay_of_a_copy(tmp_path: Path) -> None:
+    log = a_log()
+    copy = copy_of(tmp_path / "log.jsonl", log.records + log.state_records())
+    replayed = await replay(copy)
+    assert (replayed.events, replayed.compared, replayed.differences) == (len(log.records), 3, [])
+    assert [end.offset for end in replayed.read_to] == [cut.offset + 1 for cut in replayed.cuts]
+    half = await replay(copy, log.times["ch-1"][4])
+    assert (half.events < replayed.events, half.compared) == (True, 0)
+    short = await replay(copy_of(tmp_path / "short.jsonl", log.records[:-1] + log.state_records()))
+    assert "but the log has" in short.differences[0]
+
+
+async def test_a_partition_that_is_not_there(tmp_path: Path) -> None:
+    log = a_log()
+    copy = copy_of(tmp_path / "log.jsonl", log.records)
+    with pytest.raises(AuditError, match="The log has no partition 9"):
+        await verify(copy, partitions=[9])
+    anchor = await anchor_of(tmp_path, log)
+    rest = copy_of(tmp_path / "rest.jsonl", [one for one in log.records if one.partition == 0])
+    report = await verify(rest, anchor)
+    assert (report.anchored, "the later ones were taken out" in report.findings[0].what) == (2, True)
 
 
 async def test_an_anchor_is_signed(tmp_path: Path) -> None:

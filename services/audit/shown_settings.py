@@ -1,4 +1,4 @@
-"""The read model of settings as a snapshot to hold against the fold: a digest a channel, and how far it has read."""
+"""The settings as the read model shows them, a snapshot to hold against the fold: a digest a channel."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from contracts import topics
 from contracts.message import rfc3339
 from contracts.settings import ChannelSettings
-from projections import settings as settings_projection
 from projections import settings_queries
 from services.audit.as_of import settings_of
 from services.domain.state import ChannelState
-from services.infrastructure.postgres import Pool
+from services.infrastructure.postgres import Connection
 
 _PAGE = 1_000
-_CHECKPOINTS = "SELECT partition, next_offset FROM switchboard.checkpoints WHERE consumer = $1 AND topic = $2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +24,12 @@ class Shown:
 
 
 @dataclass(slots=True)
-class ReadModel:
+class ShownSettings:
     """``read_to`` is partition -> the offset that it reads next; ``now`` (Unix milliseconds) when it was looked at."""
 
     now: int
+    read_to: dict[int, int]
     channels: dict[str, Shown] = field(default_factory=dict)
-    read_to: dict[int, int] = field(default_factory=dict)
     compared: set[str] = field(default_factory=set)
 
     def differs(self, channel: str, state: ChannelState) -> bool:
@@ -68,17 +65,14 @@ def _digest(settings: ChannelSettings) -> bytes:
     return sha256(json.dumps(shown, sort_keys=True).encode()).digest()
 
 
-async def read_model(pool: Pool, now: int) -> ReadModel:
-    """To be taken before the log's ends are: the log then has all that it shows. 32 bytes of memory a channel."""
-    found = ReadModel(now)
-    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        rows = await connection.fetch(_CHECKPOINTS, settings_projection.NAME, topics.EVENTS.name)
-        found.read_to = {row["partition"]: row["next_offset"] for row in rows}
-        after = ""
-        while page := await settings_queries.channels(connection, None, after, _PAGE):
-            for one in page:
-                whole = await settings_queries.settings_of(connection, one.channel, rfc3339(now))
-                if whole is not None:
-                    found.channels[one.channel] = Shown(whole[0].version, _digest(whole[0]))
-            after = page[-1].channel
+async def shown_settings(connection: Connection, now: int, read_to: dict[int, int]) -> ShownSettings:
+    """In the connection's snapshot. 32 bytes of memory a channel."""
+    found = ShownSettings(now, read_to)
+    after = ""
+    while page := await settings_queries.channels(connection, None, after, _PAGE):
+        for one in page:
+            whole = await settings_queries.settings_of(connection, one.channel, rfc3339(now))
+            if whole is not None:
+                found.channels[one.channel] = Shown(whole[0].version, _digest(whole[0]))
+        after = page[-1].channel
     return found

@@ -1,0 +1,154 @@
+"""Reading a copy of the log, and making one.
+
+A copy is a file of JSON Lines, one record a line: ``topic``, ``partition``, ``offset``, ``timestamp`` (Unix
+milliseconds), ``key``, ``value`` and ``headers`` (a list of pairs), the bytes as text. Bytes that are no UTF-8 are
+``{"base64": "…"}``, and an absent key or value is null.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from array import array
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from services.audit.log import AuditError, Log, LogRecord, Progress, Source, Span, merge, silent
+
+_RECORDS_A_BATCH = 1_000
+_LONGEST_LINE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedRecord:
+    """A record as a copy of the log has it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class CopiedLog:
+    """A copy of the log in a file, in any order of partitions. Keeps 8 bytes of memory for each record."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `AuditError` where the file is no copy of the log."""
+        self._path = path
+        self._lines: dict[Source, array[int]] = {}
+        self._spans: dict[Source, Span] = {}
+        try:
+            with path.open("rb") as file:
+                self._index(file)
+        except OSError as error:
+            raise AuditError(f"{path} cannot be read: {error.strerror}.") from None
+        self.partitions = 0
+        """Unknown: a copy may lack partitions."""
+
+    def _index(self, file: IO[bytes]) -> None:
+        at = 0
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                record = self._parse(line, number)
+                source = Source(record.topic, record.partition)
+                span = self._spans.get(source, Span(record.offset, record.offset))
+                if record.offset < span.end:
+                    raise AuditError(f"{self._path}, line {number}: the offsets of {source.topic} go back here.")
+                self._spans[source] = Span(span.first, record.offset + 1)
+                self._lines.setdefault(source, array("Q")).append(at)
+            at += len(line)
+
+    def _parse(self, line: bytes, number: int = 0) -> CopiedRecord:
+        try:
+            raw = json.loads(line)
+            return CopiedRecord(
+                raw["topic"],
+                raw["partition"],
+                raw["offset"],
+                raw.get("timestamp", 0),
+                _bytes(raw["key"]),
+                _bytes(raw["value"]),
+                tuple((name, _bytes(value) or b"") for name, value in raw.get("headers") or ()),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise AuditError(f"{self._path}, line {number} is no record of the log ({error!r}).") from None
+
+    async def spans(self, *names: str) -> dict[Source, Span]:
+        return {source: span for source, span in sorted(self._spans.items()) if source.topic in names}
+
+    async def read(
+        self,
+        source: Source,
+        span: Span,
+        progress: Progress = silent,
+        *,
+        unchecked: bool = False,  # noqa: ARG002 -- a copy has no checksums
+    ) -> AsyncIterator[Sequence[LogRecord]]:
+        lines = self._lines.get(source, array("Q"))
+        at = span.first
+        with self._path.open("rb") as file:
+            for start in range(0, len(lines), _RECORDS_A_BATCH):
+                batch = []
+                for line in lines[start : start + _RECORDS_A_BATCH]:
+                    file.seek(line)
+                    record = self._parse(file.readline(_LONGEST_LINE))
+                    if span.first <= record.offset < span.end:
+                        batch.append(record)
+                if batch:
+                    progress(batch[-1].offset + 1 - at)
+                    at = batch[-1].offset + 1
+                    yield batch
+
+    async def merged(self, spans: Mapping[Source, Span], progress: Progress = silent) -> AsyncIterator[LogRecord]:
+        async for record in merge({source: self.read(source, span, progress) for source, span in spans.items()}):
+            yield record
+
+
+def copied_line(record: LogRecord) -> str:
+    """A record as a line of a copy."""
+    return json.dumps(
+        {
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "timestamp": record.timestamp,
+            "key": _text(record.key),
+            "value": _text(record.value),
+            "headers": [[name, _text(value)] for name, value in record.headers],
+        },
+        ensure_ascii=False,
+    )
+
+
+async def copy(log: Log, names: Iterable[str], out: IO[str], progress: Progress = silent) -> int:
+    """Writes a copy of the topics as they are at this moment, and returns how many records it holds."""
+    written = 0
+    for source, span in (await log.spans(*names)).items():
+        async for batch in log.read(source, span, progress):
+            out.writelines(copied_line(record) + "\n" for record in batch)
+            written += len(batch)
+    return written
+
+
+def _text(value: bytes | None) -> str | dict[str, str] | None:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+def _bytes(value: Any) -> bytes | None:
+    if isinstance(value, dict):
+        return base64.b64decode(value["base64"])
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError("a key or value must be text")
+    return value.encode(errors="surrogatepass")

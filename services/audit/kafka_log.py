@@ -1,0 +1,131 @@
+"""Reading the log from the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import CorruptRecordException, RecordTooLargeError
+
+from contracts import topics
+from services.audit.log import DamagedLog, LogRecord, Position, Progress, Source, Span, merge, silent
+from services.infrastructure.settings import SettingsError
+
+FETCH_BYTES = 1024 * 1024
+"""So much of each partition that is being read is held in memory; a larger record comes alone."""
+
+_DAMAGE = (CorruptRecordException, RecordTooLargeError, ValueError, IndexError)
+"""What aiokafka raises where bytes are not as they were written: a wrong checksum, or lengths that lead nowhere."""
+
+
+class KafkaLog:
+    """The live log; an async context manager. One reading at a time. Joins no group and commits nothing."""
+
+    def __init__(self, bootstrap_servers: str, security: Mapping[str, Any]) -> None:
+        self.partitions = 0
+        self._bootstrap_servers, self._security = bootstrap_servers, security
+        self._consumer: Any = None
+        self._unchecked: Any = None
+        self._topics: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers, **self._security)
+        await admin.start()
+        try:
+            self._topics = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics()}
+        finally:
+            await admin.close()
+        self.partitions = self._topics.get(topics.EVENTS.name, 0)
+        self._consumer = self._made(check_crcs=True)
+        await self._consumer.start()
+        # aiokafka's `stop` fails with CancelledError while its background tasks have not had their first turn.
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for consumer in (self._consumer, self._unchecked):
+            if consumer is not None:
+                await consumer.stop()
+
+    def _made(self, *, check_crcs: bool) -> Any:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=100,
+            check_crcs=check_crcs,
+            **self._security,
+        )
+
+    async def spans(self, *names: str) -> dict[Source, Span]:
+        for name in names:
+            if name not in self._topics:
+                raise SettingsError(f"The broker has no topic {name}; `switchboard topics apply` makes the topics.")
+        homes = [TopicPartition(name, number) for name in names for number in range(self._topics[name])]
+        # For a read_committed consumer the end is the last stable offset: nothing before it is still undecided.
+        first, end = await self._consumer.beginning_offsets(homes), await self._consumer.end_offsets(homes)
+        return {Source(home.topic, home.partition): Span(first[home], end[home]) for home in homes}
+
+    async def read(
+        self, source: Source, span: Span, progress: Progress = silent, *, unchecked: bool = False
+    ) -> AsyncIterator[Sequence[LogRecord]]:
+        consumer = self._consumer
+        if unchecked:
+            if self._unchecked is None:
+                self._unchecked = self._made(check_crcs=False)
+                await self._unchecked.start()
+            consumer = self._unchecked
+        _assign(consumer, {source: span})
+        async for batch in _batches(consumer, source, span, progress):
+            yield batch
+
+    async def merged(self, spans: Mapping[Source, Span], progress: Progress = silent) -> AsyncIterator[LogRecord]:
+        _assign(self._consumer, spans)
+        readings = {source: _batches(self._consumer, source, span, progress) for source, span in spans.items()}
+        async for record in merge(readings):
+            yield record
+
+
+def _assign(consumer: Any, spans: Mapping[Source, Span]) -> None:
+    homes = {source: TopicPartition(source.topic, source.partition) for source in spans}
+    consumer.assign(list(homes.values()))
+    for source, span in spans.items():
+        consumer.seek(homes[source], span.first)
+
+
+async def _batches(consumer: Any, source: Source, span: Span, progress: Progress) -> AsyncIterator[Sequence[LogRecord]]:
+    home = TopicPartition(source.topic, source.partition)
+    at = span.first
+    while at < span.end:
+        try:
+            records = (await consumer.getmany(home, timeout_ms=200)).get(home, [])
+        except _DAMAGE:
+            raise DamagedLog(await _place_of_damage(consumer, home, at)) from None
+        # The next fetch goes out now, and its answer is there when this batch is done with.
+        await asyncio.sleep(0)
+        # Markers and aborted records have offsets too, so the position says more than the last record.
+        position = min(await consumer.position(home), span.end)
+        if records and records[-1].offset >= span.end:
+            records = [record for record in records if record.offset < span.end]
+        progress(position - at)
+        at = position
+        if records:
+            yield records
+
+
+async def _place_of_damage(consumer: Any, home: TopicPartition, at: int) -> Position:
+    """Reads on from ``at`` one by one: aiokafka does not say where it was, and drops what it had read until there."""
+    consumer.seek(home, at)
+    try:
+        while True:
+            await consumer.getmany(home, timeout_ms=200, max_records=1)
+    except _DAMAGE:
+        return Position(home.topic, home.partition, await consumer.position(home))
