@@ -250,8 +250,7 @@ async def replay_log(until: str | None, out: Path | None, write_copy: Path | Non
         typer.echo(f"{await write_a_copy(write_copy, copy)} records copied to {write_copy}", err=True)
         return 0
     done = await replay_to(cut, out, copy)
-    if str(out) != "-":
-        _print(done.answer())
+    typer.echo(json.dumps(done.answer(), indent=2), err=str(out) == "-")
     return 1 if done.differences else 0
 
 

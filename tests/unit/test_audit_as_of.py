@@ -277,6 +277,64 @@ async def test_undo_of_one_command_leaves_the_others(tmp_path: Path, taken: list
         assert same(reached.get(path, MISSING), expected.get(path, MISSING)), path
 
 
+@pytest.mark.parametrize(
+    ("command", "sentences"),
+    [
+        (
+            OpenBusinessSystem(system="erp", name="ERP", api_request_url="https://erp.example"),
+            ["This deletes the secret of key-2 of business system 'erp' for good."],
+        ),
+        (
+            DeleteBusinessSystem(system="crm"),
+            [
+                "The secret of key-1 of business system 'crm' is deleted and never comes back.",
+                "A new signature of business system 'crm' is drawn; its receiver must be given it.",
+            ],
+        ),
+        (
+            EditBusinessSystem(system="crm", signature_style="plain-token"),
+            [
+                "The secret of key-1 of business system 'crm' is deleted and never comes back.",
+                "This deletes the secret of key-2 of business system 'crm' for good.",
+                "A new signature of business system 'crm' is drawn; its receiver must be given it.",
+            ],
+        ),
+        (
+            RefreshSignature(system="crm"),
+            [
+                "Signature key-2 of business system 'crm' is drawn, and stays until the next refresh.",
+                "Signature key-1 of business system 'crm' does not become the current one again.",
+            ],
+        ),
+        (
+            RefreshSignature(system="crm", grace_seconds=0),
+            [
+                "The secret of key-1 of business system 'crm' is deleted and never comes back.",
+                "Signature key-2 of business system 'crm' is drawn, and stays until the next refresh.",
+            ],
+        ),
+        (
+            RefreshSignature(system="new", api_request_url="https://new.example"),
+            ["Signature key-2, drawn before business system 'new' is opened, stays for its opening."],
+        ),
+        (ToggleSms(enabled=True), []),
+    ],
+)
+@pytest.mark.parametrize("since", [False, True])
+async def test_what_an_undo_says_of_signatures(
+    tmp_path: Path, command: CommandData, sentences: list[str], *, since: bool
+) -> None:
+    made = MadeUpLog()
+    made.send("ch-1", REGISTER)
+    made.send("ch-1", OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example"))
+    made.now += 1_000
+    assert made.send("ch-1", command)
+    made.now += 1_000
+    undone = await command_at(copy_of(tmp_path / "log.jsonl", made.records), "ch-1", 4)
+    undoing = undo(undone, LEAVE, made.now, since=since)
+    assert (undoing.stays, undoing.refused) == (sentences, None)
+
+
 def test_the_version_to_expect() -> None:
     made = [("business-systems/crm", 8), ("sms", 9)]
     assert expected_version(7, "business-systems/crm/intents/A", made) == 8
