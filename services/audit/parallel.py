@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 from services.audit.anchor import Anchor
 from services.audit.kafka_log import KafkaLog
-from services.audit.log import Progress, Source, Span
+from services.audit.log import AuditError, Progress, Source, Span
 from services.audit.verify import Report, verify
 from services.infrastructure.kafka import security_options
 
@@ -33,7 +35,7 @@ async def verify_side_by_side(
     jobs: int,
     progress: Progress = lambda _: None,
 ) -> Report:
-    """What `verify` reports, of the partitions in ``spans``, read by so many processes at a time."""
+    """What `verify` reports of the partitions in ``spans``, read by ``jobs`` processes. Raises `AuditError`."""
     loop = asyncio.get_running_loop()
     whole = Report()
 
@@ -42,9 +44,16 @@ async def verify_side_by_side(
         progress(span.end - span.first)
         return report
 
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for report in await asyncio.gather(*(one(source, span) for source, span in spans.items())):
-            whole.add(report)
+    # Ctrl-C reaches the whole group of processes: they end by it at once, and without a word.
+    ended = (signal.SIGINT, signal.SIG_DFL)
+    try:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=signal.signal, initargs=ended) as pool:
+            for report in await asyncio.gather(*(one(source, span) for source, span in spans.items())):
+                whole.add(report)
+    except BrokenProcessPool:
+        raise AuditError(
+            "A process that read a partition was ended from outside; --jobs 1 reads one partition after the other."
+        ) from None
     whole.findings.sort(key=lambda finding: finding.position)
     return whole
 

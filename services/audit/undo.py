@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from contracts.channel import ChannelRegistered
 from contracts.message import CommandData
 from contracts.rejections import Rejection
-from contracts.signature import SignatureRefreshed, SignatureRevealed
+from contracts.signature import SignatureRefreshed, SignatureRevealed, SignatureRevoked
 from services.audit.as_of import channel_events
 from services.audit.history import Happened, fold
 from services.audit.leaves import Leaves, leaves_of, taken_back
@@ -129,6 +129,8 @@ def _cannot_come_back(undone: Undone, reached: ChannelState, now: int, *, since:
                 said.append(
                     f"Signature {key}, drawn before business system {system!r} is opened, stays for its opening."
                 )
+            case SignatureRevoked(key_id=key, system=system) if system not in was:
+                said.append(f"The secret of {key} of business system {system!r} is deleted and never comes back.")
             case _:
                 pass  # what else happened is told by the states
     return said + what_becomes_of_signatures(undone.current, reached, now)

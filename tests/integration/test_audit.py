@@ -245,10 +245,9 @@ async def test_verify_anchor_and_copies(installation: Installation, tmp_path: Pa
     async with installation.api(account) as api:
         await api("GET", f"channels/{channel}/settings?min_version=5")
     arguments = ("audit", "verify", "--database", "--anchor", kept, "--public-key", f"{key}.pub")
-    with process(installation, *arguments) as verifying:
-        out, error = await asyncio.to_thread(verifying.communicate, None, 50)
-    assert (verifying.returncode, "The log is sound." in out) == (0, True), (out, error)
-    assert "versions held against the read model" in out
+    verified = await command(installation, *arguments)
+    assert (verified.code, "The log is sound." in verified.out) == (0, True), verified
+    assert "versions held against the read model" in verified.out
     with process(installation, "audit", "verify", "--anchor", kept, "--jobs", 2) as verifying:
         out, error = await asyncio.to_thread(verifying.communicate, None, 50)
     assert (verifying.returncode, "The log is sound." in out, "4 partitions held" in out) == (0, True, True), (

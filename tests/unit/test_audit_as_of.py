@@ -20,11 +20,12 @@ from contracts.business_system import (
     EnableBusinessSystem,
     OpenBusinessSystem,
 )
-from contracts.channel import EditChannel, RegisterChannel
+from contracts.channel import EditChannel, RegisterChannel, RetireChannel
 from contracts.intent import AddIntent, DeleteIntent, EditIntent, ReferToIntent, ReleaseIntent
 from contracts.message import CommandData, rfc3339
 from contracts.otp_scheduling import SaveOtpScheduling
-from contracts.signature import RefreshSignature
+from contracts.sealing import SealKey
+from contracts.signature import RefreshSignature, RevealSignature, RevokeSignature
 from contracts.sms import ToggleSms
 from services.audit.as_of import channel_at, channels_at, moment
 from services.audit.carrying_out import expected_version
@@ -58,6 +59,9 @@ commands: st.SearchStrategy[CommandData] = st.one_of(
     st.builds(DisableBusinessSystem, system=systems),
     st.builds(EnableBusinessSystem, system=systems),
     st.builds(RefreshSignature, system=systems, grace_seconds=st.sampled_from([0, 3]), force=st.booleans()),
+    st.builds(RefreshSignature, system=systems, api_request_url=st.just("https://a.example/y")),
+    st.builds(RevokeSignature, system=systems, key_id=st.sampled_from(["key-1", "key-2", "key-3"])),
+    st.builds(RevealSignature, system=systems, seal_to=st.just(SealKey(bytes(32)).seal_to)),
     st.builds(AddIntent, system=systems, code=codes, name=names, default_data=documents),
     st.builds(EditIntent, system=systems, code=codes, name=names, default_data=documents),
     st.builds(DeleteIntent, system=systems, code=codes, force=st.booleans()),
@@ -74,7 +78,7 @@ commands: st.SearchStrategy[CommandData] = st.one_of(
 steps = st.lists(st.tuples(st.sampled_from(CHANNELS), commands, st.integers(0, 2_000)), max_size=25)
 
 
-def history(taken: list[tuple[str, CommandData, int]]) -> MadeUpLog:
+def history(taken: list[tuple[str, CommandData, int]], *, retired: bool = False) -> MadeUpLog:
     log = MadeUpLog()
     for channel in CHANNELS:
         log.send(channel, REGISTER)
@@ -82,6 +86,9 @@ def history(taken: list[tuple[str, CommandData, int]]) -> MadeUpLog:
     for channel, command, wait in taken:
         log.send(channel, command)
         log.now += wait
+    if retired:
+        log.send(CHANNELS[0], RetireChannel())
+        log.now += 10
     return log
 
 
@@ -96,10 +103,13 @@ def folded(log: MadeUpLog, channel: str, versions: int, clock: int | None) -> di
         intent = system.get("intents", {}).get(data.get("code"), {})
         match kind:
             case "ChannelRegistered":
-                found = {"name": data["name"], "provider": data.get("provider")}
+                found = {"name": data["name"], "provider": data.get("provider"), "retired": False}
                 sms, form = False, {"enabled": False, "countries": [], "use_own_numbers": False}
             case "ChannelEdited":
                 found |= data
+            case "ChannelRetired":
+                found["retired"] = True
+                systems.clear()
             case "SmsActivated" | "SmsDeactivated":
                 sms = kind == "SmsActivated"
             case "OtpSchedulingSaved":
@@ -110,7 +120,7 @@ def folded(log: MadeUpLog, channel: str, versions: int, clock: int | None) -> di
                     "remarks": data.get("remarks", ""),
                     "signature_style": data.get("signature_style", "standard-webhooks"),
                     "disabled": False,
-                    "signatures": [],
+                    "signatures": [data["signature"] | {"valid_until": None}] if data.get("signature") else [],
                     "intents": {},
                 }
             case "BusinessSystemEdited":
@@ -119,6 +129,14 @@ def folded(log: MadeUpLog, channel: str, versions: int, clock: int | None) -> di
                 del systems[data["system"]]
             case "BusinessSystemDisabled" | "BusinessSystemEnabled":
                 system["disabled"] = kind == "BusinessSystemDisabled"
+            case "SignatureRefreshed" if data.get("api_request_url") is not None:
+                pass  # drawn before the system is open
+            case "SignatureRevealed":
+                pass
+            case "SignatureRevoked" if not system:
+                pass  # one drawn before the system was open
+            case "SignatureRevoked":
+                system["signatures"] = [one for one in system["signatures"] if one["key_id"] != data["key_id"]]
             case "SignatureRefreshed":
                 for old in system["signatures"]:
                     for gone in data.get("replaced", ()):
@@ -147,7 +165,6 @@ def folded(log: MadeUpLog, channel: str, versions: int, clock: int | None) -> di
         "account": "acme",
         "channel_type": "whatsapp",
         **found,
-        "retired": False,
         "version": len(values),
         "business_systems": [
             {"system": name}
@@ -165,10 +182,10 @@ def folded(log: MadeUpLog, channel: str, versions: int, clock: int | None) -> di
     }
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(taken=steps, data=st.data())
 async def test_as_of_and_diff_at_random_cuts(tmp_path: Path, taken: list[Any], data: st.DataObject) -> None:
-    made = history(taken)
+    made = history(taken, retired=data.draw(st.booleans()))
     log = copy_of(tmp_path / "log.jsonl", made.records)
     channel = data.draw(st.sampled_from(CHANNELS))
     times = made.times[channel]
@@ -225,7 +242,7 @@ async def test_answers_at_the_edges(tmp_path: Path) -> None:
     assert await channels_at(log, [moment("now")], made.now, account="other") == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(taken=steps, data=st.data())
 async def test_undo_restores_what_was(tmp_path: Path, taken: list[Any], data: st.DataObject) -> None:
     """Whatever the command, its commands lead back, by the rules; but for signatures, and versions."""
@@ -247,7 +264,7 @@ async def test_undo_restores_what_was(tmp_path: Path, taken: list[Any], data: st
     assert _settable(reached) == _settable(was)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(taken=steps, data=st.data())
 async def test_undo_of_one_command_leaves_the_others(tmp_path: Path, taken: list[Any], data: st.DataObject) -> None:
     """What the command changed is as before it, what others changed stays; or it is refused, and says why."""
@@ -317,6 +334,10 @@ async def test_undo_of_one_command_leaves_the_others(tmp_path: Path, taken: list
             RefreshSignature(system="new", api_request_url="https://new.example"),
             ["Signature key-2, drawn before business system 'new' is opened, stays for its opening."],
         ),
+        (
+            RevokeSignature(system="old", key_id="key-2"),
+            ["The secret of key-2 of business system 'old' is deleted and never comes back."],
+        ),
         (ToggleSms(enabled=True), []),
     ],
 )
@@ -327,10 +348,14 @@ async def test_what_an_undo_says_of_signatures(
     made = MadeUpLog()
     made.send("ch-1", REGISTER)
     made.send("ch-1", OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example"))
+    version = 4
+    if isinstance(command, RevokeSignature):
+        made.send("ch-1", RefreshSignature(system="old", api_request_url="https://old.example"))
+        version = 5
     made.now += 1_000
     assert made.send("ch-1", command)
     made.now += 1_000
-    undone = await command_at(copy_of(tmp_path / "log.jsonl", made.records), "ch-1", 4)
+    undone = await command_at(copy_of(tmp_path / "log.jsonl", made.records), "ch-1", version)
     undoing = undo(undone, LEAVE, made.now, since=since)
     assert (undoing.stays, undoing.refused) == (sentences, None)
 
@@ -348,7 +373,7 @@ def _settable(leaves: dict[Any, Any]) -> dict[Any, Any]:
     return {path: value for path, value in leaves.items() if path[-1] != "signatures"}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(taken=steps)
 async def test_an_exported_file_applied(tmp_path: Path, taken: list[Any]) -> None:
     """To its own channel it is nothing; another channel becomes the same, but for its name and its signatures."""
