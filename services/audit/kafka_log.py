@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -109,7 +108,7 @@ async def _batches(consumer: Any, source: Source, span: Span, progress: Progress
         try:
             records = (await consumer.getmany(home, timeout_ms=200)).get(home, [])
         except _DAMAGE:
-            raise DamagedLog(await _place_of_damage(consumer, home)) from None
+            raise DamagedLog(await _place_of_damage(consumer, home, at)) from None
         # The next fetch goes out now, and its answer is there when this batch is done with.
         await asyncio.sleep(0)
         # Markers and aborted records have offsets too, so the position says more than the last record.
@@ -122,8 +121,14 @@ async def _batches(consumer: Any, source: Source, span: Span, progress: Progress
             yield records
 
 
-async def _place_of_damage(consumer: Any, home: TopicPartition) -> Position:
-    """aiokafka does not say where it was, and drops what it had read until there; asked again, it moves up to it."""
-    with contextlib.suppress(*_DAMAGE):
-        await consumer.getmany(home, timeout_ms=0)
-    return Position(home.topic, home.partition, await consumer.position(home))
+async def _place_of_damage(consumer: Any, home: TopicPartition, at: int) -> Position:
+    """Reads on from ``at`` one by one: aiokafka does not say where it was, and gives nothing of a damaged fetch.
+
+    What is damaged is the first record there or, where markers and aborted records lie between, after there.
+    """
+    consumer.seek(home, at)
+    try:
+        while True:
+            await consumer.getmany(home, timeout_ms=200, max_records=1)
+    except _DAMAGE:
+        return Position(home.topic, home.partition, await consumer.position(home))

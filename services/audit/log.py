@@ -147,19 +147,22 @@ async def read_on(
     is where nothing further can be read.
     """
     at, unchecked = 0, False
+    untold: Position | None = None
     waits = iter(_WAITS_S)
     while True:
         span = (await log.spans(source.topic)).get(source, Span(0, 0))
         try:
             rest = Span(max(span.first, at), span.end)
             async for batch in log.read(source, rest, progress, unchecked=unchecked):
+                if damaged is not None and untold is not None and batch[-1].offset >= untold.offset:
+                    damaged(next(position_of(record) for record in batch if record.offset >= untold.offset))
+                    untold = None
                 yield batch, span.end
                 at = batch[-1].offset + 1
         except DamagedLog as damage:
             if damaged is None or unchecked:
                 raise
-            damaged(damage.position)
-            unchecked = True
+            unchecked, untold = True, damage.position
             continue
         at = span.end
         yield (), at

@@ -47,10 +47,10 @@ async def test_a_byte_flipped_on_the_brokers_disk(installation: Installation, sh
     finally:
         flip(files, mark)
     assert verified.code == 1
-    assert f"BAD {offset}: the checksum of the records from here on is wrong" in verified.out
+    assert f"BAD {offset}: the checksum of the records from here on is wrong" in verified.out, verified.out
     assert f"BAD {offset} (channel '{channel}'): it was changed: its hash is not the previoushash" in verified.out
     assert verified.out.count("BAD") == 3, verified.out  # the third is what channel-state holds
-    assert (other.code, f"the records from {offset} on do not have the checksum" in other.err) == (2, True)
+    assert (other.code, "The log is damaged" in other.err) == (2, True)
     sound = await command(installation, "audit", "verify", "--partition", partition)
     assert (sound.code, "The log is sound." in sound.out) == (0, True), sound
 
