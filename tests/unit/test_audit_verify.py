@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +17,19 @@ from contracts.business_system import DeleteBusinessSystem, OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from contracts.sms import ToggleSms
 from services.audit.anchor import MARKS_LIMIT, Anchor, RunningDigest, make_key, read_anchor, read_key, sign
-from services.audit.copied_log import CopiedRecord
-from services.audit.log import AuditError, position_of
+from services.audit.as_of import channel_at, moment
+from services.audit.copied_log import CopiedLog, CopiedRecord
+from services.audit.log import (
+    AuditError,
+    DamagedLog,
+    LogRecord,
+    Position,
+    Progress,
+    Source,
+    Span,
+    position_of,
+    silent,
+)
 from services.audit.replay import replay
 from services.audit.verify import Report, verify
 from tests.audit import MadeUpLog, copy_of, rechained
@@ -161,6 +173,41 @@ async def test_a_replay_of_a_copy(tmp_path: Path) -> None:
     assert (half.events < replayed.events, half.compared) == (True, 0)
     short = await replay(copy_of(tmp_path / "short.jsonl", log.records[:-1] + log.state_records()))
     assert "but the log has" in short.differences[0]
+
+
+class DamagedCopy(CopiedLog):
+    """A copy that tells of a wrong checksum as a log at a broker does: of a place before the record."""
+
+    def __init__(self, path: Path, wrong: int, *, readable: bool) -> None:
+        super().__init__(path)
+        self._wrong, self._readable = wrong, readable
+
+    async def read(
+        self, source: Source, span: Span, progress: Progress = silent, *, unchecked: bool = False
+    ) -> AsyncIterator[Sequence[LogRecord]]:
+        until = span.end if unchecked and self._readable else self._wrong
+        if span.first < until:
+            async for batch in super().read(source, Span(span.first, min(until, span.end)), progress):
+                yield batch
+        if until < span.end:
+            raise DamagedLog(Position(source.topic, source.partition, max(span.first, self._wrong - 1)))
+
+
+async def test_a_wrong_checksum_is_named_and_read_over(tmp_path: Path) -> None:
+    log = MadeUpLog(partitions=1)
+    log.send("ch-1", RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True))
+    for turn in range(6):
+        log.send("ch-1", ToggleSms(enabled=turn % 2 == 0))
+    copy_of(tmp_path / "log.jsonl", log.records)
+    wrong = log.records[3]
+    report = await verify(DamagedCopy(tmp_path / "log.jsonl", wrong.offset, readable=True))
+    assert (report.events, [one.position for one in report.findings]) == (7, [position_of(wrong)])
+    assert "the checksum of the records from here on is wrong" in report.findings[0].what
+    report = await verify(DamagedCopy(tmp_path / "log.jsonl", wrong.offset, readable=False))
+    assert report.events == 3
+    assert "nothing from here on can be read" in report.findings[-1].what
+    with pytest.raises(AuditError, match="The log is damaged"):
+        await channel_at(DamagedCopy(tmp_path / "log.jsonl", wrong.offset, readable=True), "ch-1", [moment("now")], 0)
 
 
 async def test_a_partition_that_is_not_there(tmp_path: Path) -> None:
