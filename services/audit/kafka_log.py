@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import CorruptRecordException, RecordTooLargeError
+from aiokafka.errors import CorruptRecordException, KafkaError, RecordTooLargeError, UnsupportedCodecError
 
 from contracts import topics
-from services.audit.log import DamagedLog, LogRecord, Position, Progress, Source, Span, merge, silent
+from services.audit.log import AuditError, DamagedLog, LogRecord, Position, Progress, Source, Span, merge, silent
 from services.infrastructure.settings import SettingsError
 
 FETCH_BYTES = 1024 * 1024
 """So much of each partition that is being read is held in memory; a larger record comes alone."""
 
-_DAMAGE = (CorruptRecordException, RecordTooLargeError, ValueError, IndexError)
-"""What aiokafka raises where bytes are not as they were written: a wrong checksum, or lengths that lead nowhere."""
+LONGEST_SILENCE_S = 30.0
+"""So long without a record of what must be there, and the reading is given up."""
+
+_DAMAGE = (CorruptRecordException, RecordTooLargeError, UnsupportedCodecError)
 
 
 class KafkaLog:
@@ -103,32 +106,40 @@ def _assign(consumer: Any, spans: Mapping[Source, Span]) -> None:
 
 async def _batches(consumer: Any, source: Source, span: Span, progress: Progress) -> AsyncIterator[Sequence[LogRecord]]:
     home = TopicPartition(source.topic, source.partition)
-    at = span.first
+    at, moved = span.first, time.monotonic()
+    damaged = False
     while at < span.end:
         try:
-            records = (await consumer.getmany(home, timeout_ms=200)).get(home, [])
-        except _DAMAGE:
-            raise DamagedLog(await _place_of_damage(consumer, home, at)) from None
+            records = (await consumer.getmany(home, timeout_ms=200, max_records=1 if damaged else None)).get(home, [])
+        except Exception as error:
+            if not _is_damage(error):
+                raise
+            if damaged:
+                raise DamagedLog(Position(source.topic, source.partition, at)) from None
+            # aiokafka gives nothing of a damaged fetch and does not say where it is: again, record by record.
+            damaged = True
+            consumer.seek(home, at)
+            continue
         # The next fetch goes out now, and its answer is there when this batch is done with.
         await asyncio.sleep(0)
         # Markers and aborted records have offsets too, so the position says more than the last record.
         position = min(await consumer.position(home), span.end)
+        if position > at:
+            moved = time.monotonic()
+        elif time.monotonic() - moved > LONGEST_SILENCE_S:
+            raise AuditError(
+                f"The broker has given nothing from {source.topic}/{source.partition}/{at} on for "
+                f"{LONGEST_SILENCE_S:.0f} s: it is away, or its log cannot be read there."
+            )
         if records and records[-1].offset >= span.end:
             records = [record for record in records if record.offset < span.end]
         progress(position - at)
         at = position
         if records:
             yield records
+            moved = time.monotonic()  # what was done with them may have taken long
 
 
-async def _place_of_damage(consumer: Any, home: TopicPartition, at: int) -> Position:
-    """Reads on from ``at`` one by one: aiokafka does not say where it was, and gives nothing of a damaged fetch.
-
-    What is damaged is the first record there or, where markers and aborted records lie between, after there.
-    """
-    consumer.seek(home, at)
-    try:
-        while True:
-            await consumer.getmany(home, timeout_ms=200, max_records=1)
-    except _DAMAGE:
-        return Position(home.topic, home.partition, await consumer.position(home))
+def _is_damage(error: Exception) -> bool:
+    """A wrong checksum, lengths that lead nowhere, or whatever a decoder raises on bytes that are none of its own."""
+    return isinstance(error, _DAMAGE) or not isinstance(error, KafkaError)
