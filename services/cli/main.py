@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from aiokafka.errors import KafkaError
+from typer._click.exceptions import NoArgsIsHelpError, UsageError  # typer has no public names for them
 
 from services.cli.audit import app as audit_app
 from services.cli.deliveries import app as deliveries_app
@@ -55,17 +56,21 @@ def run() -> None:
 
     logging.lastResort = None  # what libraries log is not what was asked; services set up logs of their own
     try:
-        app(standalone_mode=True)
+        sys.exit(app(prog_name="switchboard", standalone_mode=False) or 0)
+    except NoArgsIsHelpError as error:
+        error.show()
+    except UsageError as error:
+        command = "switchboard" if error.ctx is None else error.ctx.command_path
+        message = " ".join(error.format_message().split()).rstrip(".")
+        typer.echo(f"switchboard: {message}; see `{command} --help`.", err=True)
     except (SettingsError, EmbeddedServerError, Unusable, PublisherBroken, OutcomeTimeout) as error:
         typer.echo(f"switchboard: {error}", err=True)
     except KafkaError as error:
         typer.echo(f"switchboard: the broker cannot be used: {error}", err=True)
     except (*OUTAGES, asyncpg.PostgresError) as error:
         typer.echo(f"switchboard: {error}", err=True)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
-    else:
-        return
     sys.exit(UNUSABLE)
 
 
