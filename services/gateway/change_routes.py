@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from random import uniform
 from typing import Annotated, Any
 
 from aiokafka.errors import KafkaError
@@ -172,7 +173,7 @@ async def _events(request: Request, caller: Caller, feed: Feed, follower: Follow
     """The stream; it ends with an event that says why, and whoever comes again with its last id misses nothing."""
     feed.followers += 1
     clock = asyncio.get_running_loop().time
-    due = clock() + HEARTBEAT_S
+    due = clock() + HEARTBEAT_S * uniform(0.2, 1)  # noqa: S311 -- who came together shall not beat together
     try:
         yield b"retry: 1000\n: from here on\nid: %b\n\n" % str(follower.cursor).encode()
         while True:
