@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.publisher import Publisher
+from contracts.publisher import OutcomeTimeout, Publisher
 from projections import catalogue, history
 from projections.places import places_of
 from services.audit.history import systems_of
@@ -238,7 +238,7 @@ def rounds(names: Sequence[str], count: int, seed: int, directory: Path) -> int:
             try:
                 accepted = run_apart(play(made, name))
                 verdict = f"holds, {accepted} commands accepted"
-            except (AssertionError, TimeoutError, *OUTAGES) as error:
+            except (AssertionError, TimeoutError, OutcomeTimeout, *OUTAGES) as error:
                 broken += 1
                 verdict = f"VIOLATION: {type(error).__name__}: {str(error)[:2_000]}"
             print(f"{number:4} {name:10} {time.monotonic() - begun:6.1f} s  {verdict}", flush=True)
