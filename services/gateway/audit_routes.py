@@ -27,7 +27,7 @@ from services.gateway.routes import get_settings
 from services.infrastructure.kafka import security_options
 from services.infrastructure.settings import Settings
 
-router = APIRouter(prefix="/v1", tags=["audit"])
+router = APIRouter(prefix="/v1")
 
 READINGS_AT_ONCE = 2
 LONGEST_WAIT_S = 10.0
@@ -105,7 +105,7 @@ async def settings_at(reading: Reading, at: When | None = None) -> JSONResponse:
     return JSONResponse(then.settings.model_dump(mode="json", by_alias=True), headers=headers)
 
 
-@router.get("/audit/at")
+@router.get("/audit/at", tags=["audit"])
 async def audit_at(request: Request, caller: Authenticated, at: When, channel: str | None = None) -> dict[str, Any]:
     """A channel's settings as they were then, or those of every channel of the account."""
     return {"answers": [thens[0].answer() for thens in await _thens(request, caller, [at], channel)]}
@@ -125,7 +125,7 @@ async def _thens(request: Request, caller: Caller, texts: list[str], channel: st
     return await _read(request, look)
 
 
-@router.get("/audit/diff")
+@router.get("/audit/diff", tags=["audit"])
 async def audit_diff(
     request: Request,
     caller: Authenticated,
@@ -138,7 +138,7 @@ async def audit_diff(
     return difference(thens[0], thens[1])
 
 
-@router.get("/audit/log")
+@router.get("/audit/log", tags=["audit"])
 async def audit_log(
     request: Request,
     caller: Authenticated,
@@ -191,7 +191,7 @@ def _instant(text: str | None) -> int | None:
     return wanted.time
 
 
-@router.get("/audit/verify")
+@router.get("/audit/verify", tags=["audit"])
 async def audit_verify(
     request: Request, caller: Authenticated, partition: Annotated[int | None, Query(ge=0)] = None
 ) -> dict[str, Any]:
