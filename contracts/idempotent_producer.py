@@ -8,7 +8,9 @@ So after any refusal a fresh producer takes over; what was refused only for the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import aiokafka.errors as errors
@@ -67,6 +69,19 @@ class IdempotentProducer:
                 log.warning("a command is sent again by a fresh producer: %s", type(error).__name__)
             else:
                 return
+
+    async def append_all(self, records: Sequence[tuple[str, int, bytes, bytes]]) -> None:
+        """As `append` of each in turn, with all of them in flight at once; the first that raises ends the rest."""
+        producer, sends = self._producer, []
+        with contextlib.suppress(errors.KafkaError):  # `append` meets it again, and knows what to do
+            for topic, partition, key, value in records:
+                async with self._turns.setdefault(partition, asyncio.Lock()):
+                    sent = await producer.send(topic, value, key=key, partition=partition, headers=[CONTENT_TYPE])
+                sends.append(sent)
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        for number, record in enumerate(records):
+            if number >= len(results) or isinstance(results[number], BaseException):
+                await self.append(*record)
 
     async def _renew(self, producer: Any) -> None:
         async with self._renewing:

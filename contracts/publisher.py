@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,6 +39,10 @@ _REQUESTS = {
     MakeTestCall.__name__: topics.INVOCATION_REQUESTS,
     RouteOtp.__name__: topics.OTP_REQUESTS,
 }
+
+
+_Record = tuple[str, int, bytes, bytes]
+"""Topic, partition, key, value."""
 
 
 class OutcomeTimeout(Exception):
@@ -195,7 +200,7 @@ class Publisher:
 
     async def _publish_until_answered(self, channel: str, value: bytes, waiting: Waiting) -> Outcome:
         while True:
-            await self._append(topics.COMMANDS.name, channel, value)
+            await self._append(self._at_home(topics.COMMANDS.name, channel, value))
             done, _ = await asyncio.wait([waiting.outcome], timeout=_RESEND_AFTER_S)
             if done:
                 return waiting.outcome.result()
@@ -215,12 +220,31 @@ class Publisher:
         Takes what `send` takes, and requests (`InvokeIntent`, `MakeTestCall`, `RouteOtp`) as well, each to its own
         topic unless one is named. Raises `PublisherBroken` and ValueError.
         """
-        command_id, account = command_id or new_id(), self._account_or(account)
-        data = command.model_dump(exclude_unset=True, by_alias=True)
-        kind = type(command).__name__
-        value = self._envelope(kind, data, channel=channel, command_id=command_id, account=account, **attributes)
-        await self._append(topic or _REQUESTS.get(kind, topics.COMMANDS).name, channel, value)
+        command_id = command_id or new_id()
+        await self._append(self._record(command, channel, command_id, account=account, topic=topic, **attributes))
         return command_id
+
+    async def publish_many(
+        self,
+        commands: Iterable[tuple[str, CommandData] | tuple[str, CommandData, str]],
+        *,
+        progress: Callable[[int], None] = lambda _: None,
+        at_once: int = 1_000,
+        **attributes: Any,
+    ) -> list[str]:
+        """Publishes (channel, command) or (channel, command, command id) as `publish` does, so many at once, and tells
+        ``progress`` how many the broker has. Returns their ids in the same order; the first that raises ends the rest.
+        """
+        ids: list[str] = []
+        waiting = iter(commands)
+        while some := list(islice(waiting, at_once)):
+            records = []
+            for channel, command, *given in some:
+                ids.append(given[0] if given else new_id())
+                records.append(self._record(command, channel, ids[-1], **attributes))
+            await self._append(*records)
+            progress(len(ids))
+        return ids
 
     async def send_many(
         self,
@@ -256,11 +280,32 @@ class Publisher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _append(self, topic: str, channel: str, value: bytes) -> None:
+    async def _append(self, *records: _Record) -> None:
         try:
-            await self._producer.append(topic, partition_of(channel, self._partitions), channel.encode(), value)
+            if len(records) == 1:
+                await self._producer.append(*records[0])
+            else:
+                await self._producer.append_all(records)
         except (KafkaError, OSError) as error:
             raise self._broken(error) from error
+
+    def _record(
+        self,
+        command: CommandData,
+        channel: str,
+        command_id: str,
+        *,
+        account: str | None = None,
+        topic: str | None = None,
+        **attributes: Any,
+    ) -> _Record:
+        kind, data = type(command).__name__, command.model_dump(exclude_unset=True, by_alias=True)
+        attributes["account"] = self._account_or(account)
+        value = self._envelope(kind, data, channel=channel, command_id=command_id, **attributes)
+        return self._at_home(topic or _REQUESTS.get(kind, topics.COMMANDS).name, channel, value)
+
+    def _at_home(self, topic: str, channel: str, value: bytes) -> _Record:
+        return topic, partition_of(channel, self._partitions), channel.encode(), value
 
     def _account_or(self, account: str | None) -> str:
         account = account or self._account

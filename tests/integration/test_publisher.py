@@ -191,6 +191,31 @@ async def test_many_at_once_keep_their_order_and_can_be_sent_again(publisher: Pu
     assert [outcome.body for outcome in again] == [outcome.body for outcome in done]
 
 
+async def test_many_are_published_without_waiting_for_answers(publisher: Publisher) -> None:
+    """In order on each channel, each under an id of its own; sent again, they are answered as before."""
+    channels = [fresh("ch") for _ in range(5)]
+    await publisher.publish_many([(channel, REGISTER) for channel in channels])
+    told: list[int] = []
+    edits = [(channel, EditChannel(name=f"Shop {number}")) for number in range(20) for channel in channels]
+    ids = await publisher.publish_many(edits, at_once=30, progress=told.append)
+
+    assert told == [30, 60, 90, 100]
+    assert len(set(ids)) == 100
+    again = await publisher.send_many([(*edit, one) for edit, one in zip(edits, ids, strict=True)])
+    assert all(outcome.repeated and outcome.accepted for outcome in again)
+    assert [outcome.version for outcome in again] == [2 + number // 5 for number in range(100)]
+
+
+async def test_one_too_large_ends_what_is_published_at_once(publisher: Publisher, channel: str) -> None:
+    """What came before it is there, what came after it is not, and the publisher goes on."""
+    oversized = EditChannel.model_construct({"name"}, name="x" * 3_000_000)
+    names = [EditChannel(name="before"), oversized, EditChannel(name="after")]
+    with pytest.raises(PublisherBroken, match="larger"):
+        await publisher.publish_many([(channel, name) for name in names])
+    outcome = await publisher.send(EditChannel(name="last"), channel=channel)
+    assert outcome.version == 3
+
+
 async def test_the_first_that_raises_ends_a_bulk(decider: Victim, publisher: Publisher, channel: str) -> None:
     decider.send(signal.SIGSTOP)
     try:
