@@ -22,6 +22,8 @@ from .letting_go import let_go
 log = logging.getLogger(__name__)
 
 LARGEST_RECORD = 2 * 1024 * 1024
+_BATCH_BYTES = 256 * 1024
+"""So large that hardly anybody waits for room: those who wait take turns, and fill the next batch one by one."""
 _OUT_OF_STEP = (
     errors.OutOfOrderSequenceNumber,
     errors.UnknownProducerId,
@@ -43,7 +45,12 @@ class IdempotentProducer:
         self._letting_go: set[asyncio.Task[None]] = set()
 
     def _fresh(self) -> Any:
-        return AIOKafkaProducer(enable_idempotence=True, max_request_size=LARGEST_RECORD, **self._options)
+        return AIOKafkaProducer(
+            enable_idempotence=True,
+            max_request_size=LARGEST_RECORD,
+            max_batch_size=_BATCH_BYTES,
+            **self._options,
+        )
 
     async def start(self) -> None:
         await self._producer.start()

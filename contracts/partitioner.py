@@ -6,6 +6,8 @@ Source: org.apache.kafka.common.utils.Utils.murmur2, as aiokafka has it too.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 
 def murmur2(data: bytes) -> int:
     """The 32-bit murmur2 of Kafka's Java client, unsigned."""
@@ -28,6 +30,7 @@ def murmur2(data: bytes) -> int:
     return h ^ h >> 15
 
 
+@lru_cache(16_384)
 def partition_of(channel: str, partitions: int) -> int:
     """The home partition of a channel among ``partitions``."""
     return (murmur2(channel.encode()) & 0x7FFFFFFF) % partitions
