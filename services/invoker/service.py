@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from services.invoker.waiting import EventLog, Waiting
 log = logging.getLogger(__name__)
 
 NAME = "switchboard.invoker"
+_FILES = 65_536
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -47,6 +49,7 @@ async def run(
     ``recorded``.
     """
     _collect_garbage_rarely()
+    open_many_connections()
     keyring = KeyRing.parse(settings.keyring)
     own = settings.own_addresses()
     try:
@@ -102,6 +105,14 @@ def _collect_garbage_rarely() -> None:
     """What a call allocates is freed without the collector, which by its defaults costs an eighth of a call's time."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def open_many_connections() -> None:
+    """Connections are kept alive a while after each call: to many hosts they are more than the usual 1,024 files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

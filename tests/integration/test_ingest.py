@@ -156,9 +156,8 @@ async def test_laborious_schemas_hold_up_nobody_and_are_judged_bit_by_bit(
     assert turns >= 5
 
 
-@pytest.mark.parametrize(
-    ("value", "reason"),
-    [
+async def test_what_cannot_be_read_is_kept_as_it_came(pool: Pool) -> None:
+    unreadable: list[tuple[bytes | None, str]] = [
         (None, "no value"),
         (b"", "not JSON"),
         (b"\xff\xfe", "not JSON"),
@@ -167,20 +166,18 @@ async def test_laborious_schemas_hold_up_nobody_and_are_judged_bit_by_bit(
         (b'{"id": "\\ud800"}', "not JSON"),
         (b'{"id": NaN}', "not JSON"),
         (b'{"specversion": "1.0", "id": "r1"}', "'type' is missing"),
-    ],
-)
-@pytest.mark.parametrize("key", [b"ch", None, b"\xff\x00"])
-async def test_what_cannot_be_read_is_kept_as_it_came(
-    pool: Pool, value: bytes | None, reason: str, key: bytes | None
-) -> None:
-    await take(pool, Record(value, key), request("r1"))
+    ]
+    keys = [b"ch", None, b"\xff\x00"]
+    await take(pool, *(Record(value, key) for value, _ in unreadable for key in keys), request("r1"))
     assert set(await rows(pool)) == {"r1"}
-    [letter] = await pool.fetch("SELECT * FROM invoker.outbox")
-    assert (letter["topic"], letter["partition"]) == ("switchboard.dead-letters", 3)
-    assert (letter["key"], letter["value"]) == (key, value)
-    headers = dict(zip(letter["headers"][::2], letter["headers"][1::2], strict=True))
-    assert reason in headers.pop("reason")
-    assert headers == {"topic": "switchboard.invocation-requests", "partition": "3", "offset": "41"}
+    letters = await pool.fetch("SELECT * FROM invoker.outbox ORDER BY id")
+    wanted = [(value, reason, key) for value, reason in unreadable for key in keys]
+    for letter, (value, reason, key) in zip(letters, wanted, strict=True):
+        assert (letter["topic"], letter["partition"]) == ("switchboard.dead-letters", 3)
+        assert (letter["key"], letter["value"]) == (key, value)
+        headers = dict(zip(letter["headers"][::2], letter["headers"][1::2], strict=True))
+        assert reason in headers.pop("reason")
+        assert headers == {"topic": "switchboard.invocation-requests", "partition": "3", "offset": "41"}
 
 
 async def test_one_too_large_to_be_passed_on_goes_without_its_value(pool: Pool) -> None:
