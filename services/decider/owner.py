@@ -74,6 +74,7 @@ class PartitionOwner:
         self._running = asyncio.Event()
         self._running.set()
         self._stopping = False
+        self._told: type[BaseException] | None = None
         self.serving = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"owner of partition {self.partition}")
 
@@ -110,7 +111,12 @@ class PartitionOwner:
                 self.serving.clear()
                 await self._stay_stopped(failure)
             except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("partition %d starts over: %s", self.partition, type(error).__name__)
+                self._tell(error)
+            except asyncio.CancelledError as error:
+                # A library that ends its own tasks can let their CancelledError out to us, whom nobody cancelled.
+                if self._task.cancelling():
+                    raise
+                self._tell(error)
             except Exception:
                 log.exception("partition %d starts over", self.partition)
             finally:
@@ -120,6 +126,16 @@ class PartitionOwner:
                 self._at_once = max(1, self._at_once // 4)
             if not self._stopping:
                 await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 -- to fall out of step, not to hide
+
+    def _tell(self, error: BaseException) -> None:
+        """One line an outage, however often it starts over meanwhile."""
+        told, self._told = self._told, type(error)
+        log.log(
+            logging.DEBUG if told is self._told else logging.WARNING,
+            "partition %d starts over: %s",
+            self.partition,
+            type(error).__name__,
+        )
 
     async def _stay_stopped(self, failure: TooManyFailures) -> None:
         """Loudly: one line could be overlooked."""
@@ -153,6 +169,7 @@ class PartitionOwner:
         consumer.assign([commands])
         consumer.seek(commands, state.checkpoint.next_offset)
         self.serving.set()
+        self._told = None
         while not self._stopping:
             await self._running.wait()
             fetched = await consumer.getmany(commands, timeout_ms=500, max_records=self._at_once)

@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from services.decider import owner
+from services.decider import restore as restoring
+from services.decider.batch import Deciding
+from services.domain.address import Allowances
+from services.infrastructure.vault import KeyRing
 from tests.faults.arena import Arena
 from tests.faults.nemesis import Round
 from tests.faults.victim import STARTING, STEPS, Step, Strike
@@ -37,6 +43,29 @@ def test_killed_with_commands_waiting(arena: Arena, step: Step) -> None:
     _, found = asyncio.run(turn.run(kill))
 
     assert found == []
+
+
+async def test_a_cancellation_that_nobody_asked_for_ends_no_owner(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka, stopped while its broker is away, has let one out: the partition then stood still for ever."""
+    restored = 0
+
+    async def restore(*arguments: Any) -> Any:
+        nonlocal restored
+        restored += 1
+        if restored == 1:
+            raise asyncio.CancelledError
+        return await restoring.restore(*arguments)
+
+    monkeypatch.setattr(owner, "restore", restore)
+    deciding = Deciding(0, arena.partitions, KeyRing.parse(KeyRing.make()), Allowances.parse((), never=()))
+    owning = owner.PartitionOwner(owner.Connection(arena.kafka.bootstrap_servers, {}), deciding)
+    try:
+        await owning.serving.wait()
+    finally:
+        await owning.stop()
+    assert restored == 2
 
 
 @pytest.mark.timeout(180)
