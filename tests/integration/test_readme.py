@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import contracts
 from contracts.business_system import OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from contracts.intent import AddIntent
+from contracts.sms import ToggleSms
 from services.domain.signing import shown, webhook_signature
 from tests.installation import Installation, run_apart
 
@@ -51,15 +54,19 @@ def demo(installation: Installation) -> Installation:
     return installation
 
 
-def _shell(demo: Installation, script: str, tmp_path: Path) -> str:
-    """Runs it where `switchboard up` would have put the API key, with the addresses of the installation."""
+def _command(demo: Installation, script: str, tmp_path: Path) -> tuple[str, ...]:
+    """For where `switchboard up` would have put the API key, with the addresses of the installation."""
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "api-key").write_text(demo.api_key("acme"))
     (tmp_path / ".venv").symlink_to(HOME / ".venv")
     script = script.replace("localhost:8080", f"127.0.0.1:{demo.http_port}")
     script = script.replace("127.0.0.1:9092", demo.bootstrap_servers)
+    return ("bash", "-euo", "pipefail", "-c", script)
+
+
+def _shell(demo: Installation, script: str, tmp_path: Path) -> str:
     done = subprocess.run(
-        ("bash", "-euo", "pipefail", "-c", script),
+        _command(demo, script, tmp_path),
         cwd=tmp_path,
         env=os.environ | demo.environment,
         capture_output=True,
@@ -83,6 +90,47 @@ def test_over_http(demo: Installation, tmp_path: Path) -> None:
 
     assert '"channel":"demo-whatsapp"' in said
     assert '"command_id":"sms-on-1"' in said
+
+
+@pytest.mark.parametrize("word", ["switchboard", "curl"])
+def test_following(demo: Installation, tmp_path: Path, word: str) -> None:
+    """The lines of that example, one at a time: each goes on until it is stopped."""
+    if shutil.which("curl") is None and word == "curl":
+        pytest.skip("there is no curl on this machine")
+    line = next(one for one in _block("sh", "follow").splitlines() if word in one)
+    following = subprocess.Popen(
+        _command(demo, f"exec {line}", tmp_path),
+        cwd=tmp_path,
+        env=os.environ | demo.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        toggling = threading.Thread(target=run_apart, args=(_toggle_while(demo, following),))
+        toggling.start()
+        assert following.stdout is not None
+        assert any('"SmsActivated"' in said for said in following.stdout)
+    finally:
+        following.kill()
+        following.communicate()
+    toggling.join()
+
+
+async def _toggle_while(demo: Installation, process: subprocess.Popen[str]) -> None:
+    async with demo.publisher("acme") as publisher:
+        enabled = False
+        while process.poll() is None:
+            enabled = not enabled
+            await publisher.send(ToggleSms(enabled=enabled), channel="demo-whatsapp")
+            await asyncio.sleep(0.2)
+
+
+def test_looking_back(demo: Installation, tmp_path: Path) -> None:
+    said = _shell(demo, _block("sh", "audit verify"), tmp_path)
+
+    assert "ChannelRegistered" in said
+    assert "sound" in said
+    assert "business_systems:" in said
 
 
 @pytest.mark.skipif(shutil.which("kcat") is None, reason="there is no kcat on this machine")
