@@ -15,6 +15,8 @@ from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.sms import ToggleSms
 from tests.installation import Installation, fresh, run_apart
 
+expect.set_options(timeout=30_000)  # milliseconds; a browser beside other tests may be slow
+
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 
@@ -48,6 +50,9 @@ def _shop(installation: Installation, account: str) -> str:
             ):
                 outcome = await publisher.send(command, channel=whatsapp)
                 assert outcome.accepted, outcome
+        async with installation.api(account) as api:  # the console shows the read model, which follows
+            for channel, version in ((whatsapp, outcome.version), (telegram, 1)):
+                assert (await api("GET", f"channels/{channel}/settings?min_version={version}")).status == 200
 
     run_apart(make())
     return whatsapp

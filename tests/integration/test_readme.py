@@ -48,7 +48,12 @@ def demo(installation: Installation) -> Installation:
                 OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook"),
                 AddIntent(system="crm", code="ORDER_STATUS", name="Order status", default_data={}),
             ):
-                await publisher.send(command, channel="demo-whatsapp", command_id=f"readme:{type(command).__name__}")
+                done = await publisher.send(
+                    command, channel="demo-whatsapp", command_id=f"readme:{type(command).__name__}"
+                )
+        async with installation.api("acme") as api:
+            shown = await api("GET", f"channels/demo-whatsapp/settings?min_version={done.version}")
+            assert shown.status == 200
 
     run_apart(walk())
     return installation
