@@ -194,10 +194,6 @@ def _unprivileged(directory: Path) -> tuple[str, ...]:
     return user
 
 
-def _runs(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
 def _give_to(owner: int, directory: Path) -> None:
     for path in (directory, *directory.rglob("*")):
         if path.lstat().st_uid != owner:
