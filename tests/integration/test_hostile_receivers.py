@@ -172,6 +172,75 @@ async def test_an_empty_answer_is_a_success() -> None:
     assert ended == Answered(204, b"")
 
 
+async def test_what_comes_before_an_answer_is_none() -> None:
+    before = "HTTP/1.1 100 Continue\n\nHTTP/1.1 103 Early Hints\nLink: </style.css>\n\n"
+    ended, _ = await call(answering(f"{before}HTTP/1.1 200 OK\nContent-Length: 2", b"{}"))
+    assert ended == Answered(200, b"{}", {})
+
+
+async def test_a_request_is_one_head_and_its_body() -> None:
+    heard = b""
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        heard = await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(2)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(hear, "127.0.0.1", 0) as running:
+        port = running.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}/hook/\N{SNOWMAN}?order=1&a=%20"
+        ended, _ = await called(url, allow=(f"127.0.0.1:{port}",))
+    assert ended == Answered(200, b"")
+    head, _, body = heard.decode().partition("\r\n\r\n")
+    line, *fields = head.split("\r\n")
+    assert (line, body) == ("POST /hook/%E2%98%83?order=1&a=%20 HTTP/1.1", "{}")
+    named = dict(field.split(": ", 1) for field in fields)
+    assert len(named) == len(fields)
+    assert named.pop("webhook-signature").startswith("v1,")
+    assert named.pop("webhook-timestamp").isdigit()
+    assert named == {
+        "Host": f"127.0.0.1:{port}",
+        "User-Agent": "Switchboard/1",
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "webhook-id": "msg-1",
+        "Content-Length": "2",
+    }
+
+
+async def test_an_answer_that_nobody_asked_for_is_none_to_the_next_call() -> None:
+    async def twice(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(b"HTTP/1.1 500 Unasked\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.sleep(1)
+
+    async with server(twice) as port, Caller(Allowances.parse([f"127.0.0.1:{port}"]), PACE) as caller:
+        for _ in range(2):
+            ended = await caller.call(endpoint(f"http://127.0.0.1:{port}/"), "msg-1", b"{}")
+            assert ended == Answered(200, b"")
+            await asyncio.sleep(0.2)
+
+
+async def test_an_answer_before_all_was_read_leaves_no_connection_to_go_on_with() -> None:
+    connections = 0
+
+    async def impatient(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.sleep(1)
+
+    async with server(impatient) as port, Caller(Allowances.parse([f"127.0.0.1:{port}"]), PACE) as caller:
+        for _ in range(2):
+            large = b"x" * 16_000_000
+            assert await caller.call(endpoint(f"http://127.0.0.1:{port}/"), "msg-1", large) == Answered(413, b"")
+    assert connections == 2
+
+
 async def test_a_reset_in_the_body_is_a_failure() -> None:
     async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
