@@ -17,8 +17,8 @@ from contracts.business_system import (
 )
 from contracts.channel import ChannelRetired
 from contracts.commands import EVENTS
-from contracts.envelope import EventEnvelope
 from contracts.intent import IntentAdded, IntentDeleted, IntentEdited, IntentReferredTo, IntentReleased
+from projections.events import StoredEvent, read_event
 from projections.settings import Connection
 from projections.sql import arrays, statements, upsert
 
@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 async def apply(connection: Connection, _: int, records: Sequence[Any]) -> None:
     """Records of one partition of the events."""
-    events = [EventEnvelope.model_validate_json(record.value) for record in records if _concerns(record.value)]
+    events = [read_event(record.value) for record in records if _concerns(record.value)]
     if not events:
         return
     batch = _Batch()
@@ -70,12 +70,12 @@ class _Batch:
         self.emptied_systems: set[tuple[str, str]] = set()
         self.emptied_channels: set[str] = set()
 
-    async def load(self, connection: Connection, events: Sequence[EventEnvelope]) -> None:
-        known = [event for event in events if event.type in EVENTS and "system" in event.data]
-        self.systems = dict.fromkeys((event.subject, event.data["system"]) for event in known)
-        self.intents = dict.fromkeys(
-            (event.subject, event.data["system"], event.data["code"]) for event in known if "code" in event.data
-        )
+    async def load(self, connection: Connection, events: Sequence[StoredEvent]) -> None:
+        about = [(event.subject, *event.about()) for event in events if event.type in EVENTS]
+        self.systems = {(channel, system): None for channel, system, _ in about if system is not None}
+        self.intents = {
+            (channel, system, code): None for channel, system, code in about if system is not None and code is not None
+        }
         if self.systems:
             for row in await connection.fetch(_SQL["systems"], *map(list, zip(*self.systems, strict=True))):
                 self.systems[row["channel"], row["system"]] = dict(row)
@@ -84,7 +84,7 @@ class _Batch:
                 documents = {name: row[name] and json.loads(row[name]) for name in ("default_data", "json_schema")}
                 self.intents[row["channel"], row["system"], row["code"]] = dict(row) | documents
 
-    def fold(self, envelope: EventEnvelope) -> None:
+    def fold(self, envelope: StoredEvent) -> None:
         channel, event = envelope.subject, envelope.body()
         match event:
             case ChannelRetired():

@@ -7,48 +7,34 @@ system or an intent is there is itself such a value, true.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import to_json
+from msgspec.json import decode as from_json
+from msgspec.json import encode as to_json
 
 from contracts.commands import EVENTS
-from contracts.envelope import EventEnvelope
 from contracts.outcome import CommandRejected, OutcomeEnvelope
+from projections.events import StoredEvent, read_event
 from projections.settings import Connection, Copying
-from projections.sql import arrays, records, statements, upsert
+from projections.sql import arrays, statements, upsert
 
 NAME = "switchboard.projector-history"
 
 _SQL = statements(Path(__file__).with_suffix(".sql"))
-_ENTRIES = {
-    "topic": "text",
-    "partition": "integer",
-    "log_offset": "bigint",
-    "id": "text",
-    "time": "timestamptz",
-    "account": "text",
-    "channel": "text",
-    "version": "bigint",
-    "type": "text",
-    "command": "text",
-    "command_id": "text",
-    "correlation_id": "text",
-    "actor": "text",
-    "source": "text",
-    "resource": "text",
-    "before": "json",
-    "after": "json",
-    "data": "json",
-    "rejection": "text",
-    "message": "text",
-    "repeated": "boolean",
-}
-_NOTHING = dict.fromkeys(_ENTRIES)
-_FOREIGN = ("id", "command", "command_id", "correlation_id", "actor", "source", "message")
+_ENTRIES = (
+    *("topic", "partition", "log_offset", "id", "time", "account", "channel", "command", "command_id"),
+    *("correlation_id", "actor", "source", "version", "type", "resource", "before", "after", "data"),
+    *("rejection", "message", "repeated"),
+)
+_REMEMBERED = 5_000
+"""Resources a partition: some hundred bytes each."""
+
+_ABSENT = object()
+_NUL = b"\\u0000"
 _RESOURCES = {"channel": "text", "resource": "text", "fields": "json"}
 _KEEP = upsert("history.resources", _RESOURCES, ("channel", "resource"))
 _REJECTED = b'"type":"CommandRejected"'
@@ -67,21 +53,33 @@ Fields = dict[str, Any]
 Key = tuple[str, str]
 """(channel, resource)"""
 
+Resources = dict[Key, Fields]
 
-async def apply_events(connection: Copying, partition: int, batch: Sequence[Any]) -> None:
-    """Records of one partition of the events."""
-    events = [(record.offset, EventEnvelope.model_validate_json(record.value)) for record in batch]
-    fold = _Fold()
-    await fold.load(connection, [event for _, event in events])
-    entries = []
-    for offset, event in events:
-        before, after = fold.apply(event)
-        entry = _entry("events", partition, offset, event)
-        entry.update(version=event.sequence, type=event.type, resource=event.resource)
-        entry.update(before=before, after=after, data=event.data)
-        entries.append(entry)
-    await fold.write(connection)
-    await _enter(connection, entries)
+
+class EventHistory:
+    """Enters events. What the resources of a batch held is remembered for the next one, and not loaded again.
+
+    The memory of a partition says behind which event it is true, so whatever becomes of a batch, and whoever else
+    applied one meanwhile: it is used only by the events that follow.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[int, Resources]] = {}
+
+    async def apply(self, connection: Copying, partition: int, batch: Sequence[Any]) -> None:
+        """Records of one partition of the events."""
+        events = [read_event(record.value) for record in batch]
+        behind, known = self._known.pop(partition, (0, {}))
+        fold = _Fold(known if events[0].partitionsequence == behind + 1 else {})
+        await fold.load(connection, events)
+        entries = []
+        for record, event in zip(batch, events, strict=True):
+            before, after = fold.apply(event)
+            told = (event.sequence, event.type, event.resource, _json(before), _json(after), bytes(event.data).decode())
+            entries.append(_entry(record, partition, event, *told))
+        await fold.write(connection)
+        await _enter(connection, entries)
+        self._known[partition] = events[-1].partitionsequence, fold.worth_remembering()
 
 
 async def apply_outcomes(connection: Copying, partition: int, batch: Sequence[Any]) -> None:
@@ -93,82 +91,104 @@ async def apply_outcomes(connection: Copying, partition: int, batch: Sequence[An
         outcome = OutcomeEnvelope.model_validate_json(record.value)
         body = outcome.body()
         if isinstance(body, CommandRejected):
-            entries.append(
-                _entry("outcomes", partition, record.offset, outcome)
-                | {"version": body.version, "type": outcome.type, "data": body.model_extra or None}
-                | {"rejection": body.rejection, "message": body.message, "repeated": outcome.repeated}
-            )
+            data = _json(body.model_extra) if body.model_extra else None
+            told = (body.version, outcome.type, None, None, None, data, body.rejection, body.message, outcome.repeated)
+            entries.append(_entry(record, partition, outcome, *told))
     await _enter(connection, entries)
 
 
-def _entry(topic: str, partition: int, offset: int, envelope: EventEnvelope | OutcomeEnvelope) -> Fields:
-    return _NOTHING | {
-        "topic": topic,
-        "partition": partition,
-        "log_offset": offset,
-        "id": envelope.id,
-        "time": datetime.fromisoformat(envelope.time),
-        "account": envelope.accountid,
-        "channel": envelope.subject,
-        "command": envelope.commandtype,
-        "command_id": envelope.causationid,
-        "correlation_id": envelope.correlationid,
-        "actor": envelope.actor,
-        "source": envelope.commandsource,
-        "repeated": False,
-    }
-
-
-async def _enter(connection: Copying, entries: list[Fields]) -> None:
-    if entries:
-        there = records(map(_without_nul, entries), _ENTRIES)
-        await connection.copy_records_to_table("entries", schema_name="history", records=there, columns=list(_ENTRIES))
-
-
-def _without_nul(entry: Fields) -> Fields:
-    """What others wrote may hold a NUL, which PostgreSQL's text does not know."""
-    if "\0" not in "".join(entry[name] or "" for name in _FOREIGN):
+def _entry(
+    record: Any,
+    partition: int,
+    envelope: StoredEvent | OutcomeEnvelope,
+    version: int | None,
+    kind: str,
+    resource: str | None,
+    before: str | None,
+    after: str | None,
+    data: str | None,
+    rejection: str | None = None,
+    message: str | None = None,
+    repeated: bool = False,  # noqa: FBT001, FBT002 -- a column of a row
+) -> tuple[Any, ...]:
+    """A row of `_ENTRIES`. What others wrote may hold a NUL, which PostgreSQL's text does not know."""
+    entry = (
+        "outcomes" if isinstance(envelope, OutcomeEnvelope) else "events",
+        partition,
+        record.offset,
+        envelope.id,
+        datetime.fromisoformat(envelope.time),
+        envelope.accountid,
+        envelope.subject,
+        envelope.commandtype,
+        envelope.causationid,
+        envelope.correlationid,
+        envelope.actor,
+        envelope.commandsource,
+        version,
+        kind,
+        resource,
+        before,
+        after,
+        data,
+        rejection,
+        message,
+        repeated,
+    )
+    if _NUL not in record.value:
         return entry
-    return {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in entry.items()}
+    return tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in entry)
+
+
+def _json(value: Any) -> str:
+    return to_json(value).decode()
+
+
+async def _enter(connection: Copying, entries: list[tuple[Any, ...]]) -> None:
+    if entries:
+        await connection.copy_records_to_table(
+            "entries", schema_name="history", records=entries, columns=list(_ENTRIES)
+        )
 
 
 class _Fold:
-    """What the resources of a batch hold; a resource that is not there is not in it."""
+    """What the resources of a batch hold; one that is not there is not in it. Fields are replaced, never changed."""
 
-    def __init__(self) -> None:
-        self._resources: dict[Key, Fields] = {}
-        self._stored: set[Key] = set()
+    def __init__(self, known: Resources) -> None:
+        self._resources = known
+        self._stored = dict(known)
 
-    async def load(self, connection: Connection, events: Iterable[EventEnvelope]) -> None:
+    async def load(self, connection: Connection, events: Iterable[StoredEvent]) -> None:
         whole = {event.subject for event in events if event.type in ("BusinessSystemDeleted", "ChannelRetired")}
+        begun = {event.subject for event in events if event.sequence == 1}
         single = {
-            (event.subject, resource)
+            (event.subject, _touched(event))
             for event in events
-            if event.subject not in whole and event.type in EVENTS
-            for resource in _touched(event)
-        }
+            if event.type in EVENTS and event.subject not in whole and event.subject not in begun
+        } - self._resources.keys()
         rows = []
         if whole:
             rows += await connection.fetch(_SQL["resources_of_channels"], list(whole))
         if single:
             rows += await connection.fetch(_SQL["resources"], *map(list, zip(*single, strict=True)))
-        self._resources = {(row["channel"], row["resource"]): json.loads(row["fields"]) for row in rows}
-        self._stored = set(self._resources)
+        loaded = {(row["channel"], row["resource"]): from_json(row["fields"]) for row in rows}
+        self._resources |= loaded
+        self._stored |= loaded
 
-    def apply(self, event: EventEnvelope) -> tuple[Fields, Fields]:
+    def apply(self, event: StoredEvent) -> tuple[Fields, Fields]:
         """What it changed, before and after."""
-        touched = [(event.subject, resource) for resource in self._reach(event)]
-        before = self._leaves(touched, event.time)
+        before: Fields = {}
+        after: Fields = {}
         if event.type in EVENTS:
-            self._change(event, _known(event))
-        after = self._leaves(touched, event.time)
-        changed = {path for path in before.keys() | after.keys() if not _same(before, after, path)}
-        return (
-            {path: before[path] for path in sorted(changed & before.keys())},
-            {path: after[path] for path in sorted(changed & after.keys())},
-        )
+            held = [(resource, self._resources.get((event.subject, resource))) for resource in self._reach(event)]
+            self._change(event)
+            for resource, fields in held:
+                now = self._resources.get((event.subject, resource))
+                if now is not fields:
+                    _tell(resource, fields, now, event.time, before, after)
+        return _in_order(before), _in_order(after)
 
-    def _reach(self, event: EventEnvelope) -> list[str]:
+    def _reach(self, event: StoredEvent) -> list[str]:
         """The resources that the event may change."""
         if event.type == "ChannelRegistered":
             return ["channel", "sms", _OTP]
@@ -176,12 +196,12 @@ class _Fold:
             return [resource for _, resource in self._below(event.subject, "")]
         if event.type == "BusinessSystemDeleted":
             return [event.resource, *(resource for _, resource in self._below(event.subject, f"{event.resource}/"))]
-        return _touched(event)
+        return [_touched(event)]
 
-    def _change(self, event: EventEnvelope, data: Fields) -> None:
-        channel, [resource, *_] = event.subject, _touched(event)
+    def _change(self, event: StoredEvent) -> None:
+        channel, resource, came = event.subject, _touched(event), event.fields()
+        data = {name: came.get(name, default) for name, default in _DEFAULTS[event.type].items()}
         key = (channel, resource)
-        given = {name: value for name, value in event.data.items() if name in data and name not in ("system", "code")}
         match event.type:
             case "ChannelRegistered":
                 self._resources[channel, "channel"] = {
@@ -210,51 +230,74 @@ class _Fold:
                 self._resources.pop(key, None)
             case _:
                 if key in self._resources:
+                    given = came.keys() & data.keys() - {"system", "code"}
                     self._resources[key] = _changed(self._resources[key], event, data, given)
 
     def _below(self, channel: str, prefix: str) -> list[Key]:
         return [key for key in self._resources if key[0] == channel and key[1].startswith(prefix)]
 
-    def _leaves(self, keys: Iterable[Key], now: str) -> Fields:
-        """``resource/field`` -> value; ``now`` (RFC 3339) decides which signatures are valid."""
-        found: Fields = {}
-        for key in keys:
-            fields, resource = self._resources.get(key), key[1]
-            if fields is None:
-                continue
-            if resource == _OTP:
-                found[resource] = fields
-                continue
-            if resource not in ("channel", "sms"):
-                found[resource] = True
-            found |= {f"{resource}/{name}": value for name, value in fields.items() if name != "signatures"}
-            if "signatures" in fields:
-                found[f"{resource}/signatures"] = [
-                    one["key_id"] for one in fields["signatures"] if (one.get("valid_until") or "~") > now
-                ]
-        return found
-
     async def write(self, connection: Connection) -> None:
-        gone = self._stored - self._resources.keys()
+        gone = self._stored.keys() - self._resources.keys()
         if gone:
             await connection.execute(_SQL["forget"], *map(list, zip(*gone, strict=True)))
-        kept = [{"channel": one[0], "resource": one[1], "fields": fields} for one, fields in self._resources.items()]
+        kept = [
+            {"channel": key[0], "resource": key[1], "fields": fields}
+            for key, fields in self._resources.items()
+            if fields is not self._stored.get(key)
+        ]
         if kept:
             await connection.execute(_KEEP, *arrays(kept, _RESOURCES))
 
+    def worth_remembering(self) -> Resources:
+        """What changed last; not intents, which may be large."""
+        small = {key: fields for key, fields in self._resources.items() if "/intents/" not in key[1]}
+        changed = {key: fields for key, fields in small.items() if fields is not self._stored.get(key)}
+        last = {key: fields for key, fields in small.items() if key not in changed} | changed
+        return dict(islice(last.items(), max(0, len(last) - _REMEMBERED), None))
 
-def _known(event: EventEnvelope) -> Fields:
-    """The event's data without what its type does not know, and with what was left out."""
-    known = _DEFAULTS[event.type]
-    return {name: event.data.get(name, default) for name, default in known.items()}
+
+def _tell(resource: str, old: Fields | None, new: Fields | None, now: str, before: Fields, after: Fields) -> None:
+    """Adds the leaves of a resource that differ, there and then."""
+    if old is not None and new is not None and resource != _OTP:
+        names = [name for name in old.keys() | new.keys() if old.get(name, _ABSENT) is not new.get(name, _ABSENT)]
+        old = {name: old[name] for name in names if name in old}
+        new = {name: new[name] for name in names if name in new}
+    was, is_ = _leaves(resource, old, now), _leaves(resource, new, now)
+    for path in was.keys() | is_.keys():
+        if path in was and path in is_ and _same(was[path], is_[path]):
+            continue
+        if path in was:
+            before[path] = was[path]
+        if path in is_:
+            after[path] = is_[path]
 
 
-def _touched(event: EventEnvelope) -> list[str]:
+def _leaves(resource: str, fields: Fields | None, now: str) -> Fields:
+    """``resource/field`` -> value; ``now`` (RFC 3339) decides which signatures are valid."""
+    if fields is None:
+        return {}
+    if resource == _OTP:
+        return {resource: fields}
+    found = {f"{resource}/{name}": value for name, value in fields.items()}
+    if resource not in ("channel", "sms"):
+        found[resource] = True
+        if "signatures" in fields:
+            valid = [one["key_id"] for one in fields["signatures"] if (one.get("valid_until") or "~") > now]
+            found[f"{resource}/signatures"] = valid
+    return found
+
+
+def _in_order(leaves: Fields) -> Fields:
+    return {path: leaves[path] for path in sorted(leaves)} if len(leaves) > 1 else leaves
+
+
+def _touched(event: StoredEvent) -> str:
     """An event of a signature changes its system."""
-    return [event.resource.removesuffix("/signature")]
+    return event.resource.removesuffix("/signature")
 
 
-def _changed(fields: Fields, event: EventEnvelope, data: Fields, given: Fields) -> Fields:
+def _changed(fields: Fields, event: StoredEvent, data: Fields, given: Set[str]) -> Fields:
+    """``data`` is what the type knows, with what was left out; ``given`` are the fields that were not."""
     match event.type:
         case "SmsActivated" | "SmsDeactivated":
             return {"enabled": event.type == "SmsActivated"}
@@ -275,14 +318,11 @@ def _changed(fields: Fields, event: EventEnvelope, data: Fields, given: Fields) 
         case "SignatureRevoked":
             return fields | {"signatures": [one for one in fields["signatures"] if one["key_id"] != data["key_id"]]}
         case "ChannelEdited" | "BusinessSystemEdited" | "IntentEdited":
-            return fields | given
+            return fields | {name: data[name] for name in given}
         case _:
             return fields
 
 
-def _same(before: Fields, after: Fields, path: str) -> bool:
-    """There in both and equal as JSON: to Python, 1, 1.0 and true are equal too."""
-    if path not in before or path not in after:
-        return False
-    one, other = before[path], after[path]
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON: to Python, 1, 1.0 and true are equal too."""
     return one is other or (type(one) is type(other) and to_json(one) == to_json(other))

@@ -1,13 +1,16 @@
 """The read model of settings: folds a batch of events, and answers with `ChannelSettings`.
 
-Set-based: one query loads the rows that a batch touches, the events are folded in memory, one statement a table writes
-what changed. It runs inside the caller's transaction, on whatever schema the search path names.
+Set-based: one query a table loads the systems and intents that a batch touches, the events are folded in memory, and a
+statement for each set of columns writes what changed. It runs inside the caller's transaction, on whatever schema the
+search path names.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, assert_never
 
@@ -20,20 +23,30 @@ from contracts.business_system import (
 )
 from contracts.channel import ChannelEdited, ChannelRegistered, ChannelRetired
 from contracts.commands import EVENTS, Event
-from contracts.envelope import EventEnvelope
 from contracts.intent import IntentAdded, IntentDeleted, IntentEdited, IntentReferredTo, IntentReleased
 from contracts.otp_scheduling import OtpSchedulingSaved
 from contracts.signature import SignatureRefreshed, SignatureRevealed, SignatureRevoked
 from contracts.sms import SmsActivated, SmsDeactivated
-from projections.settings_rows import CHANNELS, INTENTS, SYSTEMS, ChannelRow, IntentKey, IntentRow, SystemKey, SystemRow
-from projections.sql import arrays, records, upsert
+from projections.events import StoredEvent
+from projections.settings_rows import (
+    CHANNELS,
+    INTENTS,
+    NEW_CHANNEL,
+    SYSTEMS,
+    ChannelChange,
+    IntentKey,
+    IntentRow,
+    SystemKey,
+    SystemRow,
+)
+from projections.sql import arrays, records, statements, update, upsert
 
 NAME = "switchboard.projector"
 MODEL = "settings"
 TABLES = Path(__file__).with_name("settings_tables.sql")
 MIGRATIONS = Path(__file__).with_name("migrations")
 
-Row = TypeVar("Row", ChannelRow, SystemRow | None, IntentRow | None)
+Row = TypeVar("Row", ChannelChange, SystemRow | None, IntentRow | None)
 
 
 class Connection(Protocol):
@@ -45,37 +58,21 @@ class Connection(Protocol):
     def execute(self) -> Callable[..., Awaitable[str]]: ...
 
 
-_CHANNELS = "SELECT * FROM channels WHERE channel = ANY($1::text[])"
-_SYSTEMS = """
-    SELECT s.* FROM business_systems s
-    JOIN unnest($1::text[], $2::text[]) AS wanted (channel, system) USING (channel, system)
-"""
-_INTENTS = """
-    SELECT i.* FROM intents i
-    JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (channel, system, code) USING (channel, system, code)
-"""
-_FORGET_SYSTEMS = """
-    WITH gone AS (SELECT * FROM unnest($1::text[], $2::text[]) AS gone (channel, system)),
-    intents AS (DELETE FROM intents USING gone WHERE intents.channel = gone.channel AND intents.system = gone.system)
-    DELETE FROM business_systems s USING gone WHERE s.channel = gone.channel AND s.system = gone.system
-"""
-_FORGET_CHANNELS_SYSTEMS = """
-    WITH intents AS (DELETE FROM intents WHERE channel = ANY($1::text[]))
-    DELETE FROM business_systems WHERE channel = ANY($1::text[])
-"""
-_FORGET_INTENTS = """
-    DELETE FROM intents i USING unnest($1::text[], $2::text[], $3::text[]) AS gone (channel, system, code)
-    WHERE i.channel = gone.channel AND i.system = gone.system AND i.code = gone.code
-"""
-_POSITION = "SELECT sequence FROM positions WHERE partition = $1"
-_MOVE_POSITION = """
-    INSERT INTO positions VALUES ($1, $2) ON CONFLICT (partition) DO UPDATE SET sequence = excluded.sequence
-"""
-
-
+_SQL = statements(Path(__file__).with_suffix(".sql"))
 _UPSERT_CHANNELS = upsert("channels", CHANNELS, ("channel",))
 _UPSERT_SYSTEMS = upsert("business_systems", SYSTEMS, ("channel", "system"))
 _UPSERT_INTENTS = upsert("intents", INTENTS, ("channel", "system", "code"))
+
+
+@cache
+def _change_channels(columns: tuple[str, ...]) -> str:
+    """A row that is not at the version at which it was to be found stays as it is."""
+    condition = "channels.channel = given.channel AND channels.version = given.found_at"
+    return update("channels", _changing(columns), ("version", *columns), condition)
+
+
+def _changing(columns: Iterable[str]) -> dict[str, str]:
+    return {"found_at": "bigint"} | {name: CHANNELS[name] for name in ("channel", "version", *columns)}
 
 
 class Copying(Connection, Protocol):
@@ -89,10 +86,10 @@ class Gap(Exception):
     """An event is not the next one of its channel: the read model and the log do not meet."""
 
 
-async def apply(connection: Connection, partition: int, events: Iterable[EventEnvelope]) -> None:
+async def apply(connection: Connection, partition: int, events: Sequence[StoredEvent]) -> None:
     """Folds one partition's events into the tables. Raises `Gap`; events of newer types move the version alone."""
     batch = Fold(partition)
-    await batch.add(connection, list(events))
+    await batch.add(connection, events)
     await batch.write(connection)
 
 
@@ -102,9 +99,7 @@ class Fold:
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.sequence: int | None = None
-        self.begun: set[str] = set()
-        """Channels that were registered in this fold: the tables know nothing of them yet."""
-        self.channels: dict[str, ChannelRow] = {}
+        self.channels: dict[str, ChannelChange] = {}
         self.systems: dict[SystemKey, SystemRow | None] = {}
         self.intents: dict[IntentKey, IntentRow | None] = {}
         self.emptied_systems: set[SystemKey] = set()
@@ -113,96 +108,91 @@ class Fold:
     def __len__(self) -> int:
         return len(self.channels) + len(self.systems) + len(self.intents)
 
-    async def add(self, connection: Connection, events: Sequence[EventEnvelope]) -> None:
-        """Folds the events, and loads the rows of them that are not here yet."""
-        self.begun.update(event.subject for event in events if event.sequence == 1)
+    async def add(self, connection: Connection, events: Sequence[StoredEvent]) -> None:
+        """Folds the events, and loads the systems and intents of them that are not here yet."""
         if self.sequence is None:
-            rows = await connection.fetch(_POSITION, self.partition)
+            rows = await connection.fetch(_SQL["position"], self.partition)
             self.sequence = rows[0]["sequence"] if rows else None
-        await self._load(connection, [event for event in events if event.subject not in self.begun])
-        for envelope in events:
-            if self.sequence is not None and envelope.partitionsequence != self.sequence + 1:
-                raise Gap(
-                    f"event {envelope.partitionsequence} of partition {self.partition} came after {self.sequence}"
-                )
-            self.sequence = envelope.partitionsequence
-            self.fold(envelope)
+        await self._load(connection, events)
+        for event in events:
+            if self.sequence is not None and event.partitionsequence != self.sequence + 1:
+                raise Gap(f"event {event.partitionsequence} of partition {self.partition} came after {self.sequence}")
+            self.sequence = event.partitionsequence
+            self.fold(event)
 
-    async def _load(self, connection: Connection, events: Sequence[EventEnvelope]) -> None:
-        channels = {event.subject for event in events} - self.channels.keys()
-        events = [event for event in events if event.type in EVENTS]
-        systems = {(event.subject, event.data["system"]) for event in events if "system" in event.data}
-        intents = {
-            (event.subject, event.data["system"], event.data["code"]) for event in events if "code" in event.data
-        }
-        systems -= self.systems.keys()
-        intents -= self.intents.keys()
-        systems = {key for key in systems if key[0] not in self.emptied_channels}
-        intents = {
-            key for key in intents if key[:2] not in self.emptied_systems and key[0] not in self.emptied_channels
-        }
-        if channels:
-            for row in await connection.fetch(_CHANNELS, list(channels)):
-                self.channels[row["channel"]] = ChannelRow(**row)
+    async def _load(self, connection: Connection, events: Sequence[StoredEvent]) -> None:
+        systems, intents = self._to_load(events)
         self.systems |= dict.fromkeys(systems)
         if systems:
-            for row in await connection.fetch(_SYSTEMS, *map(list, zip(*systems, strict=True))):
+            for row in await connection.fetch(_SQL["systems"], *map(list, zip(*systems, strict=True))):
                 found = SystemRow(**row)
                 found.signatures = json.loads(row["signatures"])
                 self.systems[found.channel, found.system] = found
         self.intents |= dict.fromkeys(intents)
         if intents:
-            for row in await connection.fetch(_INTENTS, *map(list, zip(*intents, strict=True))):
+            for row in await connection.fetch(_SQL["intents"], *map(list, zip(*intents, strict=True))):
                 intent = IntentRow(**row)
                 intent.default_data = json.loads(row["default_data"])
                 intent.json_schema = None if row["json_schema"] is None else json.loads(row["json_schema"])
                 self.intents[intent.channel, intent.system, intent.code] = intent
 
-    def fold(self, envelope: EventEnvelope) -> None:
-        channel = self.channels.get(envelope.subject)
-        stands = 0 if channel is None else channel.version
-        if envelope.sequence != stands + 1:
-            raise Gap(f"event {envelope.sequence} of {envelope.subject!r} came after version {stands}")
-        body: Any = envelope.body()
-        if channel is None:
-            if not isinstance(body, ChannelRegistered):
-                raise Gap(f"{envelope.subject!r} begins with {envelope.type}")
-            self.channels[envelope.subject] = ChannelRow(
-                envelope.subject,
-                envelope.accountid,
-                body.channel_type,
-                body.name,
-                body.provider,
-                version=envelope.sequence,
-                channel_changed=envelope.sequence,
-            )
-            return
-        channel.version = envelope.sequence
-        if body is not None:
-            self._fold(channel, body, envelope)
+    def _to_load(self, events: Sequence[StoredEvent]) -> tuple[set[SystemKey], set[IntentKey]]:
+        """What the events are about, unless it is here, or cannot be in the tables (any more)."""
+        systems: set[SystemKey] = set()
+        intents: set[IntentKey] = set()
+        begun = {event.subject for event in events if event.sequence == 1}
+        for event in events:
+            if event.type not in EVENTS or event.subject in begun or self._is_new(event.subject):
+                continue
+            system, code = event.about()
+            if system is not None:
+                systems.add((event.subject, system))
+                if code is not None and (event.subject, system) not in self.emptied_systems:
+                    intents.add((event.subject, system, code))
+        return systems - self.systems.keys(), intents - self.intents.keys()
 
-    def _fold(self, channel: ChannelRow, event: Event, envelope: EventEnvelope) -> None:  # noqa: C901 -- a closed match
-        version = envelope.sequence
+    def _is_new(self, channel: str) -> bool:
+        """Whether the tables have nothing that belongs to the channel."""
+        change = self.channels.get(channel)
+        return change is not None and (change.found_at is None or channel in self.emptied_channels)
+
+    def fold(self, event: StoredEvent) -> None:
+        version = event.sequence
+        if (channel := self.channels.get(event.subject)) is None:
+            if version == 1:
+                self.channels[event.subject] = _begun(event)
+                return
+            channel = self.channels[event.subject] = ChannelChange(version - 1, {}, found_at=version - 1)
+        if version != channel.version + 1:
+            raise Gap(f"event {version} of {event.subject!r} came after version {channel.version}")
+        channel.version = version
+        body = event.body()
+        if body is not None:
+            self._fold(channel.columns, body, event)
+
+    def _fold(self, columns: dict[str, Any], event: Event, envelope: StoredEvent) -> None:  # noqa: C901 -- a closed match
+        channel, version = envelope.subject, envelope.sequence
         match event:
             case ChannelRegistered():
-                raise Gap(f"{channel.channel!r} was registered twice")
+                raise Gap(f"{channel!r} was registered twice")
             case ChannelEdited():
-                _set(channel, event.model_dump(exclude_unset=True))
-                channel.channel_changed = version
+                columns |= event.model_dump(exclude_unset=True)
+                columns["channel_changed"] = version
             case ChannelRetired():
-                self._retire(channel, version)
+                columns["retired"], columns["channel_changed"] = True, version
+                self._empty_channel(channel)
             case SmsActivated() | SmsDeactivated():
-                channel.sms_enabled, channel.sms_changed = isinstance(event, SmsActivated), version
+                columns["sms_enabled"], columns["sms_changed"] = isinstance(event, SmsActivated), version
             case OtpSchedulingSaved():
-                channel.otp_enabled, channel.otp_countries = event.enabled, list(event.countries)
-                channel.otp_use_own_numbers, channel.otp_changed = event.use_own_numbers, version
+                columns["otp_enabled"], columns["otp_countries"] = event.enabled, event.countries
+                columns["otp_use_own_numbers"], columns["otp_changed"] = event.use_own_numbers, version
             case BusinessSystemOpened():
-                self._open(channel.channel, event, version)
+                self._open(channel, event, version)
             case BusinessSystemDeleted():
-                self._empty_system((channel.channel, event.system))
+                self._empty_system((channel, event.system))
             case IntentAdded():
-                self.intents[channel.channel, event.system, event.code] = IntentRow(
-                    channel.channel,
+                self.intents[channel, event.system, event.code] = IntentRow(
+                    channel,
                     event.system,
                     event.code,
                     event.name,
@@ -211,9 +201,9 @@ class Fold:
                     changed=version,
                 )
             case IntentDeleted():
-                self.intents[channel.channel, event.system, event.code] = None
+                self.intents[channel, event.system, event.code] = None
             case IntentEdited() | IntentReferredTo() | IntentReleased():
-                self._change_intent(self.intents.get((channel.channel, event.system, event.code)), event, version)
+                self._change_intent(self.intents.get((channel, event.system, event.code)), event, version)
             case (
                 BusinessSystemEdited()
                 | BusinessSystemDisabled()
@@ -222,7 +212,7 @@ class Fold:
                 | SignatureRevealed()
                 | SignatureRevoked()
             ):
-                system = self.systems.get((channel.channel, event.system))
+                system = self.systems.get((channel, event.system))
                 if system is not None:
                     _change_system(system, event, version, envelope.time)
             case _:
@@ -255,10 +245,9 @@ class Fold:
                 intent.templates = [template for template in intent.templates if template != event.template]
         intent.changed = version
 
-    def _retire(self, channel: ChannelRow, version: int) -> None:
-        channel.retired, channel.channel_changed = True, version
-        self.emptied_channels.add(channel.channel)
-        for system in [key for key in self.systems if key[0] == channel.channel]:
+    def _empty_channel(self, channel: str) -> None:
+        self.emptied_channels.add(channel)
+        for system in [key for key in self.systems if key[0] == channel]:
             self._empty_system(system)
 
     def _empty_system(self, key: SystemKey) -> None:
@@ -270,47 +259,83 @@ class Fold:
 
     async def copy_new(self, connection: Copying) -> None:
         """Writes by COPY what belongs to channels that began in this fold; `write` then has the rest to do."""
+        begun = {channel for channel, change in self.channels.items() if change.found_at is None}
         for table, columns, rows in (
-            ("channels", CHANNELS, self._begun(self.channels)),
-            ("business_systems", SYSTEMS, self._begun(self.systems)),
-            ("intents", INTENTS, self._begun(self.intents)),
+            ("channels", CHANNELS, _taken(self.channels, begun)),
+            ("business_systems", SYSTEMS, _taken(self.systems, begun)),
+            ("intents", INTENTS, _taken(self.intents, begun)),
         ):
             if rows:
                 there = records((_columns(row) for row in rows if row is not None), columns)
                 await connection.copy_records_to_table(table, records=there, columns=list(columns))
-        self.emptied_channels -= self.begun
-        self.emptied_systems = {key for key in self.emptied_systems if key[0] not in self.begun}
-
-    def _begun(self, rows: dict[Any, Row]) -> list[Row]:
-        """Takes them out."""
-        begun = [key for key, row in rows.items() if (key if isinstance(key, str) else key[0]) in self.begun]
-        return [rows.pop(key) for key in begun]
+        self.emptied_channels -= begun
+        self.emptied_systems = {key for key in self.emptied_systems if key[0] not in begun}
 
     async def write(self, connection: Connection) -> None:
-        """Deletes first: what was deleted and added again in one batch starts empty."""
+        """Deletes first: what was deleted and added again in one batch starts empty. Raises `Gap`."""
         if self.emptied_channels:
-            await connection.execute(_FORGET_CHANNELS_SYSTEMS, list(self.emptied_channels))
+            await connection.execute(_SQL["forget_channels_systems"], list(self.emptied_channels))
         if self.emptied_systems:
-            await connection.execute(_FORGET_SYSTEMS, *map(list, zip(*self.emptied_systems, strict=True)))
+            await connection.execute(_SQL["forget_systems"], *map(list, zip(*self.emptied_systems, strict=True)))
         gone = [key for key, intent in self.intents.items() if intent is None and key[:2] not in self.emptied_systems]
         if gone:
-            await connection.execute(_FORGET_INTENTS, *map(list, zip(*gone, strict=True)))
+            await connection.execute(_SQL["forget_intents"], *map(list, zip(*gone, strict=True)))
         for statement, columns, rows in (
-            (_UPSERT_CHANNELS, CHANNELS, self.channels.values()),
+            (_UPSERT_CHANNELS, CHANNELS, [row for row in self.channels.values() if row.found_at is None]),
             (_UPSERT_SYSTEMS, SYSTEMS, [row for row in self.systems.values() if row is not None]),
             (_UPSERT_INTENTS, INTENTS, [row for row in self.intents.values() if row is not None]),
         ):
             if rows:
                 await connection.execute(statement, *arrays(map(_columns, rows), columns))
+        await self._write_changes(connection)
         if self.sequence is not None:
-            await connection.execute(_MOVE_POSITION, self.partition, self.sequence)
+            await connection.execute(_SQL["move_position"], self.partition, self.sequence)
+
+    async def _write_changes(self, connection: Connection) -> None:
+        """Of channels that are there: a statement for all of which the same columns change."""
+        alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+        for channel, change in self.channels.items():
+            if change.found_at is not None:
+                row = {"channel": channel, "found_at": change.found_at, "version": change.version, **change.columns}
+                alike[tuple(sorted(change.columns))].append(row)
+        for columns, rows in alike.items():
+            kinds = _changing(columns)
+            done = await connection.execute(_change_channels(columns), *arrays(rows, kinds))
+            if done != f"UPDATE {len(rows)}":
+                await self._find_gap(connection, rows)
+
+    async def _find_gap(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Those that changed stand where they are to be; one of the others does not."""
+        found = await connection.fetch(_SQL["versions"], [row["channel"] for row in rows])
+        stands = {row["channel"]: row["version"] for row in found}
+        for row in rows:
+            if (version := stands.get(row["channel"], 0)) != row["version"]:
+                raise Gap(f"event {row['found_at'] + 1} of {row['channel']!r} came after version {version}")
+        raise Gap(f"channels of partition {self.partition} were changed by somebody else")
 
 
-def _columns(row: ChannelRow | SystemRow | IntentRow) -> dict[str, Any]:
+def _begun(event: StoredEvent) -> ChannelChange:
+    body = event.body()
+    if not isinstance(body, ChannelRegistered):
+        raise Gap(f"{event.subject!r} begins with {event.type}")
+    given = {"channel": event.subject, "account": event.accountid, "channel_changed": event.sequence}
+    columns = NEW_CHANNEL | given | body.model_dump(include={"channel_type", "name", "provider"})
+    return ChannelChange(event.sequence, columns, found_at=None)
+
+
+def _taken(rows: dict[Any, Row], channels: set[str]) -> list[Row]:
+    """Takes out what belongs to the channels."""
+    taken = [key for key in rows if (key if isinstance(key, str) else key[0]) in channels]
+    return [rows.pop(key) for key in taken]
+
+
+def _columns(row: ChannelChange | SystemRow | IntentRow) -> dict[str, Any]:
+    if isinstance(row, ChannelChange):
+        return {"version": row.version, **row.columns}
     return {column: getattr(row, column) for column in row.__slots__}
 
 
-def _set(row: ChannelRow | SystemRow | IntentRow, changes: dict[str, Any]) -> None:
+def _set(row: SystemRow | IntentRow, changes: dict[str, Any]) -> None:
     for column, value in changes.items():
         setattr(row, column, value)
 

@@ -10,21 +10,16 @@ IntentKey = tuple[str, str, str]
 
 
 @dataclass(slots=True)
-class ChannelRow:
-    channel: str
-    account: str
-    channel_type: str
-    name: str
-    provider: str | None = None
-    retired: bool = False
-    version: int = 0
-    channel_changed: int = 0
-    sms_enabled: bool = False
-    sms_changed: int = 0
-    otp_enabled: bool = False
-    otp_countries: list[str] = field(default_factory=list)
-    otp_use_own_numbers: bool = False
-    otp_changed: int = 0
+class ChannelChange:
+    """What becomes of a channel's row: all columns of a new one, or those that change of one that is there.
+
+    A column of a channel is what the last event said of it, so nothing needs to be read before it is written.
+    """
+
+    version: int
+    columns: dict[str, Any]
+    found_at: int | None
+    """The version that the row must have until then; None: there is none."""
 
 
 @dataclass(slots=True)
@@ -52,6 +47,18 @@ class IntentRow:
     templates: list[str] = field(default_factory=list)
     changed: int = 0
 
+
+NEW_CHANNEL: dict[str, Any] = {
+    "provider": None,
+    "retired": False,
+    "sms_enabled": False,
+    "sms_changed": 0,
+    "otp_enabled": False,
+    "otp_countries": (),
+    "otp_use_own_numbers": False,
+    "otp_changed": 0,
+}
+"""What a channel is before anything else is said of it."""
 
 CHANNELS = {
     "channel": "text",

@@ -15,7 +15,7 @@ CREATE TABLE channels (
     otp_countries text[] NOT NULL,
     otp_use_own_numbers boolean NOT NULL,
     otp_changed bigint NOT NULL
-);
+) WITH (fillfactor = 70);
 CREATE INDEX channels_by_account ON channels (account, channel);
 
 CREATE TABLE business_systems (

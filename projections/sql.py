@@ -33,16 +33,27 @@ def statements(path: Path) -> dict[str, str]:
 
 def upsert(table: str, columns: Columns, key: Sequence[str]) -> str:
     """Inserts rows, or takes the place of those that are there; its parameters are the `arrays` of the rows."""
-    taken = ", ".join(f"{name}::{kind}" if _as_text(kind) else name for name, kind in columns.items())
-    given = ", ".join(
-        f"${number}::{'text' if _as_text(kind) else kind}[]" for number, kind in enumerate(columns.values(), 1)
-    )
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
     return (
-        f"INSERT INTO {table} ({', '.join(columns)}) "  # noqa: S608 -- our names
-        f"SELECT {taken} FROM unnest({given}) AS given ({', '.join(columns)}) "
-        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(map(_taken, columns.items()))} "  # noqa: S608 -- our names
+        f"FROM {_given(columns)} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
     )
+
+
+def update(table: str, columns: Columns, changing: Iterable[str], condition: str) -> str:
+    """Changes columns of rows where the condition on ``given`` holds; its parameters are the `arrays` of the rows."""
+    changes = ", ".join(f"{name} = {_taken((name, columns[name]))}" for name in changing)
+    return f"UPDATE {table} SET {changes} FROM {_given(columns)} WHERE {condition}"  # noqa: S608 -- our names
+
+
+def _given(columns: Columns) -> str:
+    arrays = (f"${number}::{'text' if _as_text(kind) else kind}[]" for number, kind in enumerate(columns.values(), 1))
+    return f"unnest({', '.join(arrays)}) AS given ({', '.join(columns)})"
+
+
+def _taken(column: tuple[str, str]) -> str:
+    name, kind = column
+    return f"given.{name}::{kind}" if _as_text(kind) else f"given.{name}"
 
 
 def records(rows: Iterable[Mapping[str, Any]], columns: Columns) -> list[Record]:

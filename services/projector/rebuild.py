@@ -19,8 +19,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import ValidationError
 
 from contracts import topics
-from contracts.envelope import EventEnvelope, problem_of
+from contracts.envelope import problem_of
 from projections import settings as settings_projection
+from projections.events import NotAnEvent, read_event
 from services.infrastructure.consuming import move_checkpoint
 from services.infrastructure.kafka import security_options
 from services.infrastructure.postgres import Connection, Pool
@@ -180,9 +181,8 @@ class Builder:
         self, fold: settings_projection.Fold, connection: Connection, records: Sequence[Any], end: int
     ) -> None:
         try:
-            events = [EventEnvelope.model_validate_json(one.value) for one in records if one.offset < end]
-            await fold.add(connection, events)
-        except (settings_projection.Gap, ValidationError) as error:
+            await fold.add(connection, [read_event(one.value) for one in records if one.offset < end])
+        except (settings_projection.Gap, NotAnEvent, ValidationError) as error:
             why = problem_of(error) if isinstance(error, ValidationError) else f"{error}."
             raise RebuildRefused(f"The log has a fault in partition {fold.partition}: {why}") from None
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from contracts import topics
-from contracts.envelope import EventEnvelope
 from projections import catalogue, history
 from projections import settings as settings_projection
+from projections.events import read_event
 from services.infrastructure.consuming import Apply, Consumer
 from services.infrastructure.postgres import Connection, migrate, pool_of
 from services.infrastructure.settings import Settings
@@ -20,25 +20,26 @@ from services.projector import versions
 async def apply_settings(connection: Connection, partition: int, records: Sequence[Any]) -> None:
     """One batch of one partition's events, onto the tables of the live version, which stays live meanwhile."""
     await versions.use_live(connection, settings_projection.MODEL)
-    events = [EventEnvelope.model_validate_json(one.value) for one in records]
-    await settings_projection.apply(connection, partition, events)
+    await settings_projection.apply(connection, partition, [read_event(one.value) for one in records])
 
 
-PROJECTIONS: dict[str, dict[str, Apply]] = {
-    settings_projection.NAME: {topics.EVENTS.name: apply_settings},
-    history.NAME: {topics.EVENTS.name: history.apply_events, topics.OUTCOMES.name: history.apply_outcomes},
-    catalogue.NAME: {topics.EVENTS.name: catalogue.apply},
-}
-"""Each a consumer group of its own: one that stands still holds up no other."""
+def projections() -> dict[str, dict[str, Apply]]:
+    """Each a consumer group of its own: one that stands still holds up no other."""
+    return {
+        settings_projection.NAME: {topics.EVENTS.name: apply_settings},
+        history.NAME: {topics.EVENTS.name: history.EventHistory().apply, topics.OUTCOMES.name: history.apply_outcomes},
+        catalogue.NAME: {topics.EVENTS.name: catalogue.apply},
+    }
 
 
 async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     """Projects until cancelled; outlives its broker and database. Raises `SettingsError`."""
     # Folding makes many small objects and no cycles: collecting all that lives again and again costs a third.
-    gc.set_threshold(50_000, 20, 100)
-    pool = await pool_of(settings, size=4 * len(PROJECTIONS))
+    gc.set_threshold(500_000, 20, 100)
+    models = projections()
+    pool = await pool_of(settings, size=4 * len(models))
     await migrate(pool, "projections", settings_projection.MIGRATIONS)
-    consumers = [Consumer(settings, pool, name, appliers) for name, appliers in PROJECTIONS.items()]
+    consumers = [Consumer(settings, pool, name, appliers) for name, appliers in models.items()]
     try:
         async with asyncio.TaskGroup() as starting:
             for consumer in consumers:

@@ -92,7 +92,7 @@ async def caught_up(place: Surroundings, database: Any) -> float:
             seen, moved = stands, time.perf_counter()
         elif time.perf_counter() - moved > 60:
             raise TimeoutError(f"the projectors stand still at {stands}, of {enough}")
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
     return time.perf_counter()
 
 

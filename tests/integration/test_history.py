@@ -22,7 +22,7 @@ from services.audit.trail import Asked, spans_asked, trail
 from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
 from services.infrastructure.postgres import Pool, migrate, migrate_down, pool_of
 from services.infrastructure.settings import Settings
-from services.projector.service import PROJECTIONS
+from services.projector.service import projections
 from tests.installation import Api, Installation, fresh
 from tests.read_models import load
 
@@ -47,7 +47,7 @@ def records(values: list[bytes], start: int = 0) -> list[Any]:
 
 async def apply(pool: Pool, name: str, topic: str, batch: list[Any]) -> None:
     async with pool.acquire() as connection, connection.transaction():
-        await PROJECTIONS[name][topic](connection, 0, batch)
+        await projections()[name][topic](connection, 0, batch)
 
 
 async def caught_up(api: Api, channel: str, version: int) -> list[dict[str, Any]]:
@@ -202,7 +202,7 @@ async def test_the_golden_history_in_batches_of_any_size(tables: Pool, size: int
     assert await catalogue.find(tables, None) == []
 
 
-@pytest.mark.parametrize("name", list(PROJECTIONS))
+@pytest.mark.parametrize("name", list(projections()))
 async def test_no_character_stops_a_projection(tables: Pool, name: str) -> None:
     """PostgreSQL's text knows no NUL; JSON does, and an actor may hold one."""
     story = [EventEnvelope.model_validate_json(value) for value in (GOLDEN / "events.jsonl").read_bytes().splitlines()]
@@ -221,13 +221,62 @@ async def test_no_character_stops_a_projection(tables: Pool, name: str) -> None:
         assert [one.get("actor") for one in entries if one["version"] == 12] == ["a\ufffdb"]
 
 
+async def test_what_is_remembered_is_true_whatever_became_of_a_batch(tables: Pool) -> None:
+    """A batch that was rolled back, and one that another process applied meanwhile: told as if nobody remembered."""
+    values = records((GOLDEN / "events.jsonl").read_bytes().splitlines())
+    told = await _told(tables, values)
+    ours, others = history.EventHistory(), history.EventHistory()
+    await _apply(tables, ours, values[:9])
+    with pytest.raises(_LostItsDatabase):
+        await _apply(tables, ours, values[9:20], then=_LostItsDatabase())
+    await _apply(tables, ours, values[9:12])
+    await _apply(tables, others, values[12:16])
+    await _apply(tables, ours, values[16:])
+    assert await _entries(tables) == told
+
+
+async def test_what_is_remembered_is_not_loaded_again(tables: Pool) -> None:
+    """Nobody but the batch before says what was: the table may be empty."""
+    values = records((GOLDEN / "events.jsonl").read_bytes().splitlines())
+    told = await _told(tables, values[:2])
+    remembering = history.EventHistory()
+    await _apply(tables, remembering, values[:1])
+    await tables.execute("TRUNCATE history.resources")
+    await _apply(tables, remembering, values[1:2])
+    assert await _entries(tables) == told
+
+
+class _LostItsDatabase(Exception):
+    pass
+
+
+async def _apply(pool: Pool, into: history.EventHistory, batch: list[Any], then: Exception | None = None) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await into.apply(connection, 0, batch)
+        if then is not None:
+            raise then
+
+
+async def _entries(pool: Pool) -> list[Any]:
+    return [dict(row) for row in await pool.fetch("SELECT * FROM history.entries ORDER BY log_offset")]
+
+
+async def _told(pool: Pool, batch: list[Any]) -> list[Any]:
+    """What is entered where nothing is remembered; the tables are empty again."""
+    await _apply(pool, history.EventHistory(), batch)
+    told = await _entries(pool)
+    await pool.execute("TRUNCATE history.entries, history.resources")
+    assert told
+    return told
+
+
 async def test_migrations_go_back_and_forward(tables: Pool) -> None:
     async def schemas() -> set[str]:
         rows = await tables.fetch("SELECT nspname FROM pg_namespace")
         return {row["nspname"] for row in rows} & {"settings", "settings_v1", "history", "catalogue"}
 
     assert await migrate_down(tables, "projections", settings_projection.MIGRATIONS, to="0002_read_models") == [
-        "0004_catalogue", "0003_history"
+        "0005_room", "0004_catalogue", "0003_history"
     ]  # fmt: skip
     assert await schemas() == {"settings", "settings_v1"}
     await migrate(tables, "projections", settings_projection.MIGRATIONS)

@@ -231,7 +231,7 @@ async def test_a_checkpoint_that_was_lost_is_begun_at_the_beginning(running: Ins
     home = TopicPartition(topics.EVENTS.name, 0)
     kafka = SimpleNamespace(commit=lambda *_: asyncio.sleep(0), seek=lambda *_: None, assignment=lambda: {home})
     records = [record(offset, value) for offset, value in enumerate(golden())]
-    consumer = Consumer(running.settings, tables, "lossy", {topics.EVENTS.name: history.apply_events})
+    consumer = Consumer(running.settings, tables, "lossy", {topics.EVENTS.name: history.EventHistory().apply})
     await consumer._apply(kafka, home, records[:5])
     await tables.execute("TRUNCATE switchboard.checkpoints, history.entries, history.resources")
     with pytest.raises(NotAtCheckpoint):
