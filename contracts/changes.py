@@ -6,7 +6,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from pydantic_core import from_json, to_json
@@ -32,6 +32,12 @@ class Place:
 
     offset: int
     sequence: int | None = None
+    text: str = field(init=False, repr=False, compare=False)
+    """As cursors have it. A place is part of very many: of each until its partition goes on."""
+
+    def __post_init__(self) -> None:
+        sequence = "null" if self.sequence is None else self.sequence
+        object.__setattr__(self, "text", f"[{self.offset},{sequence}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,8 @@ class Cursor:
 
     def __str__(self) -> str:
         """One opaque line of letters, digits and ``. _ -``, fit for a header and a URL."""
-        flat = [[place.offset, place.sequence] if place else None for place in self.places]
-        packed = to_json([self.deployment, flat])
+        places = ",".join([place.text if place else "null" for place in self.places])
+        packed = b"[%b,[%b]]" % (to_json(self.deployment), places.encode())
         checked = zlib.crc32(packed).to_bytes(4, "big") + packed
         return _FORM + base64.urlsafe_b64encode(checked).rstrip(b"=").decode()
 

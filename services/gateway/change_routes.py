@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from random import uniform
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from pydantic_core import to_json
-from starlette.types import Receive, Scope, Send
 
 from contracts.changes import Cursor, CursorRefused, GapInChanges, Wanted
 from contracts.commands import EVENTS
@@ -20,18 +17,15 @@ from contracts.ids import is_name
 from contracts.subscriber import BEGINNING, NOW, SubscriberBroken
 from projections import settings_queries
 from services.gateway.api_keys import access_of
-from services.gateway.feed import CutOff, Feed, FeedClosed, frame_of
-from services.gateway.follower import Follower, Found
+from services.gateway.event_stream import EventStream, why
+from services.gateway.feed import CutOff, Feed, FeedClosed
+from services.gateway.follower import Follower
 from services.gateway.problems import Problem, channel_unknown
 from services.gateway.requests import Authenticated, Caller, cursor_header, pool_of
 from services.infrastructure.postgres import OUTAGES
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["changes"])
-
-HEARTBEAT_S = 15.0
-STALLED_AFTER_S = 30.0
-"""A connection that takes nothing for so long is ended."""
 
 LONGEST_POLL_S = 30.0
 CATCHING_UP_S = 10.0
@@ -85,11 +79,7 @@ async def changes(
         return await _poll(follower, limit, wait)
     if feed.followers >= MOST_FOLLOWERS or feed.followers_of(wanted.account) > MOST_OF_AN_ACCOUNT:
         raise Problem(503, "TooManyFollowers", "This gateway has all the followers it can take; try again shortly.")
-    return _EventStream(
-        _events(request, caller, feed, follower),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return EventStream(feed, follower, lambda: _is_revoked(request, caller))
 
 
 async def _wanted(
@@ -152,15 +142,7 @@ async def _poll(follower: Follower, limit: int, wait: float) -> Response:
     except (CutOff, FeedClosed, SubscriberBroken):
         raise _unreadable() from None
     except (CursorRefused, GapInChanges) as error:
-        raise _refused(_why(error)) from None
-
-
-def _why(error: CursorRefused | GapInChanges) -> str:
-    """A gap's own sentence may name what belongs to another account."""
-    if isinstance(error, CursorRefused):
-        return str(error)
-    log.warning("behind a follower's cursor: %s", error)
-    return "The log does not go on behind this cursor. Read the settings anew, and go on from their answer's cursor."
+        raise _refused(why(error)) from None
 
 
 def _polled(values: list[bytes], cursor: Cursor, *, more: bool) -> Response:
@@ -169,72 +151,8 @@ def _polled(values: list[bytes], cursor: Cursor, *, more: bool) -> Response:
     return Response(body, media_type="application/json", headers=cursor_header(cursor) | {"Cache-Control": "no-store"})
 
 
-async def _events(request: Request, caller: Caller, feed: Feed, follower: Follower) -> AsyncIterator[bytes]:
-    """The stream; it ends with an event that says why, and whoever comes again with its last id misses nothing."""
-    feed.followers += 1
-    clock = asyncio.get_running_loop().time
-    due = clock() + HEARTBEAT_S * uniform(0.2, 1)  # noqa: S311 -- who came together shall not beat together
-    try:
-        yield b"retry: 1000\n: from here on\nid: %b\n\n" % str(follower.cursor).encode()
-        while True:
-            behind = follower.behind
-            frames = _framed(await follower.catch_up()) if behind else follower.take_frames()
-            if clock() >= due:  # however much or little there is to tell
-                if await _is_revoked(request, caller):
-                    yield _last_words("problem", "The API key was revoked.")
-                    return
-                due = clock() + HEARTBEAT_S
-                # An id without data moves the reader's cursor on, and shows it nothing.
-                frames += b": heartbeat\nid: %b\n\n" % str(follower.cursor).encode()
-            if frames:
-                yield frames
-            elif not behind:
-                await follower.wait(due - clock())
-    except CutOff:
-        yield _last_words("cut-off", "This reader is too slow for what happens; go on from the last id.")
-    except FeedClosed:
-        yield _last_words("cut-off", "This gateway ends; go on from the last id.")
-    except SubscriberBroken:
-        yield _last_words("cut-off", "The broker is not there at the moment; go on from the last id.")
-    except (CursorRefused, GapInChanges) as error:
-        yield _last_words("problem", _why(error))
-    finally:
-        feed.followers -= 1
-
-
-def _framed(found: Found) -> bytes:
-    return b"".join(frame_of(value, after) for value, after in found)
-
-
-def _last_words(event: str, sentence: str) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (event.encode(), to_json({"detail": sentence}))
-
-
 async def _is_revoked(request: Request, caller: Caller) -> bool:
     try:
         return await access_of(pool_of(request), caller.token) is None
     except OUTAGES:
         return False
-
-
-class _EventStream(StreamingResponse):
-    """A stream that gives up on a connection which takes nothing: its buffers are dropped, not flushed."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def bounded(message: Any) -> None:
-            try:
-                async with asyncio.timeout(STALLED_AFTER_S):
-                    await send(message)
-            except TimeoutError:
-                # ASGI knows no way to abort; uvicorn's cycle, whose method `receive` is, has the transport.
-                transport = getattr(getattr(receive, "__self__", None), "transport", None)
-                if transport is not None:
-                    transport.abort()
-                raise
-
-        try:
-            await super().__call__(scope, receive, bounded)
-        except TimeoutError:
-            log.info("a follower of changes took nothing for %g s; its connection was ended", STALLED_AFTER_S)
-        finally:
-            await self.body_iterator.aclose()  # type: ignore[attr-defined]

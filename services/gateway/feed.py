@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakSet
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
-from pydantic_core import from_json, to_json
 
 from contracts import topics
 from contracts.changes import Cursor, CursorRefused, Place, Places
 from contracts.subscriber import Subscriber
+from services.gateway.lane import Burst, Entry, Lane, News, event_of
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ WARM_OFFSETS = 1_000
 """So far before the end it begins in each partition: who reconnects after our restart is served from memory."""
 
 CATCHING_UP_AT_ONCE = 4
+_MOST_A_READ = 1_000
+"""Events that are taken up before those who wait are told."""
 
 
 class CutOff(Exception):
@@ -42,60 +44,6 @@ class FeedClosed(Exception):
     """The gateway ends, or its reader of the log failed; followers can come again with their cursors."""
 
 
-class Entry:
-    """An event in memory; ``after`` are the reader's places behind it, the same for all who read on from there."""
-
-    __slots__ = ("_frame", "after", "index", "kind", "offset", "partition", "subject", "value", "wanted_by")
-
-    def __init__(self, index: int, record: Any, event: Mapping[str, Any], after: Cursor) -> None:
-        self.index, self.partition, self.offset = index, record.partition, record.offset
-        self.wanted_by = (event["accountid"], event["subject"], event["type"], event.get("resource", ""))
-        self.value: bytes = record.value if b"\n" not in record.value else to_json(event)
-        self.after = after
-        self._frame: bytes | None = None
-
-    @property
-    def account(self) -> str:
-        return str(self.wanted_by[0])
-
-    def frame(self) -> bytes:
-        if self._frame is None:
-            self._frame = frame_of(self.value, self.after)
-        return self._frame
-
-
-def frame_of(value: bytes, after: Cursor) -> bytes:
-    """An event as server-sent: its ``id`` is the cursor behind it."""
-    return b"id: %b\ndata: %b\n\n" % (str(after).encode(), value)
-
-
-class _Lane:
-    """The entries of an account, or of all; and who waits for the next. Before ``complete_from`` it may lack some.
-
-    It stays while it has ``followers``: one made anew could not tell them whether they missed anything.
-    """
-
-    def __init__(self, complete_from: int) -> None:
-        self.complete_from = complete_from
-        self.entries: list[Entry] = []
-        self.followers: WeakSet[Any] = WeakSet()
-        self.waiting: set[asyncio.Future[None]] = set()
-
-    def since(self, index: int, most: int) -> list[Entry]:
-        start = bisect_left(self.entries, index, key=lambda entry: entry.index)
-        return self.entries[start : start + most]
-
-    def wake(self) -> None:
-        for future in self.waiting:
-            _wake(future)
-        self.waiting.clear()
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
 class Feed:
     """An async context manager. Entering raises KafkaError where the broker is away, or has no topic of events."""
 
@@ -104,7 +52,7 @@ class Feed:
     ) -> None:
         self._options: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, **security}
         self._kept, self._warm = kept, warm
-        self._lanes: dict[str | None, _Lane] = {None: _Lane(0)}
+        self._lanes: dict[str | None, Lane] = {None: Lane(0)}
         self._by_partition: list[list[Entry]] = []
         self._first: list[int] = []
         self._bytes = 0
@@ -186,7 +134,7 @@ class Feed:
         try:
             while True:
                 try:
-                    fetched = await self._consumer.getmany(timeout_ms=1_000)
+                    fetched = await self._consumer.getmany(timeout_ms=1_000, max_records=_MOST_A_READ)
                 except KafkaError as error:
                     log.warning("the change feed waits for the broker (%s)", type(error).__name__)
                     await asyncio.sleep(1)
@@ -199,25 +147,23 @@ class Feed:
         finally:
             self._close()
 
-    def _keep_all(self, fetched: Mapping[Any, Sequence[Any]]) -> set[_Lane]:
+    def _keep_all(self, fetched: Mapping[Any, Sequence[Any]]) -> set[Lane]:
         """The lanes that have something new."""
-        touched = {self._lanes[None]} if fetched else set()
-        for records in fetched.values():
-            for record in records:
-                touched.add(self._keep(record))
+        touched = {self._keep(record) for records in fetched.values() for record in records}
         if self.next_index - self.first_index > self._kept or self._bytes > KEPT_BYTES:
             self._drop_older_half()
-        return touched
+        return touched | {self._lanes[None]} if touched else touched
 
-    def _keep(self, record: Any) -> _Lane:
-        event = from_json(record.value)
-        self.places.pass_event(record.partition, record.offset, event["partitionsequence"])
+    def _keep(self, record: Any) -> Lane:
+        event = event_of(record.value)
+        self.places.pass_event(record.partition, record.offset, event.partitionsequence)
         entry = Entry(self.next_index, record, event, self.places.cursor())
         self.next_index += 1
         self._bytes += len(entry.value)
         lane = self._lane(entry.account)
-        for entries in (self._lanes[None].entries, lane.entries, self._by_partition[entry.partition]):
-            entries.append(entry)
+        lane.append(entry)
+        self._lanes[None].append(entry)
+        self._by_partition[entry.partition].append(entry)
         return lane
 
     def _drop_older_half(self) -> None:
@@ -228,25 +174,42 @@ class Feed:
             self.floor[entry.partition] = entry.offset + 1
         self.first_index = gone[-1].index + 1
         for lane in self._lanes.values():
-            if dropped := _drop(lane.entries, self.first_index):
-                lane.complete_from = dropped[-1].index + 1
+            lane.drop(self.first_index)
         for entries in self._by_partition:
-            _drop(entries, self.first_index)
+            del entries[: bisect_left(entries, self.first_index, key=lambda entry: entry.index)]
         unused = [name for name, lane in self._lanes.items() if name and not lane.entries and not lane.followers]
         for name in unused:
             del self._lanes[name]
 
-    def newest(self, account: str | None, index: int, most: int) -> list[Entry]:
-        """The entries from the index on. Raises `CutOff` and `FeedClosed`."""
+    def newest(self, account: str | None, index: int) -> tuple[list[Entry], Cursor, int]:
+        """The entries from the index on, as many as are sent at once; the place behind them, and the index to go on
+        from. Raises `CutOff` and `FeedClosed`."""
         if self._closed:
             raise FeedClosed
         lane = self._lane(account)
         if index < lane.complete_from:
             raise CutOff
-        return lane.since(index, most)
+        entries = lane.since(index)
+        if entries and entries[-1] is not lane.entries[-1]:
+            return entries, entries[-1].after, entries[-1].index + 1
+        return entries, self.places.cursor(), self.next_index
 
-    def _lane(self, account: str | None) -> _Lane:
-        return self._lanes.setdefault(account, _Lane(self.first_index))
+    def burst(self, account: str | None, index: int) -> Burst | None:
+        """The same as it is sent, made once for all who are there; None where nothing was read since. Raises as
+        `newest` does."""
+        if index == self.next_index and not self._closed:
+            return None
+        lane, there = self._lane(account), (index, self.next_index)
+        if lane.burst is None or lane.burst[0] != there or self._closed:
+            entries, after, following = self.newest(account, index)
+            lane.burst = there, Burst(b"".join([entry.frame() for entry in entries]), after, following)
+        return lane.burst[1]
+
+    def _lane(self, account: str | None) -> Lane:
+        lane = self._lanes.get(account)
+        if lane is None:
+            lane = self._lanes[account] = Lane(self.first_index)
+        return lane
 
     def join(self, follower: Any, account: str | None) -> None:
         self._lane(account).followers.add(follower)
@@ -254,17 +217,15 @@ class Feed:
     def followers_of(self, account: str | None) -> int:
         return len(self._lane(account).followers)
 
-    async def wait(self, account: str | None, seconds: float) -> None:
-        """Returns when the account has something new, or the time has passed."""
-        lane, loop = self._lane(account), asyncio.get_running_loop()
-        future = loop.create_future()
-        lane.waiting.add(future)
-        timer = loop.call_later(max(0.0, seconds), _wake, future)
+    @contextmanager
+    def listening(self, account: str | None, news: News) -> Iterator[None]:
+        """Tells ``news`` whenever the account has something new, or the feed has ended."""
+        lane = self._lane(account)
+        lane.listening.add(news)
         try:
-            await future
+            yield
         finally:
-            timer.cancel()
-            lane.waiting.discard(future)
+            lane.listening.discard(news)
 
     def require_fits(self, partition: int, place: Place) -> None:
         """That the event which memory has next behind the place is the next one. Raises `CursorRefused`."""
@@ -276,9 +237,3 @@ class Feed:
 
     def subscriber(self) -> Subscriber:
         return Subscriber(**self._options)
-
-
-def _drop(entries: list[Entry], before: int) -> list[Entry]:
-    at = bisect_left(entries, before, key=lambda entry: entry.index)
-    dropped, entries[:at] = entries[:at], []
-    return dropped

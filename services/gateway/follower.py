@@ -5,16 +5,15 @@ a few at a time, in short turns, and never while its connection takes what the l
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from contracts.changes import Cursor, CursorRefused, Wanted
-from services.gateway.feed import Entry, Feed, frame_of
+from services.gateway.feed import Feed
+from services.gateway.lane import Entry, News, frame_of, one_line
 
 TURN_S = 2.0
 TURN_BYTES = 256 * 1024
 """A turn of catching up ends after so long, or with so much found."""
-
-MOST_A_BATCH = 256
 
 Found = list[tuple[bytes, Cursor]]
 """Events, each with the cursor behind it."""
@@ -79,7 +78,7 @@ class Follower:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TURN_S):
                     async for change in changes:
-                        found.append((change.value, change.after))
+                        found.append((one_line(change.value), change.after))
                         size += len(change.value)
                         if size > TURN_BYTES:
                             break
@@ -92,40 +91,31 @@ class Follower:
 
     def take_frames(self) -> bytes:
         """The same, as server-sent."""
-        taken = self._take()
+        if self._aligned and self._wants_all:  # as most readers do, of which there may be thousands
+            burst = self._feed.burst(self._wanted.account, self._index)
+            if burst is None:
+                return b""
+            self._since, self._index = burst.after, burst.next_index
+            return burst.frames
         return b"".join(
-            entry.frame() if after is entry.after else frame_of(entry.value, after) for entry, after in taken
+            entry.frame() if after is entry.after else frame_of(entry.value, after) for entry, after in self._take()
         )
 
     def _take(self) -> list[tuple[Entry, Cursor]]:
         if self._index < 0:
             self._index = self._feed.first_index
-        taken: list[tuple[Entry, Cursor]] = []
-        while not taken:
-            entries = self._feed.newest(self._wanted.account, self._index, MOST_A_BATCH)
-            taken = self._wanted_of(entries)
-            if len(entries) < MOST_A_BATCH:
-                self._index = self._feed.next_index
-                self._reach(self._feed.places.cursor())
-                break
-            self._index = entries[-1].index + 1
-        return taken
-
-    def _wanted_of(self, entries: list[Entry]) -> list[tuple[Entry, Cursor]]:
-        """Moves behind them."""
-        if self._aligned and self._wants_all:  # as most readers do, of which there may be thousands
-            if entries:
-                self._since = entries[-1].after
-            return [(entry, entry.after) for entry in entries]
-        return [
-            (entry, self._since) for entry in entries if self._passes(entry) and self._wanted.fits(*entry.wanted_by)
-        ]
+        while True:
+            entries, after, self._index = self._feed.newest(self._wanted.account, self._index)
+            taken = [(entry, self._since) for entry in entries if self._passes(entry)]
+            self._reach(after)
+            if taken or not entries:
+                return taken
 
     def _passes(self, entry: Entry) -> bool:
-        """Moves behind the entry; False where the follower had been there already."""
-        fresh = self._aligned or entry.offset >= _offset(self._since, entry.partition)
+        """Moves behind the entry; False where it is not wanted, or the follower had been there already."""
+        event, fresh = entry.event, self._aligned or entry.offset >= _offset(self._since, entry.partition)
         self._reach(entry.after)
-        return fresh
+        return fresh and self._wanted.fits(event.accountid, event.subject, event.type, event.resource)
 
     def _reach(self, there: Cursor) -> None:
         """The further of both in every partition; equal to ``there`` from some moment on, and then for ever."""
@@ -139,8 +129,15 @@ class Follower:
                 return
         self._since = there
 
+    def listening(self, news: News) -> AbstractContextManager[None]:
+        """Tells ``news`` whenever there may be something to take."""
+        return self._feed.listening(self._wanted.account, news)
+
     async def wait(self, seconds: float) -> None:
-        await self._feed.wait(self._wanted.account, seconds)
+        """Returns when there may be something to take, or the time has passed."""
+        with self.listening(news := News()), suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await news.wait()
 
 
 def _offset(cursor: Cursor, partition: int) -> int:

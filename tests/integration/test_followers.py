@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from contextlib import ExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing
 
 import pytest
 
 from contracts.changes import Wanted
 from contracts.channel import RegisterChannel
 from contracts.sms import ToggleSms
-from services.gateway import api_keys, change_routes, follower
+from services.gateway import api_keys, event_stream, follower
 from services.gateway.feed import CATCHING_UP_AT_ONCE, CutOff, Feed
 from services.gateway.follower import Follower
 from services.infrastructure.postgres import pool_of
@@ -74,7 +74,7 @@ async def test_a_slow_reader_is_cut_off_with_its_cursor(installation: Installati
 async def test_a_stalled_connection_is_ended_and_hurts_nobody(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(change_routes, "STALLED_AFTER_S", 0.5)
+    monkeypatch.setattr(event_stream, "STALLED_AFTER_S", 0.5)
     account, channel = fresh("acct"), fresh("ch")
     intent = {"system": "crm", "code": "BIG", "name": "Big", "default_data": {"x": "y" * 4_000}}
     async with gateway(installation, account) as (api, feed), installation.publisher(account) as publisher:
@@ -125,11 +125,33 @@ async def test_stalled_readers_that_catch_up_keep_nobody_else_from_it(
     assert [sequence for _, sequence in stream.changes()] == list(range(1, 64))
 
 
+async def test_who_waits_for_its_turn_to_catch_up_hears_heartbeats_and_may_leave(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "HEARTBEAT_S", 0.1)
+    account, channel, streams = fresh("acct"), fresh("ch"), [Stream(), Stream()]
+    async with installation.publisher(account) as publisher:
+        await publisher.send(SHOP, channel=channel)
+    async with gateway(installation, account, warm=0) as (api, feed), asyncio.timeout(20):
+        async with AsyncExitStack() as turns:
+            for _ in range(CATCHING_UP_AT_ONCE):
+                await turns.enter_async_context(feed.catching_up)
+            staying, leaving = (asyncio.create_task(one.read(api, "changes?cursor=beginning")) for one in streams)
+            await until(lambda: all(one.comments > 3 for one in streams))
+            leaving.cancel()
+            await until(lambda: feed.followers == 1)
+        await until(lambda: streams[0].changes() == [(channel, 1)])
+        staying.cancel()
+        await asyncio.gather(staying, leaving, return_exceptions=True)
+        await until(lambda: feed.followers == 0)
+    assert streams[1].got == []
+
+
 async def test_heartbeats_come_and_a_revoked_key_ends_the_stream_however_much_happens(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To nobody, to the account but not wanted, and wanted: each reader has all three of it."""
-    monkeypatch.setattr(change_routes, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(event_stream, "HEARTBEAT_S", 0.2)
     account = fresh("acct")
     idle, unwanted, wanted = Stream(), Stream(), Stream()
     async with (

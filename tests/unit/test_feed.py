@@ -22,7 +22,7 @@ class Log:
         self.feed._by_partition, self.feed.floor = [[]], [0]
         self._count, self._sequences = 0, Counter[str]()
 
-    def happen(self, account: str, times: int = 1) -> None:
+    def happen(self, account: str, times: int = 1, *, padding: int = 0, indent: int | None = None) -> None:
         for _ in range(times):
             self._count += 1
             self._sequences[account] += 1
@@ -33,9 +33,14 @@ class Log:
                 "resource": "sms",
                 "sequence": self._sequences[account],
                 "partitionsequence": self._count,
+                "data": {"padding": "x" * padding},
             }
-            record = SimpleNamespace(partition=0, offset=2 * self._count, value=json.dumps(event).encode())
+            value = json.dumps(event, indent=indent).encode()
+            record = SimpleNamespace(partition=0, offset=2 * self._count, value=value)
             self.feed._keep_all({"home": [record]})
+
+
+ONE = frozenset(["SmsActivated"])
 
 
 @pytest.fixture
@@ -78,6 +83,38 @@ async def test_who_is_slow_is_cut_off_and_others_are_not(log: Log) -> None:
     with pytest.raises(CutOff):
         slow.take()
     assert slow.cursor.places == (Place(0, 0),), "with this cursor it gets everything from Kafka"
+
+
+def sent(frames: bytes) -> list[int]:
+    return [json.loads(line[6:])["sequence"] for line in frames.splitlines() if line.startswith(b"data: ")]
+
+
+async def test_what_is_sent_is_made_once_for_all_who_are_at_the_same_place(log: Log) -> None:
+    one, other = Follower(log.feed, Wanted("busy"), None), Follower(log.feed, Wanted("busy"), None)
+    log.happen("busy", 3)
+    frames = one.take_frames()
+    assert sent(frames) == [1, 2, 3]
+    assert other.take_frames() is frames
+    assert one.take_frames() == b""
+    log.happen("quiet")
+    assert (one.take_frames(), one.cursor) == (b"", log.feed.places.cursor())
+    late = Follower(log.feed, Wanted("busy"), None)
+    log.happen("busy", 2)
+    assert sent(other.take_frames()) == sent(one.take_frames()) == sent(late.take_frames()) == [4, 5]
+
+
+async def test_no_more_than_a_burst_lies_in_the_buffers_of_who_takes_nothing(log: Log) -> None:
+    follower, chosen = Follower(log.feed, Wanted("busy"), None), Follower(log.feed, Wanted("busy", types=ONE), None)
+    log.happen("busy", 9, padding=100_000)
+    for one in (follower, chosen):
+        bursts = [one.take_frames() for _ in range(4)]
+        assert [sent(burst) for burst in bursts] == [[1, 2, 3], [4, 5, 6], [7, 8, 9], []]
+
+
+async def test_an_event_that_was_written_over_lines_is_sent_as_one(log: Log) -> None:
+    follower = Follower(log.feed, Wanted("busy"), None)
+    log.happen("busy", indent=1)
+    assert sent(follower.take_frames()) == [1]
 
 
 async def test_accounts_that_nobody_follows_leave_nothing_behind(log: Log) -> None:
