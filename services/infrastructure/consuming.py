@@ -30,11 +30,13 @@ from services.infrastructure.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Apply = Callable[[Connection, int, Sequence[Any]], Awaitable[None]]
+Done = Callable[[bool], None]
+"""Is told whether the transaction was committed; False also where nobody knows."""
+
+Apply = Callable[[Connection, int, Sequence[Any]], Awaitable[Done | None]]
 """Applies records of one partition within the batch's transaction: (connection, partition, aiokafka records)."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-_RECORDS_A_BATCH = 8_000
 _POLL_MS = 50
 _NOTE_EVERY_S = 1.0
 
@@ -69,7 +71,7 @@ class NotAtCheckpoint(Exception):
 class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     """One consumer group member that applies topics to the database under the name ``name``.
 
-    ``applied`` is called after each batch that is committed.
+    ``applied`` is called after each batch that is committed. So many ``records_at_once`` are taken from the broker.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         name: str,
         appliers: Mapping[str, Apply],
         applied: Callable[[], None] = lambda: None,
+        records_at_once: int = 8_000,
     ) -> None:
         self._pool = pool
+        self._records_at_once = records_at_once
         self._name = name
         self._appliers = appliers
         self._next: dict[TopicPartition, int] = {}
@@ -103,7 +107,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             ack_policy=AckPolicy.MANUAL,
-            max_records=_RECORDS_A_BATCH,
+            max_records=records_at_once,
             batch_timeout_ms=_POLL_MS,
             max_partition_fetch_bytes=4 * 1024 * 1024,
             listener=self,
@@ -146,7 +150,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             by_number[record.partition][TopicPartition(record.topic, record.partition)].append(record)
         consumer: Any = message.consumer
         await asyncio.gather(*(self._take_batches(consumer, batches) for batches in by_number.values()))
-        if len(records) < _RECORDS_A_BATCH or time.monotonic() - self._noted_at > _NOTE_EVERY_S:
+        if len(records) < self._records_at_once or time.monotonic() - self._noted_at > _NOTE_EVERY_S:
             await self._note(consumer)
 
     async def _take_batches(self, consumer: Any, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
@@ -175,10 +179,17 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         fresh = [record for record in batch if record.offset >= expected]
         if not fresh:
             return
-        async with self._pool.acquire() as connection, connection.transaction():
-            await self._appliers[partition.topic](connection, partition.partition, fresh)
-            if not await move_checkpoint(connection, self._name, partition, expected, then):
-                raise NotAtCheckpoint
+        done: Done | None = None
+        committed = False
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                done = await self._appliers[partition.topic](connection, partition.partition, fresh)
+                if not await move_checkpoint(connection, self._name, partition, expected, then):
+                    raise NotAtCheckpoint
+            committed = True
+        finally:
+            if done is not None:
+                done(committed)
         self._next[partition] = then
         self._applied()
 

@@ -1,7 +1,8 @@
-"""Calls what is due: claim with a lease, call outside any transaction, then hand over what came of it.
+"""Calls what is leased to this process, outside any transaction, and hands over what came of it.
 
-Every system has slots of its own, so that a black hole costs only itself, and so have retries, so that they never take
-what first attempts need.
+What is due is claimed, by system and lane; a first attempt that has a free slot as it comes in is leased at once
+(`ingest.py`). Every system has slots of its own, so that a black hole costs only itself, and so have retries, so that
+they never take what first attempts need.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, assert_never
@@ -24,6 +24,7 @@ from services.invoker.endpoints import Endpoint, Endpoints, Gone, Known, NotRead
 from services.invoker.outcomes import GaveUp, Parked, PutBack, Try, what_next
 from services.invoker.pace import Pace
 from services.invoker.recording import Attempt, Recorder, Result
+from services.invoker.slots import Slots
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ _KEYRING_CHANGES_WITHIN = timedelta(minutes=1)
 class Dispatcher:
     """Runs until cancelled. ``wake`` is set when there may be new work.
 
-    ``on_step`` is told the steps of a delivery by name: ``claimed``, ``called`` (and the recorder ``recorded``).
+    ``on_step`` is told the steps of a delivery by name: ``leased`` or ``claimed``, ``called`` (and the recorder
+    ``recorded``).
     """
 
     def __init__(
@@ -54,8 +56,8 @@ class Dispatcher:
         self._pool, self._caller, self._recorder = pool, caller, recorder
         self._endpoints = Endpoints(keyring)
         self._pace, self._on_step = pace, on_step
-        self._busy: Counter[SystemKey] = Counter()
-        self._in_lane: Counter[queue.Lane] = Counter()
+        self.slots = Slots(pace)
+        self._more_awake = False
         self._calls: set[asyncio.Task[None]] = set()
         self.wake = asyncio.Event()
 
@@ -76,54 +78,62 @@ class Dispatcher:
                             await self.wake.wait()
                     except TimeoutError:
                         pass
-                await asyncio.sleep(_GATHER_S if len(self._calls) < self._pace.firsts_at_once else _REFILL_S)
+                await asyncio.sleep(_GATHER_S if self.slots.free("first") > 0 else _REFILL_S)
         finally:
             if self._calls:
                 await asyncio.wait(self._calls, timeout=5)
             for call in self._calls:
                 call.cancel()
 
+    def start(self, rows: Sequence[Any]) -> None:
+        """Calls rows that are leased to this process and have their slots."""
+        self._keep(asyncio.create_task(self._begin(rows, "leased")))
+
     async def _claim(self) -> int:
+        awake = await queue.awake_lanes(self._pool)
+        self._more_awake = bool(awake)
         rows: list[Any] = []
-        for lane in await queue.awake_lanes(self._pool):
-            free = self._pace.calls_at_once - len(self._calls) - len(rows)
-            match lane:
-                case "retry":
-                    free = min(free, self._pace.retries_at_once - self._in_lane["retry"])
-                case "first":
-                    free = min(free, self._pace.firsts_at_once - self._in_lane["first"])
-                case "test":
-                    pass
-            if free > 0:
-                busy = self._busy + Counter((row["channel"], row["system"]) for row in rows)
-                rows += await queue.claim(self._pool, lane, busy, free, self._pace)
+        short = False
+        for lane in awake:
+            free = self.slots.free(lane)
+            claimed = await queue.claim(self._pool, lane, self.slots.busy, free, self._pace) if free > 0 else []
+            for row in claimed:
+                self.slots.take(*_place(row))
+            rows += claimed
+            short |= lane == "first" and len(claimed) >= free
+        self.slots.short = short
         if rows:
-            keys = {(row["channel"], row["system"]) for row in rows}
-            async with self._pool.acquire() as connection:
-                endpoints = await self._endpoints.of(connection, keys)
-            for row in rows:
-                self._start(row, endpoints[row["channel"], row["system"]])
+            await self._begin(rows, "claimed")
         return len(rows)
 
-    def _start(self, row: Any, known: Known) -> None:
-        self._on_step("claimed")
-        key = row["channel"], row["system"]
-        lane: queue.Lane = "retry" if row["attempts"] > 1 else "first"
-        self._busy[key] += 1
-        self._in_lane[lane] += 1
-        call = asyncio.create_task(self._deliver(row, known))
-        self._calls.add(call)
-        call.add_done_callback(partial(self._done, key, lane))
+    async def _begin(self, rows: Sequence[Any], step: str) -> None:
+        """Starts the calls of rows, all of which have their slots."""
+        try:
+            async with self._pool.acquire() as connection:
+                endpoints = await self._endpoints.of(connection, {(row["channel"], row["system"]) for row in rows})
+        except BaseException:
+            for row in rows:
+                self.slots.give_back(*_place(row))
+            raise
+        for row in rows:
+            self._on_step(step)
+            call = self._keep(asyncio.create_task(self._deliver(row, endpoints[row["channel"], row["system"]])))
+            call.add_done_callback(partial(self._ended, row))
 
-    def _done(self, key: SystemKey, lane: queue.Lane, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
-        self._in_lane[lane] -= 1
-        self._busy[key] -= 1
-        if not self._busy[key]:
-            del self._busy[key]
-        self.wake.set()
-        if not call.cancelled() and (error := call.exception()) is not None:
-            log.error("a delivery waits for its lease to end (%s)", type(error).__name__)
+    def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        self._calls.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("deliveries wait for their leases to end (%s)", type(error).__name__)
+
+    def _ended(self, row: Any, _: asyncio.Task[None]) -> None:
+        self.slots.give_back(*_place(row))
+        if self._more_awake:
+            self.wake.set()
 
     async def _deliver(self, row: Any, known: Known) -> None:
         if row["reason"] is not None:  # what it waited for was deleted, and may have been opened again since
@@ -158,3 +168,8 @@ class Dispatcher:
         spread = random.uniform(-1, 1)  # noqa: S311 -- jitter
         next_ = what_next(ended, tried, now=datetime.now(UTC), spread=spread, pace=self._pace)
         self._recorder.put(Result(row, next_, attempt))
+
+
+def _place(row: Any) -> tuple[SystemKey, queue.Lane]:
+    """Whose slot a row's call takes."""
+    return (row["channel"], row["system"]), "retry" if row["attempts"] > 1 else "first"

@@ -1,4 +1,8 @@
-"""From requests on Kafka to delivery rows: one a request, its body frozen, in the transaction of the checkpoint."""
+"""From requests on Kafka to delivery rows: one a request, its body frozen, in the transaction of the checkpoint.
+
+A request that can be called at once is born leased to this process, and called once that is committed: it needs no
+claim. That is so where a slot is free, no failure is held against the system, and nothing waits for it in its line.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +11,58 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
+from uuid import uuid4
 
 from pydantic import ValidationError
 
 from contracts.envelope import CommandEnvelope, Invalid, ReadableEnvelope, Unreadable, problem_of, read_command
 from contracts.ids import new_id
 from contracts.invocation import TEST_CALL, InvocationFailed, InvokeIntent, MakeTestCall
+from services.infrastructure.consuming import Done
 from services.infrastructure.postgres import Connection
 from services.invoker import queue
 from services.invoker.notifications import Asked, Note, dead_letter, outcome_note, reused_note, tell
+from services.invoker.pace import PACE, Pace
 from services.invoker.resolution import Ready, Wanted, known_of, resolve_all
+from services.invoker.slots import Slots
 
 _INSERT = """
     INSERT INTO invoker.deliveries (id, account, channel, request_id, correlation_id, system, code, template, request,
-        state, expires_at, body, test, key_alone)
+        state, expires_at, body, test, key_alone, attempts, lease, leased_until, claimed_at)
     SELECT id, account, channel, request_id, correlation_id, system, code, template, request::json,
-        state, expires_at, body, test, key_alone
+        state, expires_at, body, test, key_alone, CASE WHEN leased THEN 1 ELSE 0 END,
+        CASE WHEN leased THEN $16::uuid END, CASE WHEN leased THEN now() + $17 END, CASE WHEN leased THEN now() END
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-        $9::text[], $10::text[], $11::timestamptz[], $12::bytea[], $13::bool[], $14::text[])
+        $9::text[], $10::text[], $11::timestamptz[], $12::bytea[], $13::bool[], $14::text[], $15::bool[])
         AS r(id, account, channel, request_id, correlation_id, system, code, template, request,
-            state, expires_at, body, test, key_alone)
+            state, expires_at, body, test, key_alone, leased)
     ON CONFLICT (account, channel, request_id) DO NOTHING
-    RETURNING account, channel, request_id, system, state, lane, due_at
+    RETURNING id, due_at
 """
+_COLUMNS = (
+    *("id", "account", "channel", "request_id", "correlation_id", "system", "code", "template", "request"),
+    *("state", "expires_at", "body", "test", "key_alone"),
+)
+_UNTRIED = {
+    "attempts": 0,
+    "lease": None,
+    "key_id": None,
+    "reason": None,
+    "excused": 0,
+    "before_replay": 0,
+    "replays": 0,
+}
 _EARLIER = """
     SELECT d.account, d.channel, d.request_id, d.request, d.test
     FROM unnest($1::text[], $2::text[], $3::text[]) AS w(account, channel, request_id)
     JOIN invoker.deliveries d USING (account, channel, request_id)
 """
+
+
+Row = dict[str, Any]
+"""A delivery as a claim would return it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +92,106 @@ class InvalidRequest(Exception):
     """It can be answered, but not served; the sentence says why."""
 
 
+class Calls(Protocol):
+    """Whoever calls what is leased to this process."""
+
+    @property
+    def slots(self) -> Slots: ...
+
+    def start(self, rows: Sequence[Any]) -> None: ...
+
+
 class Ingest:
-    """Applies batches of `switchboard.invocation-requests`; what is unreadable goes to the dead letters."""
+    """Applies batches of `switchboard.invocation-requests`; what is unreadable goes to the dead letters.
 
-    def __init__(self, on_step: Callable[[str], None] = lambda _: None) -> None:
-        self._on_step = on_step
+    Without ``calls`` nothing is leased: all that is due waits in its line.
+    """
 
-    async def take(self, connection: Connection, _: int, records: Sequence[Any]) -> None:
-        requests: list[Request] = []
-        notes: list[Note] = []
-        for record in records:
-            try:
-                envelope = read_command(record.value)
-                requests.append(Request(envelope, request_of(envelope)))
-            except Unreadable as finding:
-                notes.append(dead_letter(record, str(finding)))
-            except Invalid as finding:
-                notes.append(_refusal(finding.envelope, finding.problem))
-            except InvalidRequest as finding:
-                notes.append(_refusal(envelope, str(finding)))
+    def __init__(
+        self, calls: Calls | None = None, pace: Pace = PACE, on_step: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._calls, self._pace, self._on_step = calls, pace, on_step
+
+    async def take(self, connection: Connection, _: int, records: Sequence[Any]) -> Done | None:
+        requests, notes = _read(records)
+        if self._calls is not None:
+            await self._calls.slots.room(len(requests), self._pace.ingest_waits)
         await tell(connection, notes)
-        await _insert(connection, requests)
+        leased = await self._insert(connection, requests)
         self._on_step("ingested")
+        return partial(self._call, leased) if leased else None
+
+    async def _insert(self, connection: Connection, requests: Sequence[Request]) -> list[Row]:
+        """The rows, due where everything is known, else waiting; a request that has a row already changes nothing.
+
+        Returns those that are leased: each has a slot.
+        """
+        if not requests:
+            return []
+        wanted = [request.wanted() for request in requests]
+        known = await known_of(connection, wanted)
+        now = datetime.now(UTC)
+        resolved = await resolve_all(wanted, known)
+        rows = [_row(request, resolution, now) for request, resolution in zip(requests, resolved, strict=True)]
+        leased = self._lease([row for row, what in zip(rows, known, strict=True) if what.clear])
+        try:
+            fresh = await _insert(connection, rows, self._pace)
+            if len(fresh) < len(requests):
+                new = {request.key for request, row in zip(requests, rows, strict=True) if row["id"] in fresh}
+                await _refuse_reused(connection, requests, new)
+            await queue.wake(
+                connection,
+                [
+                    queue.Wake(row["channel"], row["system"], "test" if row["test"] else "first", fresh[row["id"]])
+                    for row in rows
+                    if row["id"] in fresh and row["state"] == "due" and row["lease"] is None
+                ],
+            )
+        except BaseException:
+            self._give_back(leased)
+            raise
+        self._give_back([row for row in leased if row["id"] not in fresh])
+        return [row for row in leased if row["id"] in fresh]
+
+    def _lease(self, rows: Sequence[Row]) -> list[Row]:
+        """Leases what can be called at once; returns it."""
+        if self._calls is None:
+            return []
+        ready = [row for row in rows if row["state"] == "due" and not row["test"]]
+        given = self._calls.slots.deal([(row["channel"], row["system"]) for row in ready])
+        leased = [row for row, gets in zip(ready, given, strict=True) if gets]
+        lease = uuid4()
+        for row in leased:
+            row |= {"attempts": 1, "lease": lease}
+        return leased
+
+    def _call(self, leased: Sequence[Row], committed: bool) -> None:  # noqa: FBT001 -- as `Done`
+        if committed and self._calls is not None:
+            self._calls.start(leased)
+        else:
+            self._give_back(leased)
+
+    def _give_back(self, leased: Sequence[Row]) -> None:
+        for row in leased:
+            if self._calls is not None:
+                self._calls.slots.give_back((row["channel"], row["system"]), "first")
+
+
+def _read(records: Sequence[Any]) -> tuple[list[Request], list[Note]]:
+    """The requests, and what is told of records that are none."""
+    requests: list[Request] = []
+    notes: list[Note] = []
+    for record in records:
+        try:
+            envelope = read_command(record.value)
+            requests.append(Request(envelope, request_of(envelope)))
+        except Unreadable as finding:
+            notes.append(dead_letter(record, str(finding)))
+        except Invalid as finding:
+            notes.append(_refusal(finding.envelope, finding.problem))
+        except InvalidRequest as finding:
+            notes.append(_refusal(envelope, str(finding)))
+    return requests, notes
 
 
 def request_of(envelope: CommandEnvelope) -> InvokeIntent | MakeTestCall:
@@ -111,27 +216,12 @@ def _refusal(envelope: CommandEnvelope | ReadableEnvelope, problem: str) -> Note
     return outcome_note(asked, InvocationFailed(status="refused", reason="InvalidCommand", message=problem))
 
 
-async def _insert(connection: Connection, requests: Sequence[Request]) -> None:
-    """The rows, due where everything is known, else waiting; a request that has a row already changes nothing."""
-    if not requests:
-        return
-    wanted = [request.wanted() for request in requests]
-    known = await known_of(connection, wanted)
-    now = datetime.now(UTC)
-    resolved = await resolve_all(wanted, known)
-    columns = [_row(request, resolution, now) for request, resolution in zip(requests, resolved, strict=True)]
-    rows = await connection.fetch(_INSERT, *(list(column) for column in zip(*columns, strict=True)))
-    if len(rows) < len(requests):
-        fresh = {(row["account"], row["channel"], row["request_id"]) for row in rows}
-        await _refuse_reused(connection, requests, fresh)
-    await queue.wake(
-        connection,
-        [
-            queue.Wake(row["channel"], row["system"], row["lane"], row["due_at"])
-            for row in rows
-            if row["state"] == "due"
-        ],
-    )
+async def _insert(connection: Connection, rows: Sequence[Row], pace: Pace) -> dict[str, datetime]:
+    """When each is due that had no row yet, by its id."""
+    columns = [[row[name] for row in rows] for name in _COLUMNS]
+    leased = [row["lease"] is not None for row in rows]
+    lease = next((row["lease"] for row in rows if row["lease"] is not None), None)
+    return dict(await connection.fetch(_INSERT, *columns, leased, lease, timedelta(seconds=pace.lease)))
 
 
 async def _refuse_reused(connection: Connection, requests: Sequence[Request], fresh: set[tuple[str, str, str]]) -> None:
@@ -178,23 +268,24 @@ def _correlation(envelope: CommandEnvelope) -> str:
     return (envelope.correlationid or envelope.id).replace("\x00", "")
 
 
-def _row(request: Request, resolution: object, now: datetime) -> tuple[Any, ...]:
+def _row(request: Request, resolution: object, now: datetime) -> Row:
     envelope, body = request.envelope, request.body
     ready = resolution if isinstance(resolution, Ready) else None
     ttl = body.ttl_seconds if isinstance(body, InvokeIntent) else None
-    return (
-        new_id(),
-        envelope.accountid,
-        envelope.subject,
-        envelope.id,
-        _correlation(envelope),
-        body.system,
-        request.code,
-        body.template if isinstance(body, InvokeIntent) else None,
-        body.model_dump_json(exclude_unset=True),
-        "waiting" if ready is None else "parked" if ready.parked else "due",
-        None if ttl is None else now + timedelta(seconds=ttl),
-        None if ready is None else ready.body,
-        isinstance(body, MakeTestCall),
-        body.key_id if isinstance(body, MakeTestCall) else None,
-    )
+    return {
+        "id": new_id(),
+        "account": envelope.accountid,
+        "channel": envelope.subject,
+        "request_id": envelope.id,
+        "correlation_id": _correlation(envelope),
+        "system": body.system,
+        "code": request.code,
+        "template": body.template if isinstance(body, InvokeIntent) else None,
+        "request": body.model_dump_json(exclude_unset=True),
+        "state": "waiting" if ready is None else "parked" if ready.parked else "due",
+        "expires_at": None if ttl is None else now + timedelta(seconds=ttl),
+        "body": None if ready is None else ready.body,
+        "test": isinstance(body, MakeTestCall),
+        "key_alone": body.key_id if isinstance(body, MakeTestCall) else None,
+        **_UNTRIED,
+    }

@@ -36,6 +36,9 @@ class Pace:
     """The rest is kept for retries."""
     calls_per_system: int = 16
 
+    ingest_waits: float = 0.5
+    """Requests wait so long at most for slots to be called at once; then they go into their lines."""
+
     break_after: int = 10
     open_for: float = 30.0
     """How long a circuit is open the first time; twice as long each time its probe fails."""

@@ -18,12 +18,16 @@ from services.infrastructure.postgres import Connection
 
 _KNOWN = """
     SELECT c.channel IS NOT NULL AS known, coalesce(c.retired, false) AS retired, coalesce(c.version, 0) AS version,
-        s.system IS NOT NULL AS open, coalesce(s.disabled, false) AS disabled, i.default_data, i.schema
+        s.system IS NOT NULL AS open, coalesce(s.disabled, false) AS disabled, i.default_data, i.schema,
+        b.channel IS NULL AND l.channel IS NULL AS clear
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
         AS w(account, channel, system, code, place)
     LEFT JOIN invoker.channels c ON c.channel = w.channel AND c.account = w.account
     LEFT JOIN invoker.business_systems s ON s.channel = c.channel AND s.system = w.system
     LEFT JOIN invoker.intents i ON i.channel = c.channel AND i.system = w.system AND i.code = w.code
+    LEFT JOIN invoker.circuits b ON b.channel = c.channel AND b.system = w.system
+    LEFT JOIN invoker.lines l
+        ON l.channel = c.channel AND l.system = w.system AND l.lane = 'first' AND l.wake_at <= now()
     ORDER BY w.place
 """
 
@@ -53,6 +57,8 @@ class Known:
     default_data: str | None
     """JSON text, and so is the schema."""
     schema: str | None = None
+    clear: bool = False
+    """No failure is held against the system, and nothing of its line waits for a first attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +85,27 @@ _TURN_S = 0.02
 
 async def resolve_all(wanted: Sequence[Wanted], known: Sequence[Known]) -> list[Ready | Lacking]:
     """What `resolve` says of each. Schemas may be laborious: other work gets its turns in between, and what comes after
-    half a second is left `UNJUDGED`, to be looked at again."""
-    began = turn = time.monotonic()
+    half a second of judging is left `UNJUDGED`, to be looked at again."""
+    turn, spent = time.monotonic(), 0.0
     timestamp = rfc3339(time.time_ns() // 1_000_000)
     found: list[Ready | Lacking] = []
     for one, what in zip(wanted, known, strict=True):
-        now = time.monotonic()
-        found.append(resolve(one, what, timestamp) if now - began < _JUDGING_AT_MOST_S else UNJUDGED)
-        if now - turn > _TURN_S:
+        found.append(resolve(one, what, timestamp) if spent < _JUDGING_AT_MOST_S else UNJUDGED)
+        took = time.monotonic() - turn
+        if took > _TURN_S:
+            spent += took
             await asyncio.sleep(0)
             turn = time.monotonic()
     return found
 
 
 async def known_of(connection: Connection, wanted: Sequence[Wanted]) -> list[Known]:
-    rows = await connection.fetch(
-        _KNOWN,
-        [one.account for one in wanted],
-        [one.channel for one in wanted],
-        [one.system for one in wanted],
-        [one.code for one in wanted],
-    )
-    return [Known(**row) for row in rows]
+    """What is known of each; what several name is looked up once."""
+    abouts = [(one.account, one.channel, one.system, one.code) for one in wanted]
+    keys = list(dict.fromkeys(abouts))
+    rows = await connection.fetch(_KNOWN, *(list(column) for column in zip(*keys, strict=True)))
+    known = {key: Known(**row) for key, row in zip(keys, rows, strict=True)}
+    return [known[about] for about in abouts]
 
 
 def resolve(wanted: Wanted, known: Known, timestamp: str) -> Ready | Lacking:

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 NAME = "switchboard.invoker"
 _FILES = 65_536
+_RECORDS_AT_ONCE = 192
+"""Fewer than half of the slots, so that all get one soon: what waits for one waits on Kafka."""
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -45,8 +47,8 @@ async def run(
 ) -> None:
     """Invokes until cancelled; outlives its broker and database. Raises `SettingsError`.
 
-    ``on_step`` is told each step of a delivery by name: ``ingested`` (before its commit), ``claimed``, ``called``,
-    ``recorded``.
+    ``on_step`` is told each step of a delivery by name: ``ingested`` (before its commit), ``leased`` (after it) or
+    ``claimed``, ``called``, ``recorded``.
     """
     _collect_garbage_rarely()
     open_many_connections()
@@ -69,7 +71,7 @@ async def run(
             dispatcher.wake.set()
             told.set()
 
-        ingest = Ingest(on_step)
+        ingest = Ingest(dispatcher, pace, on_step)
         consumer = Consumer(
             settings,
             pool,
@@ -80,6 +82,7 @@ async def run(
                 topics.INVOCATION_REQUESTS.name: ingest.take,
             },
             changed,
+            _RECORDS_AT_ONCE,
         )
         events = EventLog(bootstrap, security_options())
         sweeper = Sweeper(pool, pace, recorder.tallies, changed)
@@ -93,10 +96,13 @@ async def run(
                 ):
                     tasks.create_task(_for_ever(work))
                 # What is in the database is called while the broker is away or the group waits for a lost member.
-                await consumer.start()
-                ready()
+                try:
+                    await consumer.start()
+                    ready()
+                    await asyncio.Event().wait()
+                finally:  # first of all: what it leases is called to the end
+                    await consumer.stop()
         finally:
-            await consumer.stop()
             await events.close()
             await pool.close()
 

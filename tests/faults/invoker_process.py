@@ -26,8 +26,8 @@ from services.invoker.pace import Pace
 READY = "invoker is ready"
 STRUCK = "invoker was struck"
 
-Step = Literal["ingested", "claimed", "called", "recorded"]
-STEPS: tuple[Step, ...] = ("ingested", "claimed", "called", "recorded")
+Step = Literal["ingested", "leased", "claimed", "called", "recorded"]
+STEPS: tuple[Step, ...] = ("ingested", "leased", "claimed", "called", "recorded")
 
 QUICK = Pace(
     retry_after=(0.2, 0.3, 0.4),

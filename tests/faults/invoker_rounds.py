@@ -43,6 +43,10 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 
+_OFTEN: dict[Step, int] = {"ingested": 1, "leased": 3, "claimed": 4, "called": 4, "recorded": 4}
+"""How often at least a round comes to each step."""
+
+
 class Violation(Exception):
     """An invariant does not hold; the text says which, and shows it."""
 
@@ -64,7 +68,7 @@ class Round:
         return cls(
             chance.choice(FAULTS) if fault is None else fault,
             chosen_step,
-            1 if chosen_step == "ingested" else chance.randint(1, 4),
+            chance.randint(1, _OFTEN[chosen_step]),
             chance.uniform(0, 1),
             tuple((fresh("req"), system) for system in chance.sample(systems, len(systems))),
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -17,7 +18,10 @@ from contracts.invocation import INVOCATION_DATA_LIMIT, WebhookBody
 from services.infrastructure.postgres import Pool, migrate
 from services.invoker import resolution
 from services.invoker.ingest import Ingest
+from services.invoker.pace import Pace
+from services.invoker.queue import claim
 from services.invoker.service import MIGRATIONS
+from services.invoker.slots import Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,109 @@ async def test_what_can_be_read_but_not_served_is_refused_with_a_sentence(
     )
     assert sentence in note["data"]["message"]
     assert note["data"]["delivery"] is None
+
+
+class Calling:
+    """Keeps what it is to call."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.slots = Slots(pace)
+        self.rows: list[Any] = []
+
+    def start(self, rows: Sequence[Any]) -> None:
+        self.rows += rows
+
+
+async def lease(pool: Pool, calling: Calling, *records: Record, commit: bool = True) -> None:
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        done = await Ingest(calling, PACE).take(connection, 3, records)
+        await (transaction.commit() if commit else transaction.rollback())
+        if done is not None:
+            done(commit)
+
+
+PACE = Pace(calls_per_system=3, ingest_waits=0.05)
+
+
+async def claimed(pool: Pool) -> list[str]:
+    return [row["request_id"] for row in await claim(pool, "first", {}, 100, Pace())]
+
+
+async def test_what_has_a_slot_is_leased_as_it_comes_and_what_has_none_waits_behind(pool: Pool) -> None:
+    calling = Calling(PACE)
+    names = [f"r{number}" for number in range(5)]
+    await lease(pool, calling, *(request(name) for name in names[:4]), request("r0"))
+    await lease(pool, calling, request(names[4]))
+    assert [row["request_id"] for row in calling.rows] == names[:3]
+    found = await rows(pool)
+    for row in calling.rows:
+        kept = found[row["request_id"]]
+        assert row.items() <= dict(kept).items()
+        assert (kept["attempts"], kept["state"]) == (1, "due")
+        assert kept["leased_until"] - kept["claimed_at"] == timedelta(seconds=PACE.lease)
+    assert calling.slots.taken == 3
+    assert await claimed(pool) == names[3:]
+
+
+async def test_a_repeat_takes_no_slot_and_what_is_leased_wakes_no_line(pool: Pool) -> None:
+    calling = Calling(PACE)
+    await lease(pool, calling, request("r1"), request("r1"))
+    await lease(pool, calling, request("r1"))
+    assert (len(calling.rows), calling.slots.taken) == (1, 1)
+    assert await pool.fetchval("SELECT count(*) FROM invoker.lines") == 0
+
+
+async def test_a_slot_that_comes_free_is_for_whoever_waits(pool: Pool) -> None:
+    calling = Calling(PACE)
+    await lease(pool, calling, *(request(f"r{number}") for number in range(4)))
+    calling.slots.give_back(("ch", "crm"), "first")
+    await lease(pool, calling, request("late"))
+    assert len(calling.rows) == 3
+    assert await claimed(pool) == ["r3", "late"]
+
+
+@pytest.mark.parametrize(
+    "hindrance",
+    [
+        "INSERT INTO invoker.circuits (channel, system, failures) VALUES ('ch', 'crm', 1)",
+        "INSERT INTO invoker.lines VALUES ('ch', 'crm', 'first', now())",
+        "UPDATE invoker.business_systems SET disabled = true",
+        "DELETE FROM invoker.intents",
+    ],
+)
+async def test_what_fails_waits_or_is_not_known_is_not_leased(pool: Pool, hindrance: str) -> None:
+    calling = Calling(PACE)
+    await pool.execute(hindrance)
+    await lease(pool, calling, request("r1"))
+    assert (calling.rows, calling.slots.taken) == ([], 0)
+    assert (await rows(pool))["r1"]["lease"] is None
+
+
+async def test_a_test_call_waits_in_its_own_line(pool: Pool) -> None:
+    calling = Calling(PACE)
+    record = request("r1", kind="MakeTestCall")
+    await lease(pool, calling, Record((record.value or b"").replace(b', "code": "ORDER"', b"")))
+    assert calling.rows == []
+    assert len(await claim(pool, "test", {}, 10, PACE)) == 1
+
+
+async def test_what_is_not_committed_is_not_called_and_gives_its_slots_back(pool: Pool) -> None:
+    calling = Calling(PACE)
+    await lease(pool, calling, request("r1"), commit=False)
+    await pool.execute("ALTER TABLE invoker.deliveries ADD CHECK (request_id <> 'bad')")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await lease(pool, calling, request("r1"), request("bad"))
+    assert (calling.rows, calling.slots.taken) == ([], 0)
+
+
+async def test_while_others_wait_for_slots_nobody_comes_in_before_them(pool: Pool) -> None:
+    calling = Calling(PACE)
+    calling.slots.short = True
+    await lease(pool, calling, request("r1"))
+    assert calling.rows == []
+    assert await claimed(pool) == ["r1"]
 
 
 async def test_the_largest_call_is_256_kib(pool: Pool) -> None:
