@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -24,7 +24,7 @@ from contracts.envelope import GENESIS, EventEnvelope
 from contracts.message import milliseconds_of
 from services.decider.fence import abort_leftovers, transactional_id
 from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, Fork, PartitionState
-from services.decider.restore import restore
+from services.decider.restore import committed, log_reader, restore
 from services.decider.service import GROUP
 from services.domain.decision import Mark
 from services.domain.evolve import evolve
@@ -137,14 +137,15 @@ async def _folded(
 ) -> tuple[PartitionState, int]:
     """The state that the partition's events lead to, and how many they are."""
     state, count = PartitionState(), 0
-    async for records in _events(bootstrap_servers, security, partition):
-        fork = Fork(state)
-        for record in records:
-            _apply(fork, record)
-        count += len(records)
-        fork.checkpoint_at(0)
-        state.adopt(fork, 0)
-        progress(partition, count)
+    async with log_reader(bootstrap_servers, security) as reader:
+        async for records in committed(reader, topics.EVENTS.name, partition, at_once=_EVENTS_A_FORK):
+            fork = Fork(state)
+            for record in records:
+                _apply(fork, record)
+            count += len(records)
+            fork.checkpoint_at(0)
+            state.adopt(fork, 0)
+            progress(partition, count)
     return state, count
 
 
@@ -184,30 +185,6 @@ def _apply(fork: Fork, record: ConsumerRecord) -> None:
 
 def _place(record: ConsumerRecord) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
-
-
-async def _events(
-    bootstrap_servers: str, security: dict[str, Any], partition: int
-) -> AsyncIterator[list[ConsumerRecord]]:
-    source = TopicPartition(topics.EVENTS.name, partition)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        **security,
-    )
-    await consumer.start()
-    try:
-        consumer.assign([source])
-        await consumer.seek_to_beginning(source)
-        end = (await consumer.end_offsets([source]))[source]
-        while await consumer.position(source) < end:
-            fetched = await consumer.getmany(source, timeout_ms=1_000, max_records=_EVENTS_A_FORK)
-            if records := fetched.get(source):
-                yield records
-    finally:
-        await consumer.stop()
 
 
 def _corrections(folded: PartitionState, state: PartitionState, found: Rebuilt) -> dict[bytes, bytes | None]:
