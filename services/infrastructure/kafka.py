@@ -12,6 +12,7 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.metadata import MetadataRequest
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from services.infrastructure import header_names  # noqa: F401 -- every consumer reads as it says
 from services.infrastructure.settings import SettingsError
 
 GROUP_METADATA_MAX_AGE_MS = 5_000

@@ -90,7 +90,7 @@ async def _append_topic_by_topic(
     first: dict[TopicPartition, int] = {}
     for _, of_topic in groupby(sorted(records, key=lambda one: one.topic), key=lambda one: one.topic):
         first |= await _append(self, list(of_topic), timestamp_ms)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.005)
     return first
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Producer, TopicPartition
 
 from contracts.partitioner import partition_of
@@ -119,3 +122,66 @@ async def test_a_client_may_compress_as_it_likes(installation: Installation, cod
     assert outcome.body.version == 0
     kind, at = _timestamp(installation, channel)
     assert (kind, at > 1_700_000_000_000) == (TIMESTAMP_LOG_APPEND_TIME, True)
+
+
+class _NoText(str):
+    """A header's name that is not UTF-8; no client that we know would send it."""
+
+    def encode(self, *_: str) -> bytes:
+        return b"\xff\xfe"
+
+
+async def _published_with_a_name_that_is_no_text(servers: str, topic: str, partition: int, value: bytes) -> None:
+    batch = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, 1_000_000)
+    for offset, headers in enumerate(([(_NoText(), b"x")], [], [(_NoText(), b"x")])):
+        batch.append(offset, timestamp=time.time_ns() // 1_000_000, key=None, value=value, headers=headers)
+    client = AIOKafkaClient(bootstrap_servers=servers)
+    try:
+        await client.bootstrap()
+        await client._wait_on_metadata(topic)
+        leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        request = ProduceRequest(
+            transactional_id=None,
+            required_acks=-1,
+            timeout=10_000,
+            topics=[(topic, [(partition, bytes(batch.build()))])],
+        )
+        answer = await client.send(leader, request)
+        assert answer.topics[0][1][0][1] == 0, answer
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind", "data", "answers", "answer"),
+    [
+        ("switchboard.commands", "ToggleSms", {"enabled": True}, "switchboard.outcomes", "CommandRejected"),
+        (
+            "switchboard.invocation-requests",
+            "InvokeIntent",
+            {"system": "crm", "code": "ORDER"},
+            "switchboard.invocations",
+            "InvocationFailed",
+        ),
+    ],
+)
+async def test_a_header_whose_name_is_no_text_stops_nobody(
+    installation: Installation, topic: str, kind: str, data: dict[str, Any], answers: str, answer: str
+) -> None:
+    """On another partition than the channel's, so that a command is also forwarded with its headers."""
+    channel = fresh("headers")
+    away = (partition_of(channel, PARTITIONS) + 1) % PARTITIONS
+    value = json.dumps(_command(kind, channel, **data)).encode()
+    await _published_with_a_name_that_is_no_text(installation.bootstrap_servers, topic, away, value)
+
+    consumer = Consumer(
+        {
+            "bootstrap.servers": installation.bootstrap_servers,
+            "auto.offset.reset": "earliest",
+            "group.id": fresh("headers"),
+        }
+    )
+    consumer.subscribe([answers])
+    found = _read(consumer, channel, 1)
+    consumer.close()
+    assert [one["type"] for one in found] == [answer]
