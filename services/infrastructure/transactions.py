@@ -18,6 +18,8 @@ import aiokafka.errors as errors
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.producer import sender as aiokafka_sender
 
+from contracts.letting_go import close_connections
+
 log = logging.getLogger(__name__)
 
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -158,6 +160,6 @@ class TransactionalProducer:
         sender_task = self._producer._sender.sender_task
         if sender_task is not None:
             sender_task.cancel()
-        await self._producer.client.close()
+        await close_connections(self._producer.client)
         if sender_task is not None:
             await asyncio.wait([sender_task], timeout=REQUEST_TIMEOUT_MS / 1000)

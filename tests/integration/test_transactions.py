@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -131,6 +133,26 @@ async def test_a_commit_is_asked_for_once(
     finally:
         await producer.discard()
         await proxy.stop()
+
+
+async def test_a_producer_is_let_go_of_though_the_broker_does_not_answer(
+    own_kafka: EmbeddedKafka, topic: str, start: Start
+) -> None:
+    """With a request under way: it once waited for news that a closed connection never brings, and was left behind."""
+    producer = await start(own_kafka.bootstrap_servers, fresh("id"))
+    await producer.begin()
+    await producer.append(_records(topic, b"1"), NOW)
+    others = asyncio.all_tasks()
+    os.kill(own_kafka.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await producer.append(_records(topic, b"2"), NOW)
+        await producer.discard()
+    finally:
+        os.kill(own_kafka.pid, signal.SIGCONT)
+
+    assert asyncio.all_tasks() <= others
 
 
 def test_the_wait_between_transactions_is_still_where_we_change_it() -> None:
