@@ -29,6 +29,7 @@ from services.decider.service import GROUP
 from services.domain.decision import Mark
 from services.domain.evolve import evolve
 from services.domain.records import BUSINESS_SYSTEM, CHANNEL
+from services.infrastructure.topics import partitions_of
 from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
 from services.infrastructure.vault import SignatureAddress
 
@@ -100,12 +101,12 @@ async def _idle_partitions(bootstrap_servers: str, security: dict[str, Any]) -> 
                         f"A decider is running (group {GROUP} is {status}); stop every one first: rebuilding "
                         "would take its partitions away under it."
                     )
-        (described,) = await admin.describe_topics([topics.EVENTS.name])
-        if not described["partitions"]:
-            raise RebuildRefused(f"There is no topic {topics.EVENTS.name}; `switchboard topics apply` makes it.")
-        return len(described["partitions"])
     finally:
         await admin.close()
+    partitions = await partitions_of(bootstrap_servers, topics.EVENTS.name, security)
+    if not partitions:
+        raise RebuildRefused(f"There is no topic {topics.EVENTS.name}; `switchboard topics apply` makes it.")
+    return partitions
 
 
 @asynccontextmanager

@@ -11,7 +11,6 @@ import contextlib
 import gc
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -24,7 +23,7 @@ from services.decider.upkeep import SEGMENT_MS
 from services.domain.address import Allowances
 from services.infrastructure.kafka import GROUP_METADATA_MAX_AGE_MS, security_options
 from services.infrastructure.settings import Settings, SettingsError
-from services.infrastructure.topics import settings_of
+from services.infrastructure.topics import partitions_of, settings_of
 from services.infrastructure.vault import KeyRing
 
 log = logging.getLogger(__name__)
@@ -93,32 +92,29 @@ async def run(
     if settings.kafka_bootstrap_servers is None:
         raise SettingsError("SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS is not set; it must be host:port of the broker.")
     connection = Connection(settings.kafka_bootstrap_servers, security_options())
-    group = await _joined(connection)
+    group, partitions = await _connected(connection)
     try:
         segment_ms = await _segment_ms(connection)
 
-        @cache  # the number never changes, and metadata can lack a topic while a broker restarts
-        def partitions() -> int:
-            return len(group.partitions_for_topic(topics.COMMANDS.name))
-
         def own(partition: int) -> PartitionOwner:
-            deciding = Deciding(partition, partitions(), keyring, allowances)
+            deciding = Deciding(partition, partitions, keyring, allowances)
             return PartitionOwner(connection, deciding, on_step, segment_ms)
 
         decider = Decider(own)
-        group.subscribe([topics.COMMANDS.name], listener=decider)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_stay_in_group(group, decider))
-            await decider.serving()
-            ready()
-    finally:
-        with contextlib.suppress(NameError, UnboundLocalError):
+        try:
+            group.subscribe([topics.COMMANDS.name], listener=decider)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_stay_in_group(group, decider))
+                await decider.serving()
+                ready()
+        finally:
             await decider.stop()
+    finally:
         await group.stop()
 
 
-async def _joined(connection: Connection) -> Any:
-    """A consumer that is connected, however long the broker takes to be there, and knows the topic."""
+async def _connected(connection: Connection) -> tuple[Any, int]:
+    """A consumer for the group, and how many partitions there are, however long the broker takes to be there."""
     waited = False
     while True:
         group = AIOKafkaConsumer(
@@ -131,8 +127,9 @@ async def _joined(connection: Connection) -> Any:
         )
         try:
             await group.start()
-            if topics.COMMANDS.name in await group.topics():
-                return group
+            partitions = await partitions_of(connection.bootstrap_servers, topics.COMMANDS.name, connection.security)
+            if partitions:
+                return group, partitions
             problem = f"there is no topic {topics.COMMANDS.name}; make the topics with `switchboard topics apply`"
         except (KafkaError, OSError) as error:
             problem = f"the broker at {connection.bootstrap_servers} is not there ({type(error).__name__})"

@@ -33,6 +33,17 @@ async def settings_of(
     }
 
 
+async def partitions_of(bootstrap_servers: str, name: str, security: dict[str, Any]) -> int:
+    """How many partitions the topic has; 0 where it is not there."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
+    await admin.start()
+    try:
+        (described,) = await admin.describe_topics([name])
+        return len(described["partitions"])
+    finally:
+        await admin.close()
+
+
 async def apply_topics(bootstrap_servers: str, partitions: int, security: dict[str, Any]) -> list[str]:
     """Makes what is missing, aligns settings, and says so, a line a topic.
 

@@ -21,7 +21,7 @@ _MESSAGES_ALONE = """
 import importlib, importlib.util, pkgutil
 import switchboard_contracts
 
-clients = {"publisher", "outcome_reader", "idempotent_producer", "subscriber"}
+clients = {"publisher", "outcome_reader", "idempotent_producer", "subscriber", "letting_go"}
 messages = {one.name for one in pkgutil.iter_modules(switchboard_contracts.__path__)} - clients
 for name in messages:
     importlib.import_module(f"switchboard_contracts.{name}")
