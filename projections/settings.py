@@ -58,6 +58,9 @@ class Connection(Protocol):
     def execute(self) -> Callable[..., Awaitable[str]]: ...
 
 
+_SAYING_ALL = frozenset(kind.__name__ for kind in (SmsActivated, SmsDeactivated, OtpSchedulingSaved))
+"""Types of events that say all of their resource, whatever was said before."""
+
 _SQL = statements(Path(__file__).with_suffix(".sql"))
 _UPSERT_CHANNELS = upsert("channels", CHANNELS, ("channel",))
 _UPSERT_SYSTEMS = upsert("business_systems", SYSTEMS, ("channel", "system"))
@@ -99,6 +102,8 @@ class Fold:
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.sequence: int | None = None
+        self.begun: set[str] = set()
+        """Channels that were registered in this fold: the tables know nothing of them yet."""
         self.channels: dict[str, ChannelChange] = {}
         self.systems: dict[SystemKey, SystemRow | None] = {}
         self.intents: dict[IntentKey, IntentRow | None] = {}
@@ -110,15 +115,18 @@ class Fold:
 
     async def add(self, connection: Connection, events: Sequence[StoredEvent]) -> None:
         """Folds the events, and loads the systems and intents of them that are not here yet."""
+        self.begun.update([event.subject for event in events if event.sequence == 1])
         if self.sequence is None:
             rows = await connection.fetch(_SQL["position"], self.partition)
             self.sequence = rows[0]["sequence"] if rows else None
         await self._load(connection, events)
+        expected = None if self.sequence is None else self.sequence + 1
         for event in events:
-            if self.sequence is not None and event.partitionsequence != self.sequence + 1:
-                raise Gap(f"event {event.partitionsequence} of partition {self.partition} came after {self.sequence}")
-            self.sequence = event.partitionsequence
+            if expected is not None and event.partitionsequence != expected:
+                raise Gap(f"event {event.partitionsequence} of partition {self.partition} came after {expected - 1}")
+            expected = event.partitionsequence + 1
             self.fold(event)
+        self.sequence = None if expected is None else expected - 1
 
     async def _load(self, connection: Connection, events: Sequence[StoredEvent]) -> None:
         systems, intents = self._to_load(events)
@@ -140,21 +148,16 @@ class Fold:
         """What the events are about, unless it is here, or cannot be in the tables (any more)."""
         systems: set[SystemKey] = set()
         intents: set[IntentKey] = set()
-        begun = {event.subject for event in events if event.sequence == 1}
         for event in events:
-            if event.type not in EVENTS or event.subject in begun or self._is_new(event.subject):
+            channel = event.subject
+            if channel in self.begun or channel in self.emptied_channels or event.type not in EVENTS:
                 continue
             system, code = event.about()
             if system is not None:
-                systems.add((event.subject, system))
-                if code is not None and (event.subject, system) not in self.emptied_systems:
-                    intents.add((event.subject, system, code))
+                systems.add((channel, system))
+                if code is not None and (channel, system) not in self.emptied_systems:
+                    intents.add((channel, system, code))
         return systems - self.systems.keys(), intents - self.intents.keys()
-
-    def _is_new(self, channel: str) -> bool:
-        """Whether the tables have nothing that belongs to the channel."""
-        change = self.channels.get(channel)
-        return change is not None and (change.found_at is None or channel in self.emptied_channels)
 
     def fold(self, event: StoredEvent) -> None:
         version = event.sequence
@@ -166,8 +169,9 @@ class Fold:
         if version != channel.version + 1:
             raise Gap(f"event {version} of {event.subject!r} came after version {channel.version}")
         channel.version = version
-        body = event.body()
-        if body is not None:
+        if event.type in _SAYING_ALL:
+            channel.said[event.resource] = event
+        elif (body := event.body()) is not None:
             self._fold(channel.columns, body, event)
 
     def _fold(self, columns: dict[str, Any], event: Event, envelope: StoredEvent) -> None:  # noqa: C901 -- a closed match
@@ -176,7 +180,7 @@ class Fold:
             case ChannelRegistered():
                 raise Gap(f"{channel!r} was registered twice")
             case ChannelEdited():
-                columns |= event.model_dump(exclude_unset=True)
+                columns |= {name: getattr(event, name) for name in event.model_fields_set}
                 columns["channel_changed"] = version
             case ChannelRetired():
                 columns["retired"], columns["channel_changed"] = True, version
@@ -217,6 +221,13 @@ class Fold:
                     _change_system(system, event, version, envelope.time)
             case _:
                 assert_never(event)
+
+    def _settle(self) -> None:
+        for change in self.channels.values():
+            for event in change.said.values():
+                if (body := event.body()) is not None:
+                    self._fold(change.columns, body, event)
+            change.said.clear()
 
     def _open(self, channel: str, event: BusinessSystemOpened, version: int) -> None:
         self.systems[channel, event.system] = SystemRow(
@@ -259,20 +270,21 @@ class Fold:
 
     async def copy_new(self, connection: Copying) -> None:
         """Writes by COPY what belongs to channels that began in this fold; `write` then has the rest to do."""
-        begun = {channel for channel, change in self.channels.items() if change.found_at is None}
+        self._settle()
         for table, columns, rows in (
-            ("channels", CHANNELS, _taken(self.channels, begun)),
-            ("business_systems", SYSTEMS, _taken(self.systems, begun)),
-            ("intents", INTENTS, _taken(self.intents, begun)),
+            ("channels", CHANNELS, _taken(self.channels, self.begun)),
+            ("business_systems", SYSTEMS, _taken(self.systems, self.begun)),
+            ("intents", INTENTS, _taken(self.intents, self.begun)),
         ):
             if rows:
                 there = records((_columns(row) for row in rows if row is not None), columns)
                 await connection.copy_records_to_table(table, records=there, columns=list(columns))
-        self.emptied_channels -= begun
-        self.emptied_systems = {key for key in self.emptied_systems if key[0] not in begun}
+        self.emptied_channels -= self.begun
+        self.emptied_systems = {key for key in self.emptied_systems if key[0] not in self.begun}
 
     async def write(self, connection: Connection) -> None:
         """Deletes first: what was deleted and added again in one batch starts empty. Raises `Gap`."""
+        self._settle()
         if self.emptied_channels:
             await connection.execute(_SQL["forget_channels_systems"], list(self.emptied_channels))
         if self.emptied_systems:
@@ -318,8 +330,14 @@ def _begun(event: StoredEvent) -> ChannelChange:
     body = event.body()
     if not isinstance(body, ChannelRegistered):
         raise Gap(f"{event.subject!r} begins with {event.type}")
-    given = {"channel": event.subject, "account": event.accountid, "channel_changed": event.sequence}
-    columns = NEW_CHANNEL | given | body.model_dump(include={"channel_type", "name", "provider"})
+    columns = NEW_CHANNEL | {
+        "channel": event.subject,
+        "account": event.accountid,
+        "channel_type": body.channel_type,
+        "name": body.name,
+        "provider": body.provider,
+        "channel_changed": event.sequence,
+    }
     return ChannelChange(event.sequence, columns, found_at=None)
 
 

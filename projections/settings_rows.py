@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from projections.events import StoredEvent
+
 SystemKey = tuple[str, str]
 IntentKey = tuple[str, str, str]
 
@@ -20,6 +22,9 @@ class ChannelChange:
     columns: dict[str, Any]
     found_at: int | None
     """The version that the row must have until then; None: there is none."""
+
+    said: dict[str, StoredEvent] = field(default_factory=dict)
+    """Resource -> the last event that says all of it: what came before need not even be decoded."""
 
 
 @dataclass(slots=True)

@@ -122,7 +122,7 @@ def _run(work: Callable[[Settings, Pool], Coroutine[Any, Any, Any]]) -> Any:
     from services.cli.main import Unusable, _broker
     from services.projector.rebuild import RebuildRefused
 
-    gc.set_threshold(50_000, 20, 100)  # as the projector does
+    gc.set_threshold(500_000, 20, 100)  # as the projector does
     settings = Settings.from_environment()
     settings = replace(settings, kafka_bootstrap_servers=_broker(settings))
 

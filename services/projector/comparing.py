@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from services.infrastructure.postgres import Connection
@@ -20,9 +21,9 @@ async def compare(one: Connection, schema: str, other: Connection, other_schema:
     """How many rows were compared, and a clause for each of a few that differ. Both in transactions of a snapshot."""
     rows, differences = 0, []
     for table, key in _KEYS.items():
-        digest = await _digest(one, schema, table)
-        rows += digest[0]
-        if digest != await _digest(other, other_schema, table):
+        mine, others = await asyncio.gather(_digest(one, schema, table), _digest(other, other_schema, table))
+        rows += mine[0]
+        if mine != others:
             differences += await _name_differences(one, schema, other, other_schema, table, key)
     return rows, differences
 

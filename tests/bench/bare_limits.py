@@ -23,8 +23,8 @@ async def ends_of_events(place: Surroundings) -> Ends:
         await consumer.stop()
 
 
-async def consume(place: Surroundings, begin: Ends, ends: Ends) -> tuple[list[bytes], float]:
-    """The values of the events between, and how many a second a bare consumer reads."""
+async def consume(place: Surroundings, begin: Ends, ends: Ends) -> tuple[int, float]:
+    """How many events lie between, and how many a second a bare consumer reads, which keeps their values."""
     consumer, partitions = await _reader(place)
     values: list[bytes] = []
     began = time.perf_counter()
@@ -35,7 +35,7 @@ async def consume(place: Surroundings, begin: Ends, ends: Ends) -> tuple[list[by
             while await consumer.position(partition) < ends[partition]:
                 for records in (await consumer.getmany(timeout_ms=200, max_records=2_000)).values():
                     values += [record.value for record in records]
-        return values, len(values) / (time.perf_counter() - began)
+        return len(values), len(values) / (time.perf_counter() - began)
     finally:
         await consumer.stop()
 

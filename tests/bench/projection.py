@@ -52,10 +52,10 @@ async def run(place: Surroundings) -> list[Result]:
             before = await ends_of_events(place)
             begun = await events.append(list(events.changes(channels, turn)))
             ours = len(channels) / (await caught_up(place, database) - begun)
-            values, consumed = await consume(place, before, await ends_of_events(place))
+            count, consumed = await consume(place, before, await ends_of_events(place))
             copied = await _copy(database, before)
             if turn:
-                for name, rate in (("ours", ours), ("consume", consumed), ("COPY", len(values) / copied)):
+                for name, rate in (("ours", ours), ("consume", consumed), ("COPY", count / copied)):
                     rates[name].append(rate)
                 place.say(f"turn {turn}: " + ", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items()))
     await database.close()

@@ -36,16 +36,16 @@ async def run(place: Surroundings) -> list[Result]:
         await caught_up(place, database)
     settings = Settings.from_environment(place.environment() | more)
     pool = await pool_of(settings, size=6)
-    gc.set_threshold(50_000, 20, 100)  # as `switchboard projections` does; for the bare loops too
+    gc.set_threshold(500_000, 20, 100)  # as `switchboard projections` does; for the bare loops too
     rates: dict[str, list[float]] = {"ours": [], "consume": [], "COPY": []}
     for turn in range(place.rounds + 1):
         began = time.perf_counter()
         version = await rebuild(settings, pool, restart=True)
         ours = time.perf_counter() - began
-        values, consumed = await consume(place, dict.fromkeys(ends, 0), ends)
+        count, consumed = await consume(place, dict.fromkeys(ends, 0), ends)
         copied = await _copy(database, schema_of("settings", version))
         if turn:
-            for name, rate in (("ours", len(values) / ours), ("consume", consumed), ("COPY", len(values) / copied)):
+            for name, rate in (("ours", count / ours), ("consume", consumed), ("COPY", count / copied)):
                 rates[name].append(rate)
             place.say(f"turn {turn}: " + ", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items()))
     await pool.close()
@@ -60,7 +60,7 @@ async def run(place: Surroundings) -> list[Result]:
             limit_is=f"bare {slower}, the slower of consume (the same events) and COPY (the same rows)",
             ratio=ratio_of(rates["ours"], rates[slower]),
             details={
-                "events": len(values),
+                "events": count,
                 "bare consume": middle(rates["consume"]),
                 "bare COPY": middle(rates["COPY"]),
                 "measured": "from the call to the end of the swap, the check of every row included",

@@ -185,7 +185,8 @@ async def test_processes_build_side_by_side_and_end_with_who_started_them(
     monkeypatch.setattr(side_by_side, "WORTHWHILE", 0)
     live = (await versions(pool)).live
     ended = asyncio.create_task(rebuild_and_swap(running.settings, pool, restart=True))
-    await asyncio.sleep(0.5)
+    while not active_children():  # noqa: ASYNC110 -- nobody tells
+        await asyncio.sleep(0.001)
     ended.cancel()
     await asyncio.gather(ended, return_exceptions=True)
     assert active_children() == []
