@@ -117,7 +117,8 @@ class Wanted:
         types: Iterable[str] = (),
         resources: Iterable[str] = (),
     ) -> Self:
-        """Raises ValueError on ids that cannot be."""
+        """A text alone is one of its kind. Raises ValueError on ids that cannot be."""
+        channels, types, resources = ({one} if isinstance(one, str) else one for one in (channels, types, resources))
         channels = frozenset(channels)
         for name in (*channels, *([] if account is None else [account])):
             if not is_name(name):

@@ -75,6 +75,8 @@ class Subscriber:
     """
 
     def __init__(self, bootstrap_servers: str, *, group: str | None = None, **security: Any) -> None:
+        if group == "":
+            raise ValueError("a group needs a name")
         self._group = group
         self._options: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, **security}
 
@@ -129,13 +131,19 @@ class Changes:
         if self._delivered is not None:
             self._done[self._delivered[0]] = self._delivered[1]
             self._delivered = None
+        try:
+            return await self._next()
+        except (GapInChanges, StopAsyncIteration):
+            await self.aclose()
+            raise
+
+    async def _next(self) -> Change:
         while True:
             while self._buffer:
                 change = self._look_at(self._buffer.popleft())
                 if change is not None:
                     return change
             if await self._at_end():
-                await self.aclose()
                 raise StopAsyncIteration
             await self._fetch()
 
@@ -199,7 +207,10 @@ class Changes:
         if self._group is not None:
             joined = asyncio.Event()
             self._consumer.subscribe([_TOPIC], listener=_Shared(self, starts, joined))
-            await joined.wait()
+            while not joined.is_set():
+                # Raises what Kafka refuses the group for good; what comes before its place is known is passed over.
+                fetched = await self._consumer.getmany(timeout_ms=200)
+                self._buffer.extend(record for records in fetched.values() for record in records)
             return
         self._consumer.assign(everything)
         for home, place in starts.items():

@@ -32,13 +32,15 @@ def follow(
     """Prints each event as it happens, with its ``cursor``: --cursor goes on behind it."""
     from services.cli.main import Unusable
 
-    for option, values in (("--account", [account] if account else []), ("--channel", channel or [])):
+    for option, values in (("--account", [] if account is None else [account]), ("--channel", channel or [])):
         for value in values:
             if not is_name(value):
                 raise Unusable(f"{option} is {value!r}; it must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
     for one in kind or ():
         if one not in EVENTS:
             raise Unusable(f"--type is {one!r}; it must be of {', '.join(EVENTS)}.")
+    if group == "":
+        raise Unusable("--group is empty; leave it out, or give the group a name.")
     try:
         with contextlib.suppress(BrokenPipeError):
             asyncio.run(

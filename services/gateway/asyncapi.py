@@ -15,7 +15,8 @@ from contracts import schemas, topics
 _VERSION = "1"
 _ABOUT = (
     "The service settings of chat message channels. Every record's key is the channel's id, its value a CloudEvents "
-    "1.0 message in structured mode; read with isolation level read_committed."
+    "1.0 message in structured mode; read with isolation level read_committed. An account's events come over HTTP too: "
+    "GET /v1/changes, as server-sent events (Accept: text/event-stream) or by polling (without)."
 )
 _KEY = {"type": "string", "description": "the channel's id, which decides the partition: murmur2 of it"}
 _OUTCOME_HEADERS = {

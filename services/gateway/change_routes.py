@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Header, Query, Request
@@ -45,7 +45,31 @@ def feed_of(request: Request) -> Feed:
     return feed
 
 
-@router.get("/changes", response_model=None)
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Without `Accept: text/event-stream` a page of changes; with it, changes as they happen.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "changes": {"type": "array", "items": {"type": "object"}},
+                        "cursor": {"type": "string", "description": "to ask with next, also where there was nothing"},
+                        "more": {"type": "boolean", "description": "whether there may be more already"},
+                    },
+                    "required": ["changes", "cursor", "more"],
+                }
+            },
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": 'id: c1.LiM4RFs…\ndata: {"specversion": "1.0", "type": "SmsActivated", …}\n\n',
+            },
+        },
+    }
+}
+
+
+@router.get("/changes", response_model=None, responses=_ANSWERS)
 async def changes(
     request: Request,
     caller: Authenticated,
@@ -75,7 +99,7 @@ async def changes(
         raise _refused(str(error)) from None
     except KafkaError:
         raise _unreadable() from None
-    if "text/event-stream" not in accept:
+    if "text/event-stream" not in accept.lower():
         return await _poll(follower, limit, wait)
     if feed.followers >= MOST_FOLLOWERS or feed.followers_of(wanted.account) > MOST_OF_AN_ACCOUNT:
         raise Problem(503, "TooManyFollowers", "This gateway has all the followers it can take; try again shortly.")
@@ -88,7 +112,7 @@ async def _wanted(
     if account is not None and not is_name(account):
         raise Problem(400, "ParameterInvalid", "'account' is no account id.")
     if caller.account is not None and account not in (None, caller.account):
-        raise Problem(403, "Forbidden", "This API key follows its own account alone; leave out 'account'.")
+        raise Problem(403, "Forbidden", "The request is for one account, and follows no other; leave out 'account'.")
     account = caller.account or account
     for kind in types:
         if kind not in EVENTS:

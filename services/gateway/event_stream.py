@@ -133,7 +133,7 @@ class EventStream(Response):
 
 
 _CUT_OFF = {
-    CutOff: "This reader is too slow for what happens; go on from the last id.",
+    CutOff: "What comes next is no longer in this gateway's memory; go on from the last id.",
     FeedClosed: "This gateway ends; go on from the last id.",
     SubscriberBroken: "The broker is not there at the moment; go on from the last id.",
 }

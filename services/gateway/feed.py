@@ -17,10 +17,11 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
+from msgspec import DecodeError
 
 from contracts import topics
-from contracts.changes import Cursor, CursorRefused, Place, Places
+from contracts.changes import Cursor, CursorRefused, GapInChanges, Place, Places
 from contracts.subscriber import Subscriber
 from services.gateway.lane import Burst, Entry, Lane, News, event_of
 
@@ -36,12 +37,16 @@ _MOST_A_READ = 1_000
 """Events that are taken up before those who wait are told."""
 
 
+_BROKEN_LOG = (GapInChanges, DecodeError, OffsetOutOfRangeError)
+_BEGINS_ANEW = "the log does not go on as it should; the change feed begins anew at its end: %s"
+
+
 class CutOff(Exception):
-    """The follower was so slow that what it has not read is no longer in memory; it can come again with its cursor."""
+    """What comes next is not in memory: mostly as the follower was slow. It can come again with its cursor."""
 
 
 class FeedClosed(Exception):
-    """The gateway ends, or its reader of the log failed; followers can come again with their cursors."""
+    """The gateway ends; followers can come again with their cursors."""
 
 
 class Feed:
@@ -86,7 +91,7 @@ class Feed:
             partitions = (await admin.describe_topics([topics.EVENTS.name]))[0]["partitions"]
             if not partitions:
                 raise UnknownTopicOrPartitionError(topics.EVENTS.name)
-            await self._take_places(deployment, len(partitions))
+            await self._warm_up(deployment, len(partitions))
         except BaseException:
             await self._consumer.stop()
             raise
@@ -95,19 +100,29 @@ class Feed:
         self._task = asyncio.create_task(self._read())
         return self
 
-    async def _take_places(self, deployment: str, count: int) -> None:
+    async def _warm_up(self, deployment: str, count: int) -> None:
+        ends = await self._take_places(deployment, count, self._warm)
+        try:
+            while not all([await self._consumer.position(home) >= end for home, end in ends.items()]):
+                self._keep_all(await self._consumer.getmany(timeout_ms=200))
+        except _BROKEN_LOG as error:
+            log.error(_BEGINS_ANEW, error)
+            await self._take_places(deployment, count, 0)
+
+    async def _take_places(self, deployment: str, count: int, warm: int) -> dict[TopicPartition, int]:
+        """Begins in each partition so far before its end, with nothing in memory; returns the ends."""
         everything = [TopicPartition(topics.EVENTS.name, number) for number in range(count)]
         first = await self._consumer.beginning_offsets(everything)
-        ends = await self._consumer.end_offsets(everything)
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(everything)
         self._consumer.assign(everything)
+        self._forget()
         self._first = [first[home] for home in everything]
-        self.floor = [max(first[home], ends[home] - self._warm) for home in everything]
+        self.floor = [max(first[home], ends[home] - warm) for home in everything]
         self.places = Places(deployment, [Place(floor, 0 if floor == 0 else None) for floor in self.floor])
         self._by_partition = [[] for _ in everything]
         for home, floor in zip(everything, self.floor, strict=True):
             self._consumer.seek(home, floor)
-        while not all([await self._consumer.position(home) >= ends[home] for home in everything]):
-            self._keep_all(await self._consumer.getmany(timeout_ms=200))
+        return ends
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -120,6 +135,9 @@ class Feed:
 
     def _close(self) -> None:
         self._closed = True
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         for lane in self._lanes.values():
             lane.wake()
 
@@ -131,21 +149,24 @@ class Feed:
         return int((await self._consumer.end_offsets([home]))[home])
 
     async def _read(self) -> None:
-        try:
-            while True:
-                try:
-                    fetched = await self._consumer.getmany(timeout_ms=1_000, max_records=_MOST_A_READ)
-                except KafkaError as error:
-                    log.warning("the change feed waits for the broker (%s)", type(error).__name__)
-                    await asyncio.sleep(1)
-                    continue
+        """For ever. Where the log does not go on as it should, who follows is cut off, and what comes then is read."""
+        broken = False
+        while True:
+            try:
+                if broken:
+                    await self._take_places(self.deployment, self.partitions, 0)
+                    broken = False
+                    self._wake_all()
+                fetched = await self._consumer.getmany(timeout_ms=1_000, max_records=_MOST_A_READ)
                 for lane in self._keep_all(fetched):
                     lane.wake()
                 await asyncio.sleep(0)
-        except Exception:
-            log.exception("the change feed has ended: the log does not go on as it should")
-        finally:
-            self._close()
+            except _BROKEN_LOG as error:
+                log.error(_BEGINS_ANEW, error)
+                broken = True
+            except KafkaError as error:
+                log.warning("the change feed waits for the broker (%s)", type(error).__name__)
+                await asyncio.sleep(1)
 
     def _keep_all(self, fetched: Mapping[Any, Sequence[Any]]) -> set[Lane]:
         """The lanes that have something new."""
@@ -155,7 +176,7 @@ class Feed:
         return touched | {self._lanes[None]} if touched else touched
 
     def _keep(self, record: Any) -> Lane:
-        event = event_of(record.value)
+        event = event_of(record.value or b"")
         self.places.pass_event(record.partition, record.offset, event.partitionsequence)
         entry = Entry(self.next_index, record, event, self.places.cursor())
         self.next_index += 1
@@ -165,6 +186,13 @@ class Feed:
         self._lanes[None].append(entry)
         self._by_partition[entry.partition].append(entry)
         return lane
+
+    def _forget(self) -> None:
+        """What is in memory; who has followed so far is cut off."""
+        self.next_index += 1  # where nobody is yet
+        self.first_index, self._bytes = self.next_index, 0
+        for lane in self._lanes.values():
+            lane.forget(self.first_index)
 
     def _drop_older_half(self) -> None:
         everything = self._lanes[None].entries
@@ -228,12 +256,14 @@ class Feed:
             lane.listening.discard(news)
 
     def require_fits(self, partition: int, place: Place) -> None:
-        """That the event which memory has next behind the place is the next one. Raises `CursorRefused`."""
-        entries = self._by_partition[partition]
+        """That the next event behind the place is the next one for who comes from there. Raises `CursorRefused`."""
+        entries, known = self._by_partition[partition], self.places[partition]
+        if known is None or place.offset < self.floor[partition]:
+            return  # whoever reads on from there sees
         at = bisect_left(entries, place.offset, key=lambda entry: entry.offset)
-        following = entries[at].after.places[partition] if at < len(entries) else None
-        if place.sequence is not None and following is not None and following.sequence != place.sequence + 1:
-            raise CursorRefused("This cursor does not fit the log: an event is missing behind it.")
+        last = entries[at].event.partitionsequence - 1 if at < len(entries) else known.sequence
+        if None not in (place.sequence, last) and place.sequence != last:
+            raise CursorRefused("This cursor does not fit the log: other events come behind it than behind its own.")
 
     def subscriber(self) -> Subscriber:
         return Subscriber(**self._options)

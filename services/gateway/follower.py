@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractContextManager, suppress
 
-from contracts.changes import Cursor, CursorRefused, Wanted
+from contracts.changes import Cursor, CursorRefused, Place, Wanted
 from services.gateway.feed import Feed
 from services.gateway.lane import Entry, News, frame_of, one_line
 
@@ -30,6 +30,8 @@ class Follower:
         self._since = feed.places.cursor() if since is None else since
         self._index = feed.next_index if since is None else -1
         self._aligned = since is None
+        self._ahead: dict[int, Place] = {}
+        """Places of its cursor that the feed itself has not reached."""
         self._wants_all = wanted == Wanted(wanted.account)
         feed.join(self, wanted.account)
 
@@ -55,7 +57,8 @@ class Follower:
                 end = await self._feed.end_offset(partition)
                 if place.offset > end:
                     raise CursorRefused(f"The log has no offset {place.offset} in partition {partition}.")
-            if place.offset >= self._feed.floor[partition]:
+                self._ahead[partition] = place
+            else:
                 self._feed.require_fits(partition, place)
 
     async def catch_up(self) -> Found:
@@ -91,7 +94,7 @@ class Follower:
 
     def take_frames(self) -> bytes:
         """The same, as server-sent."""
-        if self._aligned and self._wants_all:  # as most readers do, of which there may be thousands
+        if self._aligned and self._wants_all and not self._ahead:  # as most readers do, of which there may be thousands
             burst = self._feed.burst(self._wanted.account, self._index)
             if burst is None:
                 return b""
@@ -104,6 +107,10 @@ class Follower:
     def _take(self) -> list[tuple[Entry, Cursor]]:
         if self._index < 0:
             self._index = self._feed.first_index
+        for partition, place in list(self._ahead.items()):
+            known = self._feed.places[partition]
+            if known is not None and known.offset >= place.offset:
+                self._feed.require_fits(partition, self._ahead.pop(partition))
         while True:
             entries, after, self._index = self._feed.newest(self._wanted.account, self._index)
             taken = [(entry, self._since) for entry in entries if self._passes(entry)]
@@ -113,7 +120,8 @@ class Follower:
 
     def _passes(self, entry: Entry) -> bool:
         """Moves behind the entry; False where it is not wanted, or the follower had been there already."""
-        event, fresh = entry.event, self._aligned or entry.offset >= _offset(self._since, entry.partition)
+        event, own = entry.event, self._since.places[entry.partition]
+        fresh = self._aligned or own is None or entry.offset >= own.offset
         self._reach(entry.after)
         return fresh and self._wanted.fits(event.accountid, event.subject, event.type, event.resource)
 
@@ -138,8 +146,3 @@ class Follower:
         with self.listening(news := News()), suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await news.wait()
-
-
-def _offset(cursor: Cursor, partition: int) -> int:
-    place = cursor.places[partition]
-    return 0 if place is None else place.offset

@@ -127,6 +127,12 @@ class Lane:
             del self.entries[:at], self.indexes[:at]
             self.burst = None
 
+    def forget(self, before: int) -> None:
+        """Everything; who has not read up to this index can no longer."""
+        self.complete_from, self.burst = before, None
+        self.entries.clear()
+        self.indexes.clear()
+
     def wake(self) -> None:
         for news in self.listening:
             news.tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -43,7 +44,7 @@ class Problem(Exception):
         super().__init__(detail)
         self.status, self.name, self.detail, self.facts = status, name, detail, facts
 
-    def response(self) -> JSONResponse:
+    def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
         body = {
             **self.facts,
             "type": f"urn:switchboard:problem:{self.name}",
@@ -51,7 +52,7 @@ class Problem(Exception):
             "status": self.status,
             "detail": self.detail,
         }
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else headers
         return JSONResponse(body, self.status, headers, MEDIA_TYPE)
 
 
@@ -94,7 +95,7 @@ def install(app: FastAPI) -> None:
             return Problem(404, "RouteUnknown", f"There is nothing at {path}; /docs lists what is.").response()
         if error.status_code == 405:
             detail = f"{path} does not take {request.method}; /docs lists what it takes."
-            return Problem(405, "MethodNotAllowed", detail).response()
+            return Problem(405, "MethodNotAllowed", detail).response(error.headers)  # they say what it takes
         return Problem(error.status_code, "HttpError", str(error.detail)).response()
 
     @app.exception_handler(OutcomeTimeout)

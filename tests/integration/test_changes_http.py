@@ -166,6 +166,7 @@ async def test_what_cannot_be_followed_is_answered_clearly_and_tells_nothing(ins
                 (f"cursor={Cursor('elsewhere', here.places)}", 400, "CursorRefused"),
                 (f"cursor={Cursor(here.deployment, beyond)}", 400, "CursorRefused"),
                 (f"cursor={Cursor(here.deployment, partial)}", 400, "CursorRefused"),
+                (f"cursor={Cursor(here.deployment, wrong_count)}", 400, "CursorRefused"),
                 ("type=SmsExploded", 400, "ParameterInvalid"),
                 ("limit=0", 400, "ParameterInvalid"),
                 ("wait=1000", 400, "ParameterInvalid"),
@@ -179,14 +180,27 @@ async def test_what_cannot_be_followed_is_answered_clearly_and_tells_nothing(ins
                 assert answer.headers["Content-Type"] == "application/problem+json"
         garbage = await api("GET", "changes", headers={"Accept": "text/event-stream", "Last-Event-ID": "7"})
         assert (garbage.status, garbage.body["title"]) == (400, "Cursor refused")
-        # A cursor whose counts do not fit: known at once, or with the first event behind it.
-        await api("GET", f"changes?cursor={Cursor(here.deployment, wrong_count)}")
         nobodys = fresh("ch")
         details = [(await api("GET", f"changes?channel={name}")).body["detail"] for name in (nobodys, theirs)]
         assert details[0].replace(nobodys, theirs) == details[1]
         assert (await api("GET", "changes?cursor=beginning")).body["changes"] == []
         async with api.session.get("changes", headers={"Authorization": ""}) as response:
             assert response.status == 401
+
+
+async def test_the_stream_is_asked_for_by_its_media_type(installation: Installation) -> None:
+    async with installation.api(fresh("acct")) as api:
+        for accept, kind in (
+            ("Text/Event-Stream", "text/event-stream; charset=utf-8"),
+            ("application/json, text/event-stream", "text/event-stream; charset=utf-8"),
+            ("*/*", "application/json"),
+        ):
+            async with api.session.get("changes", headers={"Accept": accept}) as response:
+                assert (response.status, response.headers["Content-Type"]) == (200, kind)
+        refused = await api("OPTIONS", "changes")
+        assert (refused.status, refused.headers["Allow"]) == (405, "GET")
+        described = (await api("GET", "/openapi.json")).body["paths"]["/v1/changes"]["get"]["responses"]["200"]
+        assert set(described["content"]) == {"application/json", "text/event-stream"}
 
 
 async def test_the_platform_follows_every_account_or_one(installation: Installation) -> None:
@@ -203,3 +217,7 @@ async def test_the_platform_follows_every_account_or_one(installation: Installat
                     break
         one = (await api("GET", f"changes?cursor={cursor}&account={accounts[0]}")).body["changes"]
         assert {change["accountid"] for change in one} == {accounts[0]}
+        for_one = {"Switchboard-Account": accounts[0]}
+        assert (await api("GET", f"changes?cursor={cursor}", headers=for_one)).body["changes"] == one
+        refused = await api("GET", f"changes?account={accounts[1]}", headers=for_one)
+        assert (refused.status, "for one account" in refused.body["detail"]) == (403, True)

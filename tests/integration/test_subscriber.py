@@ -199,12 +199,3 @@ async def test_the_command_line_follows_and_is_killed_and_resumed(installation: 
         installation, "--account", account, "--cursor", "beginning", "--type", "SmsActivated", "--until-now"
     )
     assert len(only.stdout.splitlines()) == 15
-    for arguments, sentence in (
-        (("--cursor", "tomorrow"), "no cursor"),
-        (("--type", "SmsExploded"), "--type is 'SmsExploded'"),
-        (("--account", "no account"), "--account is 'no account'"),
-    ):
-        refused = await follow(installation, *arguments)
-        assert (refused.returncode, refused.stdout) == (2, "")
-        assert sentence in refused.stderr
-        assert len(refused.stderr.splitlines()) == 1

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from contracts.changes import Place, Places, Wanted
+from contracts.changes import Cursor, CursorRefused, Place, Places, Wanted
 from services.gateway.feed import CutOff, Feed
 from services.gateway.follower import Follower, Found
 
@@ -109,6 +109,31 @@ async def test_no_more_than_a_burst_lies_in_the_buffers_of_who_takes_nothing(log
     for one in (follower, chosen):
         bursts = [one.take_frames() for _ in range(4)]
         assert [sent(burst) for burst in bursts] == [[1, 2, 3], [4, 5, 6], [7, 8, 9], []]
+
+
+async def test_a_cursor_whose_count_does_not_fit_is_refused_at_once(log: Log) -> None:
+    log.happen("busy", 3)
+    for place in (Place(2, 1), Place(5, 1), Place(6, 9), Place(7, 2)):
+        with pytest.raises(CursorRefused, match="does not fit"):
+            await Follower(log.feed, Wanted("busy"), Cursor("cluster", (place,))).start()
+    for place, missing in ((Place(0, 0), [1, 2, 3]), (Place(4, 1), [2, 3]), (Place(7, 3), []), (Place(7), [])):
+        follower = Follower(log.feed, Wanted("busy"), Cursor("cluster", (place,)))
+        await follower.start()
+        assert sequences(follower.take()) == missing
+
+
+async def test_or_found_out_as_soon_as_the_feed_gets_there(log: Log) -> None:
+    """Although its next event is of another account."""
+    right, wrong = (
+        Follower(log.feed, Wanted("quiet"), Cursor("cluster", (place,))) for place in (Place(9, 4), Place(9, 5))
+    )
+    right._ahead, wrong._ahead = {0: Place(9, 4)}, {0: Place(9, 5)}  # as `start` finds
+    log.happen("busy", 3)
+    assert right.take_frames() == wrong.take_frames() == b""
+    log.happen("busy", 2)
+    assert right.take_frames() == b""
+    with pytest.raises(CursorRefused, match="does not fit"):
+        wrong.take_frames()
 
 
 async def test_an_event_that_was_written_over_lines_is_sent_as_one(log: Log) -> None:
