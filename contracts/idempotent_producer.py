@@ -43,6 +43,7 @@ class IdempotentProducer:
         self._turns: dict[int, asyncio.Lock] = {}
         self._renewing = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def _fresh(self) -> Any:
         return AIOKafkaProducer(
@@ -67,6 +68,8 @@ class IdempotentProducer:
                     sent = await producer.send(topic, value, key=key, partition=partition, headers=[CONTENT_TYPE])
                 await sent
             except errors.KafkaError as error:
+                if self._closed:
+                    raise
                 if producer is self._producer:
                     out_of_step = isinstance(error, _OUT_OF_STEP) or type(error) is errors.KafkaError
                     if sent is not None or out_of_step:
@@ -107,4 +110,5 @@ class IdempotentProducer:
 
     async def close(self) -> None:
         """Waits for what is under way, but not for a broker that does not come back."""
+        self._closed = True
         await asyncio.gather(let_go(self._producer), *self._letting_go)

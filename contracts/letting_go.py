@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiokafka.errors import ProducerClosed
+from aiokafka.errors import KafkaConnectionError
 
 _WITHIN_S = 5.0
 
@@ -30,13 +30,16 @@ async def let_go(client: Any) -> None:
 
 async def _drop_producer(producer: Any) -> None:
     """Nothing more is sent, and who waits for a record learns that."""
-    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001
     sending = producer._sender.sender_task  # noqa: SLF001
     if sending is not None:
         sending.cancel()
     await close_connections(producer.client)
     if sending is not None:
         await asyncio.wait([sending], timeout=_WITHIN_S)
+    unsent = producer._message_accumulator  # noqa: SLF001
+    # It takes from among those under way what has failed, even where that waits to be sent again.
+    unsent._pending_batches.update(batch for batches in unsent._batches.values() for batch in batches)  # noqa: SLF001
+    unsent.fail_all(KafkaConnectionError("the broker was away"))
 
 
 async def close_connections(client: Any) -> None:

@@ -288,16 +288,23 @@ async def test_the_broker_is_killed_while_an_answer_is_waited_for(
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_closing_does_not_wait_for_a_broker_that_is_away(arena: Arena, how: signal.Signals) -> None:
-    """Nor does it leave a task behind, of which Python would say that it was destroyed but is pending."""
+def test_closing_does_not_wait_for_a_broker_that_is_away(
+    arena: Arena, how: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who waits is told, and no task is left behind, of which Python would say that it was destroyed but is pending."""
 
     async def closed() -> tuple[float, list[str]]:
         async with _publisher(arena) as publisher:
             arena.strike_broker(how)
             with pytest.raises(OutcomeTimeout):
                 await publisher.send(ToggleSms(enabled=True), channel="ch", timeout=0.5)
+            waiting = asyncio.create_task(publisher.publish(ToggleSms(enabled=True), channel="ch"))
+            await asyncio.sleep(0.1)
             began = time.monotonic()
-        return time.monotonic() - began, [str(one) for one in asyncio.all_tasks() if one is not asyncio.current_task()]
+        took = time.monotonic() - began
+        with pytest.raises(PublisherBroken, match=r"No broker answers at 127.0.0.1:\d+\.$"):
+            await waiting
+        return took, [str(one) for one in asyncio.all_tasks() if one is not asyncio.current_task()]
 
     try:
         took, left = asyncio.run(closed())
@@ -307,6 +314,7 @@ def test_closing_does_not_wait_for_a_broker_that_is_away(arena: Arena, how: sign
         else:
             asyncio.run(arena.restart_broker())
     assert (took < 15, left) == (True, [])
+    assert [one.message for one in caplog.records if one.name == "asyncio"] == []
 
 
 async def test_no_broker() -> None:
