@@ -72,8 +72,11 @@ with a long one takes long, and meanwhile no partition of the process goes on.""
 
 _LARGEST_FORWARDED = topics.LARGEST_RECORD_BYTES - 1024
 _LARGEST_DEAD_LETTER = topics.LARGEST_RECORD_BYTES
-"""Bytes of key, value and headers that still fit with what we add. The broker unpacks what is published, and so takes
-nothing larger; a topic that was made otherwise may hold more."""
+"""Bytes of key, value and headers, and of key and value, that still fit with what is put around them. The broker
+unpacks what is published, and so takes nothing larger; a topic that was made otherwise may hold more."""
+
+_LONGEST_LENGTHS = 8
+"""Bytes in front of a header's name and value, which say how long they are."""
 
 
 class IncomingCommand(Protocol):
@@ -303,7 +306,7 @@ class Batch:
             ("offset", str(incoming.offset).encode()),
         ]
         value = incoming.value
-        if _size(incoming) > _LARGEST_DEAD_LETTER:
+        if len(incoming.key or b"") + len(value or b"") > _LARGEST_DEAD_LETTER:
             headers.append(("omitted", str(len(value or b"")).encode()))
             value = None
         self._append(topics.DEAD_LETTERS.name, incoming.key, value, headers)
@@ -319,11 +322,12 @@ class Batch:
         if any(name == FORWARDED for name, _ in incoming.headers):
             self._dead_letter(incoming, f"it was forwarded once already, and partition {here} is not its home")
             return True
-        if _size(incoming) > _LARGEST_FORWARDED:
-            self._dead_letter(incoming, f"partition {here} is not its home, and it is too large to be forwarded")
-            return True
         headers = [*incoming.headers, (FORWARDED, str(here).encode())]
-        self.records.append(OutgoingRecord(topics.COMMANDS.name, home, subject.encode(), incoming.value, headers))
+        forwarded = OutgoingRecord(topics.COMMANDS.name, home, subject.encode(), incoming.value, headers)
+        if _size(forwarded) > _LARGEST_FORWARDED:
+            self._dead_letter(incoming, f"partition {here} is not its home, and it is too large to be forwarded")
+        else:
+            self.records.append(forwarded)
         return True
 
     def _random(self, count: int) -> bytes:
@@ -339,6 +343,7 @@ class Batch:
         self.records.append(OutgoingRecord(topic, self.deciding.partition, key, value, headers))
 
 
-def _size(incoming: IncomingCommand) -> int:
-    headers = sum(len(name) + len(value or b"") for name, value in incoming.headers)
-    return len(incoming.key or b"") + len(incoming.value or b"") + headers
+def _size(record: OutgoingRecord) -> int:
+    """Bytes of the record, at most: of many small headers, more go into saying how long they are than into all else."""
+    headers = sum(len(name.encode()) + len(value or b"") + _LONGEST_LENGTHS for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from pydantic import TypeAdapter
 
 from contracts import topics
@@ -16,12 +17,14 @@ from contracts.partitioner import partition_of
 from contracts.sealing import SealKey
 from contracts.signature import RefreshSignature, RevealSignature
 from contracts.sms import ToggleSms
+from contracts.topics import LARGEST_RECORD_BYTES
 from services.decider.batch import FAILURES_IN_A_ROW_LIMIT, LONGEST_COMMAND, LONGEST_DECIDING_S, TooManyFailures
 from services.decider.partition_state import channel_key
 from services.domain.records import RecordFormat
 from services.domain.signing import fingerprint
 from services.domain.state import Channel
-from tests.unit.decider.partition import CHANNEL, ELSEWHERE, HOME, PARTITIONS, Partition, envelope
+from services.infrastructure.transactions import OutgoingRecord
+from tests.unit.decider.partition import CHANNEL, ELSEWHERE, HOME, NOW, PARTITIONS, Incoming, Partition, envelope
 
 REGISTER = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
 OPEN = OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook")
@@ -243,6 +246,35 @@ class TestForwarding:
 
         assert outcomes == []
         assert [record.key for record in partition.forwarded] == [ELSEWHERE.encode()]
+
+    @pytest.mark.parametrize(
+        ("header", "count", "subject"),
+        [(("", None), 500_000, ELSEWHERE), (("\u20ac" * 1_000, b""), 500, ELSEWHERE), (("h", b"x"), 1, "s" * 16_000)],
+        ids=["many headers", "long characters", "a long key"],
+    )
+    @pytest.mark.parametrize("spare", [10, 2_000, 20_000])
+    def test_what_is_forwarded_is_never_larger_than_the_broker_takes(
+        self, header: tuple[str, bytes], count: int, subject: str, spare: int
+    ) -> None:
+        """It would be refused again and again, and the partition would stand still."""
+        away = Partition(number=next(one for one in range(PARTITIONS) if one != partition_of(subject, PARTITIONS)))
+        incoming = away.incoming(envelope(ON, "c1", subject=subject), headers=[header] * count)
+        incoming.key = None
+        incoming.value = (incoming.value or b"") + b" " * (LARGEST_RECORD_BYTES - _batch_size(incoming) - spare)
+        assert _batch_size(incoming) <= LARGEST_RECORD_BYTES
+
+        assert away.commit([incoming]) == []
+        letters = away.read(topics.DEAD_LETTERS.name)
+        assert len(away.forwarded) + len(letters) == 1
+        assert all(_batch_size(record) <= LARGEST_RECORD_BYTES for record in away.forwarded)
+        assert all(letter.value == incoming.value for letter in letters)
+
+
+def _batch_size(record: Incoming | OutgoingRecord) -> int:
+    """Bytes of the batch that holds it alone, which is what the broker measures."""
+    batch = DefaultRecordBatchBuilder(2, 0, 1, 1, 1, 1, 4 * LARGEST_RECORD_BYTES)
+    batch.append(0, timestamp=NOW, key=record.key, value=record.value, headers=list(record.headers))
+    return int(batch.size())
 
 
 class TestDeadLetters:
