@@ -68,9 +68,10 @@ class Decider(ConsumerRebalanceListener):  # type: ignore[misc]
         log.info("deciding partitions %s", sorted(mine))
 
     async def serving(self) -> None:
-        """Returns when every partition of the present assignment is restored."""
+        """Returns when every partition of the present assignment is restored; meanwhile it may become another one."""
         await self.assigned.wait()
-        await asyncio.gather(*(owner.serving.wait() for owner in self.owners.values()))
+        while not all(owner.serving.is_set() for owner in self.owners.values()):  # noqa: ASYNC110 -- one of several
+            await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
         await asyncio.gather(*(owner.stop() for owner in self.owners.values()), *self._letting_go)

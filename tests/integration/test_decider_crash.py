@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
+from contracts import topics
 from services.decider import owner
 from services.decider import restore as restoring
 from services.decider.batch import Deciding
+from services.decider.service import Decider
 from services.domain.address import Allowances
+from services.infrastructure.embedded.process import free_port
 from services.infrastructure.vault import KeyRing
 from tests.faults.arena import Arena
 from tests.faults.nemesis import Round
@@ -66,6 +70,24 @@ async def test_a_cancellation_that_nobody_asked_for_ends_no_owner(
     finally:
         await owning.stop()
     assert restored == 2
+
+
+async def test_it_is_ready_without_what_another_was_given_meanwhile() -> None:
+    """Two start at once: the first is assigned everything, and soon only a part of it."""
+
+    def own(partition: int) -> owner.PartitionOwner:
+        deciding = Deciding(partition, 1, KeyRing.parse(KeyRing.make()), Allowances.parse((), never=()))
+        return owner.PartitionOwner(owner.Connection(f"127.0.0.1:{free_port()}", {}), deciding)
+
+    decider = Decider(own)
+    decider.on_partitions_assigned([TopicPartition(topics.COMMANDS.name, 0)])
+    serving = asyncio.create_task(decider.serving())
+    await asyncio.sleep(0.1)
+    assert not serving.done()
+
+    decider.on_partitions_assigned([])
+    await serving
+    await decider.stop()
 
 
 @pytest.mark.timeout(180)
