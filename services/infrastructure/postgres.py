@@ -36,15 +36,24 @@ _MIGRATING = 0x5B0A_2D01
 """The advisory lock that one migrating process holds at a time."""
 
 
-async def pool_of(settings: Settings, *, size: int = 10) -> Pool:
-    """A pool, as soon as the database is there, however long that takes. Raises `SettingsError`."""
+async def pool_of(settings: Settings, *, size: int = 10, resets: bool = True) -> Pool:
+    """A pool, as soon as the database is there, however long that takes. Raises `SettingsError`.
+
+    ``resets`` False, a statement less for each use, is for who changes nothing that outlives a transaction: no setting
+    of the session, no lock of its own.
+    """
     if settings.database_url is None:
         raise SettingsError("SWITCHBOARD_DATABASE_URL is not set; it must be postgresql://user:password@host/database.")
     waited = False
     while True:
         try:
             pool = await asyncpg.create_pool(
-                settings.database_url, min_size=1, max_size=size, command_timeout=60, timeout=10
+                settings.database_url,
+                min_size=1,
+                max_size=size,
+                command_timeout=60,
+                timeout=10,
+                reset=None if resets else _as_it_is,
             )
         except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, ValueError) as error:
             raise SettingsError(f"SWITCHBOARD_DATABASE_URL cannot be used: {error}.") from None
@@ -55,6 +64,10 @@ async def pool_of(settings: Settings, *, size: int = 10) -> Pool:
             await asyncio.sleep(1)
         else:
             return pool
+
+
+async def _as_it_is(_: Connection) -> None:
+    pass
 
 
 async def migrate(pool: Pool, owner: str, directory: Path) -> None:

@@ -23,7 +23,8 @@ from services.invoker.call import Caller
 from services.invoker.endpoints import Endpoint, Endpoints, Gone, Known, NotReadable, SystemKey, gone
 from services.invoker.outcomes import GaveUp, Parked, PutBack, Try, what_next
 from services.invoker.pace import Pace
-from services.invoker.recording import Attempt, Recorder, Result
+from services.invoker.recording import Recorder
+from services.invoker.results import Attempt, Result
 from services.invoker.slots import Slots
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,8 @@ from contracts.invocation import TEST_CALL, InvocationFailed, InvokeIntent, Make
 from services.infrastructure.consuming import Done
 from services.infrastructure.postgres import Connection
 from services.invoker import queue
-from services.invoker.notifications import Asked, Note, dead_letter, outcome_note, reused_note, tell
+from services.invoker.notifications import Asked, Note, dead_letter, outcome_note, reused_note
+from services.invoker.outbox import tell
 from services.invoker.pace import PACE, Pace
 from services.invoker.resolution import Ready, Wanted, known_of, resolve_all
 from services.invoker.slots import Slots

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from contracts.invocation import IntentInvoked, InvocationFailed
-from services.domain.signing import fingerprint
 from services.infrastructure.postgres import OUTAGES, Connection, Pool
 from services.invoker import queue
-from services.invoker.circuit import CLOSED, Circuit, after, why_disable
-from services.invoker.endpoints import Endpoint
-from services.invoker.notifications import Asked, Note, disable_note, outcome_note, tell
-from services.invoker.outcomes import Answered, Delivered, Failed, GaveUp, Next, Parked, PutBack, RetryAt
+from services.invoker.circuits import turn_circuits
+from services.invoker.delivered import Success, record_successes
+from services.invoker.endpoints import SystemKey
+from services.invoker.notifications import Note
+from services.invoker.outbox import tell
+from services.invoker.outcomes import Answered, Delivered, Failed, GaveUp, Parked, PutBack, RetryAt
 from services.invoker.pace import Pace
+from services.invoker.results import Recorded, Result, told_of
 
 log = logging.getLogger(__name__)
 
@@ -64,43 +65,15 @@ _ACCEPTED = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A call that was made."""
-
-    endpoint: Endpoint
-    started: datetime
-    duration_ms: int
-    ended: Answered | Failed
-
-    def accepted(self) -> tuple[str, str] | None:
-        """The signature that the receiver accepted, as far as its answer shows: its key id, and how that shows.
-
-        ``named``: the receiver named it; ``alone``: it was the only one sent, and the answer was a success.
-        """
-        if not isinstance(self.ended, Answered) or not self.ended.succeeded:
-            return None
-        named = self.ended.named_key
-        for one in self.endpoint.signatures:
-            if named is not None and named in (one.key_id, fingerprint(one.secret)):
-                return one.key_id, "named"
-        sent = self.endpoint.signatures
-        return (sent[0].key_id, "alone") if named is None and len(sent) == 1 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of one claimed delivery row; ``attempt`` is None where no call was made."""
-
-    row: Any
-    next: Next
-    attempt: Attempt | None = None
-
-
 class Recorder:
-    """Records results in the order they come, many at once; what cannot be recorded yet is kept and tried again."""
+    """Records results in the order they come, many at once; what cannot be recorded yet is kept and tried again.
 
-    def __init__(self, pool: Pool, pace: Pace, told: Callable[[], None], on_step: Callable[[str], None]) -> None:
+    ``told`` is given what is recorded.
+    """
+
+    def __init__(
+        self, pool: Pool, pace: Pace, told: Callable[[Recorded], None], on_step: Callable[[str], None]
+    ) -> None:
         self._pool, self._pace, self._told, self._on_step = pool, pace, told, on_step
         self._queue: asyncio.Queue[Result] = asyncio.Queue()
         self.tallies: Counter[str] = Counter()
@@ -127,11 +100,7 @@ class Recorder:
     async def _record_surely(self, results: list[Result]) -> None:
         while True:
             try:
-                async with (
-                    asyncio.timeout(self._pace.database),
-                    self._pool.acquire() as connection,
-                    connection.transaction(),
-                ):
+                async with asyncio.timeout(self._pace.database), self._pool.acquire() as connection:
                     recorded = await record(connection, results, self._pace)
             except OUTAGES as error:
                 log.warning("%d results wait for the database (%s)", len(results), type(error).__name__)
@@ -145,15 +114,15 @@ class Recorder:
                     await self._record_surely([result])
                 return
             else:
-                self._count(results, recorded)
+                self._count(results, recorded.kept)
+                self._told(recorded)
                 return
 
-    def _count(self, results: list[Result], recorded: list[Result]) -> None:
-        for result in recorded:
+    def _count(self, results: list[Result], kept: list[Result]) -> None:
+        for result in kept:
             self.tallies[_tally(result)] += 1
-        if len(recorded) < len(results):
-            log.warning("%d deliveries: another worker had them meanwhile", len(results) - len(recorded))
-        self._told()
+        if len(kept) < len(results):
+            log.warning("%d deliveries: another worker had them meanwhile", len(results) - len(kept))
 
 
 def _tally(result: Result) -> str:
@@ -172,15 +141,66 @@ def _tally(result: Result) -> str:
             assert_never(result.next)
 
 
-async def record(connection: Connection, results: Sequence[Result], pace: Pace) -> list[Result]:
-    """Records results, within the caller's transaction; returns those that still held their lease."""
+async def record(connection: Connection, results: Sequence[Result], pace: Pace) -> Recorded:
+    """Records results, all of them or none."""
+    failing = {_system(result) for result in results if not _succeeded(result)}
+    successes = [result for result in results if _system(result) not in failing]
+    if len(successes) == len(results):
+        return await _record_successes(connection, successes)
+    async with connection.transaction():
+        recorded = await _record_successes(connection, successes) if successes else Recorded([], [], [])
+        others = [result for result in results if _system(result) in failing]
+        return replace(recorded, kept=recorded.kept + await _record_others(connection, others, pace))
+
+
+def _system(result: Result) -> SystemKey:
+    return result.row["channel"], result.row["system"]
+
+
+def _succeeded(result: Result) -> bool:
+    return isinstance(result.next, Delivered) and result.attempt is not None
+
+
+async def _record_successes(connection: Connection, results: Sequence[Result]) -> Recorded:
+    """Those of systems that had no other result."""
+    notes: dict[str, Note] = {}
+    successes: list[Success] = []
+    for result in results:
+        row, attempt, note = result.row, result.attempt, told_of(result)
+        if attempt is None or note is None or not isinstance(attempt.ended, Answered):
+            continue
+        notes[row["id"]] = note
+        key_id, how = attempt.accepted() or (None, None)
+        successes.append(
+            Success(
+                row["id"],
+                row["lease"],
+                row["channel"],
+                row["system"],
+                row["attempts"],
+                attempt.started,
+                attempt.duration_ms,
+                attempt.key_ids(),
+                attempt.ended.status,
+                attempt.ended.answer,
+                key_id,
+                how,
+                note.value or b"",
+            )
+        )
+    held, rows = await record_successes(connection, successes)
+    return Recorded([one for one in results if one.row["id"] in held], rows, [notes[id_] for id_ in held])
+
+
+async def _record_others(connection: Connection, results: Sequence[Result], pace: Pace) -> list[Result]:
+    """Whatever came of systems of which some did not succeed; returns those that still held their lease."""
     ends = [_end(result) for result in results]
     held = {row["id"] for row in await connection.fetch(_END, *(list(column) for column in zip(*ends, strict=True)))}
     kept = [result for result in results if result.row["id"] in held]
     called = [result for result in kept if result.attempt is not None]
     await _keep_attempts(connection, called)
-    notes = [note for result in kept if (note := _outcome(result)) is not None]
-    disabling = await _turn_circuits(connection, called, pace)
+    notes = [note for result in kept if (note := told_of(result)) is not None]
+    disabling = await turn_circuits(connection, called, pace)
     await tell(connection, notes + disabling)
     await _wake_retries(connection, kept)
     return kept
@@ -214,7 +234,6 @@ async def _keep_attempts(connection: Connection, called: Sequence[Result]) -> No
         if attempt is None:
             continue
         proof = attempt.accepted()
-        key_ids = " ".join(signature.key_id for signature in attempt.endpoint.signatures)
         match attempt.ended:
             case Answered():
                 came: tuple[Any, ...] = (attempt.ended.status, None, None, attempt.ended.answer)
@@ -223,96 +242,13 @@ async def _keep_attempts(connection: Connection, called: Sequence[Result]) -> No
             case _:
                 assert_never(attempt.ended)
         took = (attempt.started, attempt.duration_ms)
-        columns.append((row["id"], row["attempts"], *took, key_ids, *came, proof and proof[0]))
+        columns.append((row["id"], row["attempts"], *took, attempt.key_ids(), *came, proof and proof[0]))
         if proof is not None:
             accepted.append((row["channel"], row["system"], *proof, row["id"]))
     if columns:
         await connection.execute(_ATTEMPTS, *(list(column) for column in zip(*columns, strict=True)))
     if accepted:
         await connection.execute(_ACCEPTED, *(list(column) for column in zip(*accepted, strict=True)))
-
-
-def _outcome(result: Result) -> Note | None:
-    row, attempt = result.row, result.attempt
-    key_id = row["key_id"] if attempt is None else attempt.endpoint.signatures[0].key_id
-    made = row["attempts"] - (1 if attempt is None else 0)
-    about = {"system": row["system"], "code": row["code"], "delivery": row["id"], "key_id": key_id, "attempts": made}
-    match result.next:
-        case Delivered(answer):
-            return outcome_note(Asked.of(row), IntentInvoked(**about, result=answer))
-        case GaveUp(reason, message):
-            return outcome_note(Asked.of(row), InvocationFailed(**about, status="dead", reason=reason, message=message))
-        case RetryAt() | Parked() | PutBack():
-            return None
-        case _:
-            assert_never(result.next)
-
-
-async def _turn_circuits(connection: Connection, called: Sequence[Result], pace: Pace) -> list[Note]:
-    """Each system's circuit after its calls, in order; returns the commands that disable what deserves it.
-
-    A test call that failed is not held against its system: it may carry a signature that nobody knows yet.
-    """
-    by_system: dict[tuple[str, str], list[Result]] = defaultdict(list)
-    for result in called:
-        if result.row["test"] and not isinstance(result.next, Delivered):
-            continue
-        by_system[result.row["channel"], result.row["system"]].append(result)
-    circuits = await _circuits(connection, by_system)
-    now, notes = datetime.now(UTC), []
-    for key, results in sorted(by_system.items()):
-        before = circuit = circuits.get(key, CLOSED)
-        for result in results:
-            if result.attempt is None:
-                continue
-            circuit = after(circuit, result.attempt.ended, now, pace)
-            reason = why_disable(circuit, result.attempt.ended, now, pace)
-            if reason is not None:
-                circuit = replace(circuit, disable_asked_at=now)
-                notes.append(disable_note(result.row, reason))
-        if circuit != before:
-            await _keep_circuit(connection, key, circuit)
-    return notes
-
-
-async def _circuits(
-    connection: Connection, by_system: dict[tuple[str, str], list[Result]]
-) -> dict[tuple[str, str], Circuit]:
-    """Locked until the transaction's end; a system that fails for the first time gets its row here."""
-    failing = sorted(
-        key
-        for key, results in by_system.items()
-        if any(one.attempt is not None and not isinstance(one.next, Delivered) for one in results)
-    )
-    if failing:
-        await connection.execute(
-            "INSERT INTO invoker.circuits (channel, system) SELECT * FROM unnest($1::text[], $2::text[]) "
-            "ON CONFLICT DO NOTHING",
-            [channel for channel, _ in failing],
-            [system for _, system in failing],
-        )
-    rows = await connection.fetch(
-        "SELECT c.* FROM invoker.circuits c JOIN unnest($1::text[], $2::text[]) AS w(channel, system) "
-        "ON c.channel = w.channel AND c.system = w.system ORDER BY c.channel, c.system FOR UPDATE OF c",
-        [channel for channel, _ in by_system],
-        [system for _, system in by_system],
-    )
-    return {(row["channel"], row["system"]): Circuit(**{name: row[name] for name in _FIELDS}) for row in rows}
-
-
-_FIELDS = ("failures", "openings", "open_until", "probing", "failing_since", "disable_asked_at")
-
-
-async def _keep_circuit(connection: Connection, key: tuple[str, str], circuit: Circuit) -> None:
-    if circuit == CLOSED:
-        await connection.execute("DELETE FROM invoker.circuits WHERE channel = $1 AND system = $2", *key)
-    else:
-        await connection.execute(
-            "UPDATE invoker.circuits SET failures = $3, openings = $4, open_until = $5, probing = $6, "
-            "failing_since = $7, disable_asked_at = $8 WHERE channel = $1 AND system = $2",
-            *key,
-            *(getattr(circuit, name) for name in _FIELDS),
-        )
 
 
 async def _wake_retries(connection: Connection, kept: Sequence[Result]) -> None:

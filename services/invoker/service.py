@@ -22,10 +22,11 @@ from services.invoker.call import Caller
 from services.invoker.dispatch import Dispatcher
 from services.invoker.ingest import Ingest
 from services.invoker.knowledge import learn_events, learn_signatures
-from services.invoker.notifications import publish_outbox
+from services.invoker.outbox import Publisher
 from services.invoker.pace import Pace
 from services.invoker.recording import Recorder
 from services.invoker.resolving import addresses_behind
+from services.invoker.results import Recorded
 from services.invoker.sweeping import Sweeper
 from services.invoker.waiting import EventLog, Waiting
 
@@ -59,17 +60,23 @@ async def run(
     except ValueError as error:
         raise SettingsError(f"SWITCHBOARD_INVOKER_ALLOW cannot be used: {error}") from None
     pace = pace or Pace.of(settings)
-    pool = await pool_of(settings, size=20)
+    pool = await pool_of(settings, size=20, resets=False)
     await migrate(pool, "invoker", MIGRATIONS)
-    told = asyncio.Event()
     bootstrap = settings.kafka_bootstrap_servers or ""
+    publisher = Publisher(pool, bootstrap, security_options())
     async with Caller(allowances, pace) as caller:
-        recorder = Recorder(pool, pace, told.set, on_step)
+
+        def told(recorded: Recorded) -> None:
+            publisher.hold(recorded.rows, recorded.notes)
+            if len(recorded.kept) > len(recorded.rows):
+                publisher.look()
+
+        recorder = Recorder(pool, pace, told, on_step)
         dispatcher = Dispatcher(pool, caller, keyring, recorder, pace, on_step)
 
         def changed() -> None:
             dispatcher.wake.set()
-            told.set()
+            publisher.look()
 
         ingest = Ingest(dispatcher, pace, on_step)
         consumer = Consumer(
@@ -90,7 +97,7 @@ async def run(
             async with asyncio.TaskGroup() as tasks:
                 for work in (
                     lambda: _dispatch(dispatcher, recorder),
-                    lambda: publish_outbox(pool, bootstrap, security_options(), told),
+                    publisher.run,
                     Waiting(pool, events, NAME, pace, changed).run,
                     sweeper.run,
                 ):

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from contracts.invocation import InvocationFailed
 from services.infrastructure.postgres import OUTAGES, Pool
 from services.invoker import queue
-from services.invoker.notifications import Asked, outcome_note, tell
+from services.invoker.notifications import Asked, outcome_note
+from services.invoker.outbox import tell
 from services.invoker.pace import Pace
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,8 @@ from contracts.invocation import InvocationFailed
 from contracts.partitioner import partition_of
 from services.infrastructure.postgres import OUTAGES, Connection, Pool
 from services.invoker import queue
-from services.invoker.notifications import Asked, Note, outcome_note, tell
+from services.invoker.notifications import Asked, Note, outcome_note
+from services.invoker.outbox import tell
 from services.invoker.pace import Pace
 from services.invoker.resolution import UNJUDGED, Lacking, Ready, Wanted, known_of, resolve_all
 

@@ -21,7 +21,8 @@ from services.invoker.endpoints import Endpoint, Endpoints, Gone, LiveSignature
 from services.invoker.outcomes import Answered, Delivered, Failed, GaveUp, Parked, PutBack, RetryAt
 from services.invoker.pace import Pace
 from services.invoker.queue import Wake, claim, wake
-from services.invoker.recording import Attempt, Recorder, Result, record
+from services.invoker.recording import Recorder, record
+from services.invoker.results import Attempt, Result
 from services.invoker.service import MIGRATIONS
 from services.invoker.sweeping import end_expired, forget_old, free_lost
 from services.invoker.waiting import NOTHING, Waiting
@@ -72,7 +73,7 @@ async def states(pool: Pool) -> dict[str, str]:
 
 async def ended(pool: Pool, *results: Result) -> list[Result]:
     async with pool.acquire() as connection, connection.transaction():
-        return await record(connection, results, PACE)
+        return (await record(connection, results, PACE)).kept
 
 
 def tried(row: Any, came: Answered | Failed, wait_s: float = 3600) -> Result:
@@ -147,6 +148,50 @@ async def test_a_zombie_changes_nothing(pool: Pool) -> None:
         (2, None, 200),
     ]
     assert await pool.fetchval("SELECT count(*) FROM invoker.outbox") == 1
+
+
+async def test_successes_are_recorded_with_all_that_comes_of_them(pool: Pool) -> None:
+    for system in ("crm", "erp"):
+        await add(pool, system, 2)
+        await pool.execute("INSERT INTO invoker.signatures VALUES ('ch', $1, 'k1', 1)", system)
+        await pool.execute("INSERT INTO invoker.circuits (channel, system) VALUES ('ch', $1)", system)
+    rows = await claim(pool, "first", {}, 10, PACE)
+    lost, *held = sorted(rows, key=lambda row: str(row["id"]))
+    await pool.execute("UPDATE invoker.deliveries SET lease = gen_random_uuid() WHERE id = $1", lost["id"])
+    async with pool.acquire() as connection:
+        recorded = await record(connection, [tried(row, Answered(204, b"{}")) for row in rows], PACE)
+    assert sorted(one.row["id"] for one in recorded.kept) == [row["id"] for row in held]
+    assert await states(pool) == {lost["id"]: "due"} | {row["id"]: "delivered" for row in held}
+    attempts = await pool.fetch("SELECT * FROM invoker.attempts ORDER BY delivery")
+    assert [(one["delivery"], one["number"]) for one in attempts] == [(row["id"], 1) for row in held]
+    assert {(one["status"], one["answer"], *one["key_ids"], one["accepted_key_id"]) for one in attempts} == {
+        (204, b"{}", "k1", "k1")
+    }
+    told = await pool.fetch("SELECT *, held_until > now() AS held FROM invoker.outbox ORDER BY id")
+    assert (sorted(recorded.rows), {one["held"] for one in told}) == ([one["id"] for one in told], {True})
+    assert sorted(note.value or b"" for note in recorded.notes) == sorted(one["value"] for one in told)
+    assert {(one["topic"], one["key"], *one["headers"]) for one in told} == {
+        (note.topic, note.key, *note.headers[0]) for note in recorded.notes
+    }
+    assert await pool.fetchval("SELECT count(*) FROM invoker.circuits") == 0
+    [accepted] = await pool.fetch("SELECT DISTINCT accepted_how FROM invoker.signatures WHERE accepted_at IS NOT NULL")
+    assert accepted["accepted_how"] == "alone"
+    whole = await pool.fetch(
+        "SELECT FROM invoker.deliveries WHERE ended_at IS NOT NULL AND key_id = 'k1' AND lease IS NULL "
+        "AND leased_until IS NULL"
+    )
+    assert len(whole) == 3
+
+
+async def test_what_came_of_a_system_counts_in_its_order(pool: Pool) -> None:
+    await add(pool, "crm", 3)
+    await add(pool, "erp", 1)
+    first, second, third, other = sorted(await claim(pool, "first", {}, 10, PACE), key=lambda row: str(row["id"]))
+    results = [tried(first, FAILED), tried(second, Answered(200, b"")), tried(other, Answered(200, b""))]
+    assert len(await ended(pool, *results, tried(third, FAILED))) == 4
+    [circuit] = await pool.fetch("SELECT system, failures FROM invoker.circuits")
+    assert (circuit["system"], circuit["failures"]) == ("crm", 1)
+    assert set((await states(pool)).values()) == {"due", "delivered"}
 
 
 async def test_a_circuit_opens_lets_one_probe_through_and_closes(pool: Pool) -> None:
@@ -303,7 +348,7 @@ async def test_a_result_that_cannot_be_recorded_takes_no_other_with_it(
 ) -> None:
     await add(pool, "crm", 3)
     rows = await claim(pool, "first", {}, 3, PACE)
-    recorder = Recorder(pool, PACE, lambda: None, lambda _: None)
+    recorder = Recorder(pool, PACE, lambda _: None, lambda _: None)
     bad = Failed("answer", "\x00 is what no text column takes")
     ends: list[Answered | Failed] = [Answered(200, b""), bad, Answered(200, b"")]
     for row, came in zip(rows, ends, strict=True):

@@ -1,0 +1,1 @@
+ALTER TABLE invoker.outbox DROP COLUMN held_until;
