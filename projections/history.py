@@ -7,7 +7,7 @@ system or an intent is there is itself such a value, true.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,9 @@ _ENTRIES = (
     *("rejection", "message", "repeated"),
 )
 _REMEMBERED = 5_000
-"""Resources a partition: some hundred bytes each."""
+"""Channels a partition: some hundred bytes for each resource."""
+
+_NO_RESOURCES: Held = {}
 
 _ABSENT = object()
 _NUL = b"\\u0000"
@@ -53,7 +55,11 @@ Fields = dict[str, Any]
 Key = tuple[str, str]
 """(channel, resource)"""
 
-Resources = dict[Key, Fields]
+Held = dict[str, Fields]
+"""Resource of one channel -> what it holds."""
+
+Resources = dict[str, Held]
+"""By channel."""
 
 
 class EventHistory:
@@ -79,7 +85,7 @@ class EventHistory:
             entries.append(_entry(record, partition, event, *told))
         await fold.write(connection)
         await _enter(connection, entries)
-        self._known[partition] = events[-1].partitionsequence, fold.worth_remembering()
+        self._known[partition] = events[-1].partitionsequence, fold.remembered()
 
 
 async def apply_outcomes(connection: Copying, partition: int, batch: Sequence[Any]) -> None:
@@ -156,104 +162,113 @@ class _Fold:
 
     def __init__(self, known: Resources) -> None:
         self._resources = known
-        self._stored = dict(known)
+        self._changed: dict[Key, None] = {}
 
-    async def load(self, connection: Connection, events: Iterable[StoredEvent]) -> None:
+    async def load(self, connection: Connection, events: Sequence[StoredEvent]) -> None:
         whole = {event.subject for event in events if event.type in ("BusinessSystemDeleted", "ChannelRetired")}
         begun = {event.subject for event in events if event.sequence == 1}
         single = {
-            (event.subject, _touched(event))
+            (event.subject, resource)
             for event in events
-            if event.type in EVENTS and event.subject not in whole and event.subject not in begun
-        } - self._resources.keys()
+            if event.type in EVENTS
+            and (resource := _touched(event)) not in self._resources.get(event.subject, _NO_RESOURCES)
+            and event.subject not in whole
+            and event.subject not in begun
+        }
         rows = []
         if whole:
             rows += await connection.fetch(_SQL["resources_of_channels"], list(whole))
         if single:
             rows += await connection.fetch(_SQL["resources"], *map(list, zip(*single, strict=True)))
-        loaded = {(row["channel"], row["resource"]): from_json(row["fields"]) for row in rows}
-        self._resources |= loaded
-        self._stored |= loaded
+        for row in rows:
+            self._resources.setdefault(row["channel"], {})[row["resource"]] = from_json(row["fields"])
 
     def apply(self, event: StoredEvent) -> tuple[Fields, Fields]:
         """What it changed, before and after."""
         before: Fields = {}
         after: Fields = {}
         if event.type in EVENTS:
-            held = [(resource, self._resources.get((event.subject, resource))) for resource in self._reach(event)]
-            self._change(event)
-            for resource, fields in held:
-                now = self._resources.get((event.subject, resource))
+            held = self._resources.setdefault(event.subject, {})
+            was = [(resource, held.get(resource)) for resource in _reach(event, held)]
+            _change(event, held)
+            for resource, fields in was:
+                now = held.get(resource)
                 if now is not fields:
+                    self._changed[event.subject, resource] = None
                     _tell(resource, fields, now, event.time, before, after)
         return _in_order(before), _in_order(after)
 
-    def _reach(self, event: StoredEvent) -> list[str]:
-        """The resources that the event may change."""
-        if event.type == "ChannelRegistered":
-            return ["channel", "sms", _OTP]
-        if event.type == "ChannelRetired":
-            return [resource for _, resource in self._below(event.subject, "")]
-        if event.type == "BusinessSystemDeleted":
-            return [event.resource, *(resource for _, resource in self._below(event.subject, f"{event.resource}/"))]
-        return [_touched(event)]
-
-    def _change(self, event: StoredEvent) -> None:
-        channel, resource, came = event.subject, _touched(event), event.fields()
-        data = {name: came.get(name, default) for name, default in _DEFAULTS[event.type].items()}
-        key = (channel, resource)
-        match event.type:
-            case "ChannelRegistered":
-                self._resources[channel, "channel"] = {
-                    "name": data["name"],
-                    "provider": data["provider"],
-                    "retired": False,
-                }
-                self._resources[channel, "sms"] = {"enabled": False}
-                self._resources[channel, _OTP] = dict(_NO_FORM)
-            case "ChannelRetired":
-                for gone in self._below(channel, "business-systems/"):
-                    del self._resources[gone]
-                self._resources[key] = self._resources[key] | {"retired": True}
-            case "BusinessSystemOpened":
-                signatures = [] if data["signature"] is None else [{"key_id": data["signature"]["key_id"]}]
-                self._resources[key] = {name: data[name] for name in _SYSTEM_FIELDS} | {
-                    "disabled": False,
-                    "signatures": signatures,
-                }
-            case "BusinessSystemDeleted":
-                for gone in [key, *self._below(channel, f"{resource}/")]:
-                    self._resources.pop(gone, None)
-            case "IntentAdded":
-                self._resources[key] = {name: data[name] for name in _INTENT_FIELDS} | {"templates": []}
-            case "IntentDeleted":
-                self._resources.pop(key, None)
-            case _:
-                if key in self._resources:
-                    given = came.keys() & data.keys() - {"system", "code"}
-                    self._resources[key] = _changed(self._resources[key], event, data, given)
-
-    def _below(self, channel: str, prefix: str) -> list[Key]:
-        return [key for key in self._resources if key[0] == channel and key[1].startswith(prefix)]
-
     async def write(self, connection: Connection) -> None:
-        gone = self._stored.keys() - self._resources.keys()
+        now = [(channel, resource, self._resources[channel].get(resource)) for channel, resource in self._changed]
+        gone = [(channel, resource) for channel, resource, fields in now if fields is None]
+        kept = [
+            {"channel": channel, "resource": resource, "fields": fields}
+            for channel, resource, fields in now
+            if fields is not None
+        ]
         if gone:
             await connection.execute(_SQL["forget"], *map(list, zip(*gone, strict=True)))
-        kept = [
-            {"channel": key[0], "resource": key[1], "fields": fields}
-            for key, fields in self._resources.items()
-            if fields is not self._stored.get(key)
-        ]
         if kept:
             await connection.execute(_KEEP, *arrays(kept, _RESOURCES))
 
-    def worth_remembering(self) -> Resources:
-        """What changed last; not intents, which may be large."""
-        small = {key: fields for key, fields in self._resources.items() if "/intents/" not in key[1]}
-        changed = {key: fields for key, fields in small.items() if fields is not self._stored.get(key)}
-        last = {key: fields for key, fields in small.items() if key not in changed} | changed
-        return dict(islice(last.items(), max(0, len(last) - _REMEMBERED), None))
+    def remembered(self) -> Resources:
+        """Those of the channels that changed last; not intents, which may be large."""
+        for channel in dict.fromkeys(channel for channel, _ in self._changed):
+            held = self._resources.pop(channel)
+            self._resources[channel] = {name: fields for name, fields in held.items() if "/intents/" not in name}
+        for channel in list(islice(self._resources, max(0, len(self._resources) - _REMEMBERED))):
+            del self._resources[channel]
+        return self._resources
+
+
+def _reach(event: StoredEvent, held: Held) -> list[str]:
+    """The resources that the event may change."""
+    if event.type == "ChannelRegistered":
+        return ["channel", "sms", _OTP]
+    if event.type == "ChannelRetired":
+        return list(held)
+    if event.type == "BusinessSystemDeleted":
+        return [event.resource, *_below(held, event.resource)]
+    return [_touched(event)]
+
+
+def _change(event: StoredEvent, held: Held) -> None:
+    resource, came = _touched(event), event.fields()
+    data = {name: came.get(name, default) for name, default in _DEFAULTS[event.type].items()}
+    match event.type:
+        case "ChannelRegistered":
+            held["channel"] = {
+                "name": data["name"],
+                "provider": data["provider"],
+                "retired": False,
+            }
+            held["sms"] = {"enabled": False}
+            held[_OTP] = dict(_NO_FORM)
+        case "ChannelRetired":
+            for gone in _below(held, "business-systems"):
+                del held[gone]
+            held[resource] = held[resource] | {"retired": True}
+        case "BusinessSystemOpened":
+            signatures = [] if data["signature"] is None else [{"key_id": data["signature"]["key_id"]}]
+            held[resource] = {name: data[name] for name in _SYSTEM_FIELDS} | {
+                "disabled": False,
+                "signatures": signatures,
+            }
+        case "BusinessSystemDeleted":
+            for gone in [resource, *_below(held, resource)]:
+                held.pop(gone, None)
+        case "IntentAdded":
+            held[resource] = {name: data[name] for name in _INTENT_FIELDS} | {"templates": []}
+        case "IntentDeleted":
+            held.pop(resource, None)
+        case _:
+            if resource in held:
+                given = came.keys() & data.keys() - {"system", "code"}
+                held[resource] = _changed(held[resource], event, data, given)
+
+
+def _below(held: Held, resource: str) -> list[str]:
+    return [name for name in held if name.startswith(f"{resource}/")]
 
 
 def _tell(resource: str, old: Fields | None, new: Fields | None, now: str, before: Fields, after: Fields) -> None:

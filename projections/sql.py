@@ -70,13 +70,16 @@ def records(rows: Iterable[Mapping[str, Any]], columns: Columns) -> list[Record]
     return made
 
 
-def arrays(rows: Iterable[Mapping[str, Any]], columns: Columns) -> list[Any]:
-    """One list a column. There must be rows."""
-    by_column = map(list, zip(*records(rows, columns), strict=True))
-    return [
-        [_literal(value) for value in values] if kind == "text[]" else values
-        for values, kind in zip(by_column, columns.values(), strict=True)
-    ]
+def arrays(rows: Iterable[Mapping[str, Any]], columns: Columns) -> list[list[Any]]:
+    """One list a column."""
+    rows = list(rows)
+    return [_array([row[name] for row in rows], kind) for name, kind in columns.items()]
+
+
+def _array(values: list[Any], kind: str) -> list[Any]:
+    if kind == "json":
+        return [None if value is None else to_json(value).decode() for value in values]
+    return list(map(_literal, values)) if kind == "text[]" else values
 
 
 def _as_text(kind: str) -> bool:
