@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 
+from contracts.publisher import Publisher
 from services.gateway import api_keys
 from services.gateway.feed import Feed
 from services.gateway.service import application
@@ -29,8 +30,11 @@ async def gateway(installation: Installation, account: str, **feed_options: Any)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", loop="none"))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
-        async with Feed(installation.bootstrap_servers, {}, **feed_options) as feed:
-            app.state.feed = feed
+        async with (
+            Publisher(installation.bootstrap_servers, source="gateway") as publisher,
+            Feed(installation.bootstrap_servers, {}, **feed_options) as feed,
+        ):
+            app.state.publisher, app.state.feed = publisher, feed
             token = await api_keys.create(pool, role="account", account=account, label="test")
             address = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/"
             async with aiohttp.ClientSession(address, headers={"Authorization": f"Bearer {token}"}) as session:

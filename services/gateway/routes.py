@@ -16,7 +16,7 @@ from contracts.invocation import InvokeIntent
 from contracts.message import CommandData
 from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.outcome import CommandAccepted
-from contracts.publisher import Outcome
+from contracts.publisher import Outcome, OutcomeTimeout
 from contracts.sealing import plain_token_of
 from contracts.settings import BusinessSystemSettings, IntentSettings
 from contracts.signature import RefreshSignature
@@ -230,7 +230,16 @@ async def _with_secret(commanding: Commanding, kind: str, data: dict[str, Any]) 
         sealed = outcome.body.sealed if isinstance(outcome.body, CommandAccepted) else None
         return _answer(outcome, sealed=sealed)
     key = seal_key(commanding.caller, commanding.options)
-    outcome = await commanding.send(kind, data | {"seal_to": key.seal_to})
+    try:
+        outcome = await commanding.send(kind, data | {"seal_to": key.seal_to})
+    except OutcomeTimeout as error:
+        if commanding.options.idempotent:
+            raise
+        detail = (
+            "The command was published but not answered in time, and without an Idempotency-Key nobody can open its "
+            "answer later: reveal the signature to see the one that is valid now."
+        )
+        raise Problem(504, "OutcomeTimeout", detail, command_id=error.command_id) from None
     sealed = outcome.body.sealed if isinstance(outcome.body, CommandAccepted) else None
     if sealed is None:
         return _answer(outcome)

@@ -12,7 +12,9 @@ import pytest
 
 from contracts.sealing import SealKey
 from services.cli.up import Child
+from services.gateway import requests
 from services.infrastructure.embedded.process import free_port
+from tests.gateways import gateway
 from tests.installation import Api, Installation, fresh
 
 WHATSAPP = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
@@ -240,3 +242,21 @@ async def _until_it_listens(session: aiohttp.ClientSession) -> None:
                 assert response.status == 200
                 return
         await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(("headers", "says"), [({}, "reveal the signature"), ({"Idempotency-Key": "k"}, "Repeat")])
+async def test_a_secret_that_is_not_answered_in_time(
+    installation: Installation, channel: str, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], says: str
+) -> None:
+    """Without an Idempotency-Key its answer is sealed for nobody: sending it again would be another command."""
+    monkeypatch.setattr(requests, "LONGEST_WAIT_S", 0)
+    async with gateway(installation, "acme") as (api, _):
+        answer = await api(
+            "POST",
+            f"channels/{channel}/business-systems/crm/signature",
+            {"api_request_url": CRM["api_request_url"]},
+            headers=headers,
+        )
+
+    assert (answer.status, answer.body["title"]) == (504, "Outcome timeout")
+    assert says in answer.body["detail"]
