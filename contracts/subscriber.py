@@ -38,6 +38,7 @@ NOW = "now"
 _TOPIC = topics.EVENTS.name
 _REMEMBERED_CHANNELS = 100_000
 _COMMIT_EVERY_S = 1.0
+_AGAIN_S = 1.0
 _GROUP_METADATA_MAX_AGE_MS = 5_000
 """After a broker restart aiokafka's assignor can leave a group without partitions until its metadata refreshes."""
 
@@ -266,7 +267,7 @@ class Changes:
             raise GapInChanges("The log no longer has the events that come next; read the settings anew.") from None
         except KafkaError as error:
             log.warning("changes cannot be read: %s", type(error).__name__)
-            await asyncio.sleep(1)
+            await asyncio.sleep(_AGAIN_S)
             return
         for records in fetched.values():
             self._buffer.extend(records)
@@ -316,6 +317,8 @@ class Changes:
             self._done.clear()
 
     async def revoked(self, homes: Iterable[TopicPartition]) -> None:
+        if self._consumer is None:  # it is being closed, which tells the group itself
+            return
         await self._commit(self._consumer)
         for home in homes:
             self._places[home.partition] = None
@@ -326,13 +329,25 @@ class Changes:
         self._buffer = deque(record for record in self._buffer if self._places[record.partition] is not None)
 
     async def assigned(self, homes: Iterable[TopicPartition], starts: dict[TopicPartition, Place]) -> None:
-        known = await self._admin.list_consumer_group_offsets(self._group)
+        known = await self._noted_by_group()
+        if self._consumer is None:
+            return
         for home in homes:
             noted = known.get(home)
             place = starts[home] if noted is None or noted.offset < 0 else Place(noted.offset, _read(noted.metadata))
             self._places[home.partition] = place
             self._done.setdefault(home, place)  # where "now" was must not move when nothing happens
             self._consumer.seek(home, place.offset)
+
+    async def _noted_by_group(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Asked until it is known: aiokafka passes over what its listener raises, and would read on from anywhere."""
+        while self._consumer is not None:
+            try:
+                return dict(await self._admin.list_consumer_group_offsets(self._group))
+            except (KafkaError, OSError) as error:
+                log.warning("the group's places cannot be read: %s", type(error).__name__)
+                await asyncio.sleep(_AGAIN_S)
+        return {}
 
 
 class _Shared(ConsumerRebalanceListener):  # type: ignore[misc]

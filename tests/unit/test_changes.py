@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import NotCoordinatorForGroupError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts import subscriber
 from contracts.changes import Cursor, CursorRefused, GapInChanges, Place, Places, Wanted
 from contracts.subscriber import Change, Changes, Subscriber
 
@@ -150,3 +152,36 @@ async def test_a_change_whose_partition_went_to_another_member_does_not_count_as
     await changes.revoked([home])
     assert changes._delivered is None
     assert home not in changes._done
+
+
+class Coordinator:
+    """Answers with the group's places, but not the first time."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def list_consumer_group_offsets(self, _: str) -> dict[TopicPartition, Any]:
+        self.asked += 1
+        if self.asked == 1:
+            raise NotCoordinatorForGroupError
+        return {TopicPartition("switchboard.events", 0): SimpleNamespace(offset=5, metadata="2")}
+
+
+async def test_a_group_whose_places_cannot_be_read_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its place, what comes of a partition would be passed over without a word."""
+    monkeypatch.setattr(subscriber, "_AGAIN_S", 0)
+    changes, sought = opened(Place(0, 0)), []
+    changes._places[0] = None
+    changes._admin = Coordinator()
+    changes._consumer = SimpleNamespace(seek=lambda home, offset: sought.append((home.partition, offset)))
+    home = TopicPartition("switchboard.events", 0)
+    await changes.assigned([home], {home: Place(0, 0)})
+    assert (changes._admin.asked, sought) == (2, [(0, 5)])
+    assert len(looked_at(changes, record(1), record(2), record(3))) == 1
+
+
+async def test_a_rebalance_while_it_is_closed_finds_nothing_to_do() -> None:
+    changes, home = opened(Place(0, 0)), TopicPartition("switchboard.events", 0)
+    await changes.revoked([home])
+    await changes.assigned([home], {home: Place(7, 7)})
+    assert changes._places[0] == Place(0, 0)
