@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Self
-
-from pydantic_core import from_json, to_json
 
 from .ids import is_name
 
-_FORM = "c1."
+_NOT_KNOWN = "x"
+_FORM = re.compile(r"c2\.(?P<checksum>[0-9a-f]{8})\.(?P<rest>(?P<deployment>[A-Za-z0-9_-]*)\.(?P<places>[0-9x_-]*))")
+"""Short, as it goes with every event and may hold the places of 48 partitions."""
+
 LONGEST_CURSOR = 64 * 1024
 
 
@@ -36,8 +38,8 @@ class Place:
     """As cursors have it. A place is part of very many: of each until its partition goes on."""
 
     def __post_init__(self) -> None:
-        sequence = "null" if self.sequence is None else self.sequence
-        object.__setattr__(self, "text", f"[{self.offset},{sequence}]")
+        text = str(self.offset) if self.sequence is None else f"{self.offset}-{self.sequence}"
+        object.__setattr__(self, "text", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +54,22 @@ class Cursor:
 
     def __str__(self) -> str:
         """One opaque line of letters, digits and ``. _ -``, fit for a header and a URL."""
-        places = ",".join([place.text if place else "null" for place in self.places])
-        packed = b"[%b,[%b]]" % (to_json(self.deployment), places.encode())
-        checked = zlib.crc32(packed).to_bytes(4, "big") + packed
-        return _FORM + base64.urlsafe_b64encode(checked).rstrip(b"=").decode()
+        places = "_".join([place.text if place else _NOT_KNOWN for place in self.places])
+        rest = f"{_spelt(self.deployment)}.{places}"
+        return f"c2.{zlib.crc32(rest.encode()):08x}.{rest}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raises `CursorRefused`."""
-        refused = CursorRefused("This is no cursor: give one exactly as a change or an answer carried it.")
-        if not text.startswith(_FORM) or len(text) > LONGEST_CURSOR or not text.isascii():
-            raise refused
-        packed = text.removeprefix(_FORM)
+        form = _FORM.fullmatch(text) if len(text) <= LONGEST_CURSOR else None
         try:
-            checked = base64.b64decode(packed + "=" * (-len(packed) % 4), altchars=b"-_", validate=True)
-            if zlib.crc32(checked[4:]) != int.from_bytes(checked[:4], "big"):
-                raise refused
-            deployment, flat = from_json(checked[4:])
-            places = tuple(None if one is None else Place(_count(one[0]), _known(one[1])) for one in flat)
-        except (binascii.Error, ValueError, TypeError, LookupError):
-            raise refused from None
-        return cls(str(deployment), places)
+            if form is None or zlib.crc32(form["rest"].encode()) != int(form["checksum"], 16):
+                raise ValueError("no cursor")
+            places = [None if one == _NOT_KNOWN else _place(one) for one in form["places"].split("_") if form["places"]]
+            return cls(_unspelt(form["deployment"]), tuple(places))
+        except ValueError:
+            sentence = "This is no cursor: give one exactly as a change or an answer carried it."
+            raise CursorRefused(sentence) from None
 
     def require(self, deployment: str, partitions: int, *, whole: bool = True) -> Self:
         """Itself, where it belongs to this deployment, and, ``whole``, says all. Raises `CursorRefused`."""
@@ -86,14 +83,25 @@ class Cursor:
         return self
 
 
-def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
+@lru_cache(16)
+def _spelt(deployment: str) -> str:
+    return base64.urlsafe_b64encode(deployment.encode()).rstrip(b"=").decode()
+
+
+def _unspelt(text: str) -> str:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+
+
+def _place(text: str) -> Place:
+    offset, dash, sequence = text.partition("-")
+    return Place(_count(offset), _count(sequence) if dash else None)
+
+
+def _count(text: str) -> int:
+    """Of what the cursor's form lets through: digits alone."""
+    if (number := int(text)) >= 2**63:
         raise ValueError("no count")
-    return value
-
-
-def _known(value: object) -> int | None:
-    return None if value is None else _count(value)
+    return number
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
             },
             "text/event-stream": {
                 "schema": {"type": "string"},
-                "example": 'id: c1.LiM4RFs…\ndata: {"specversion": "1.0", "type": "SmsActivated", …}\n\n',
+                "example": 'id: c2.5a3f12cd.QWRRc2Vw….12-7_5-3\ndata: {"specversion": "1.0", …}\n\n',
             },
         },
     }

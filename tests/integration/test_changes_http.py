@@ -162,7 +162,7 @@ async def test_what_cannot_be_followed_is_answered_clearly_and_tells_nothing(ins
         for accept in ("text/event-stream", "application/json"):
             for query, status, name in (
                 ("cursor=tomorrow", 400, "CursorRefused"),
-                ("cursor=" + "c1." + "A" * 2_000, 400, "CursorRefused"),
+                ("cursor=" + "c2." + "A" * 2_000, 400, "CursorRefused"),
                 (f"cursor={Cursor('elsewhere', here.places)}", 400, "CursorRefused"),
                 (f"cursor={Cursor(here.deployment, beyond)}", 400, "CursorRefused"),
                 (f"cursor={Cursor(here.deployment, partial)}", 400, "CursorRefused"),
