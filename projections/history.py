@@ -234,7 +234,8 @@ def _reach(event: StoredEvent, held: Held) -> list[str]:
 
 def _change(event: StoredEvent, held: Held) -> None:
     resource, came = _touched(event), event.fields()
-    data = {name: came.get(name, default) for name, default in _DEFAULTS[event.type].items()}
+    known = _DEFAULTS[event.type]
+    data = known | came
     match event.type:
         case "ChannelRegistered":
             held["channel"] = {
@@ -263,7 +264,7 @@ def _change(event: StoredEvent, held: Held) -> None:
             held.pop(resource, None)
         case _:
             if resource in held:
-                given = came.keys() & data.keys() - {"system", "code"}
+                given = came.keys() & known.keys() - {"system", "code"}
                 held[resource] = _changed(held[resource], event, data, given)
 
 
@@ -272,34 +273,39 @@ def _below(held: Held, resource: str) -> list[str]:
 
 
 def _tell(resource: str, old: Fields | None, new: Fields | None, now: str, before: Fields, after: Fields) -> None:
-    """Adds the leaves of a resource that differ, there and then."""
-    if old is not None and new is not None and resource != _OTP:
-        names = [name for name in old.keys() | new.keys() if old.get(name, _ABSENT) is not new.get(name, _ABSENT)]
-        old = {name: old[name] for name in names if name in old}
-        new = {name: new[name] for name in names if name in new}
-    was, is_ = _leaves(resource, old, now), _leaves(resource, new, now)
-    for path in was.keys() | is_.keys():
-        if path in was and path in is_ and _same(was[path], is_[path]):
+    """Adds ``resource/field`` -> value of what differs, there and then."""
+    if old is None or new is None or (resource == _OTP and not _same(old, new)):
+        for told, fields in ((before, old), (after, new)):
+            if fields is not None:
+                told.update(_leaves(resource, fields, now))
+        return
+    for name in old.keys() | new.keys():
+        was, is_ = old.get(name, _ABSENT), new.get(name, _ABSENT)
+        if was is is_:
             continue
-        if path in was:
-            before[path] = was[path]
-        if path in is_:
-            after[path] = is_[path]
+        if name == "signatures":
+            was, is_ = _valid(was, now), _valid(is_, now)
+        if was is _ABSENT or is_ is _ABSENT or not _same(was, is_):
+            for told, value in ((before, was), (after, is_)):
+                if value is not _ABSENT:
+                    told[f"{resource}/{name}"] = value
 
 
-def _leaves(resource: str, fields: Fields | None, now: str) -> Fields:
-    """``resource/field`` -> value; ``now`` (RFC 3339) decides which signatures are valid."""
-    if fields is None:
-        return {}
+def _leaves(resource: str, fields: Fields, now: str) -> Fields:
+    """All that there is to tell of a resource: that it is there is itself such a value, and OTP scheduling is one."""
     if resource == _OTP:
         return {resource: fields}
     found = {f"{resource}/{name}": value for name, value in fields.items()}
     if resource not in ("channel", "sms"):
         found[resource] = True
-        if "signatures" in fields:
-            valid = [one["key_id"] for one in fields["signatures"] if (one.get("valid_until") or "~") > now]
-            found[f"{resource}/signatures"] = valid
+    if "signatures" in fields:
+        found[f"{resource}/signatures"] = _valid(fields["signatures"], now)
     return found
+
+
+def _valid(signatures: Any, now: str) -> list[str]:
+    """The key ids of those that are valid at a time (RFC 3339)."""
+    return [one["key_id"] for one in signatures if (one.get("valid_until") or "~") > now]
 
 
 def _in_order(leaves: Fields) -> Fields:

@@ -145,7 +145,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _take(self, message: KafkaMessage) -> None:
         """Topics are partitioned alike: what touches the same rows has the same number, and goes one after another."""
         by_number: dict[int, dict[TopicPartition, list[Any]]] = defaultdict(lambda: defaultdict(list))
-        records: Any = message.raw_message
+        # FastStream's message is part of a cycle: what it still held would wait for the garbage collector.
+        records: Any
+        records, message.raw_message = message.raw_message, ()
         for record in records:
             by_number[record.partition][TopicPartition(record.topic, record.partition)].append(record)
         consumer: Any = message.consumer
