@@ -54,7 +54,9 @@ def run() -> None:
     from contracts.publisher import OutcomeTimeout, PublisherBroken
     from services.infrastructure.postgres import OUTAGES
 
-    logging.lastResort = None  # what libraries log is not what was asked; services set up logs of their own
+    logging.lastResort = (
+        logging.NullHandler()
+    )  # what libraries log is not what was asked; services set up logs of their own
     try:
         sys.exit(app(prog_name="switchboard", standalone_mode=False) or 0)
     except NoArgsIsHelpError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -160,6 +161,13 @@ async def test_cursors_that_cannot_be_used(installation: Installation) -> None:
 async def test_a_broker_that_is_not_there() -> None:
     with pytest.raises(SubscriberBroken, match="cannot be used"):
         await anext(Subscriber("127.0.0.1:1").changes())
+    nowhere = os.environ | {"SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    command = [sys.executable, "-m", "services.cli", "follow"]
+    refused = await asyncio.to_thread(
+        subprocess.run, command, env=nowhere, capture_output=True, text=True, check=False, timeout=60
+    )
+    [line] = refused.stderr.splitlines()
+    assert (refused.returncode, line.startswith("switchboard: The broker cannot be used")) == (2, True)
 
 
 async def follow(installation: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
