@@ -22,28 +22,35 @@ async def let_go(client: Any) -> None:
         return
     stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)
-    if hasattr(client, "_sender"):
-        await _drop_producer(client)
-    else:
-        await close_connections(client._client)  # noqa: SLF001 -- it has no public name
-
-
-async def _drop_producer(producer: Any) -> None:
-    """Nothing more is sent, and who waits for a record learns that."""
-    sending = producer._sender.sender_task  # noqa: SLF001
-    if sending is not None:
-        sending.cancel()
-    await close_connections(producer.client)
-    if sending is not None:
-        await asyncio.wait([sending], timeout=_WITHIN_S)
-    unsent = producer._message_accumulator  # noqa: SLF001
+    if not hasattr(client, "_sender"):
+        await _close_connections(client._client)  # noqa: SLF001 -- it has no public name
+        return
+    await drop_producer(client, _WITHIN_S)
+    unsent = client._message_accumulator  # noqa: SLF001
     # It takes from among those under way what has failed, even where that waits to be sent again.
     unsent._pending_batches.update(batch for batches in unsent._batches.values() for batch in batches)  # noqa: SLF001
     unsent.fail_all(KafkaConnectionError("the broker was away"))
 
 
-async def close_connections(client: Any) -> None:
-    """Closes them, and wakes whoever waits for news of the cluster: a closed client brings none."""
+async def drop_producer(producer: Any, within_s: float) -> None:
+    """Ends its tasks and closes its connections: nothing is flushed, nothing is sent again."""
+    sending = producer._sender.sender_task  # noqa: SLF001
+    if sending is not None:
+        sending.cancel()
+    await _close_connections(producer.client)
+    if sending is not None:
+        await asyncio.wait([sending], timeout=within_s)
+        await producer.client.close()  # what was being opened meanwhile
+
+
+async def _close_connections(client: Any) -> None:
+    """aiokafka opens new ones on a client that is closed, and waits for news of the cluster that it never gets: whoever
+    wants the one is cancelled, whoever waits for the other is woken."""
+
+    async def cancelled(*_: Any, **__: Any) -> None:
+        raise asyncio.CancelledError
+
+    client._get_conn = cancelled  # noqa: SLF001
     await client.close()
     news = asyncio.get_running_loop().create_future()
     news.set_result(False)

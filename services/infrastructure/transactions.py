@@ -18,7 +18,7 @@ import aiokafka.errors as errors
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.producer import sender as aiokafka_sender
 
-from contracts.letting_go import close_connections
+from contracts.letting_go import drop_producer
 
 log = logging.getLogger(__name__)
 
@@ -157,9 +157,4 @@ class TransactionalProducer:
     async def discard(self) -> None:
         """Lets go at once: nothing is flushed, nothing is retried."""
         self._producer._closed = True
-        sender_task = self._producer._sender.sender_task
-        if sender_task is not None:
-            sender_task.cancel()
-        await close_connections(self._producer.client)
-        if sender_task is not None:
-            await asyncio.wait([sender_task], timeout=REQUEST_TIMEOUT_MS / 1000)
+        await drop_producer(self._producer, REQUEST_TIMEOUT_MS / 1000)

@@ -59,6 +59,7 @@ class CommitProxy:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+        await asyncio.sleep(0.1)  # whoever has just connected is known by then
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)

@@ -135,24 +135,28 @@ async def test_a_commit_is_asked_for_once(
         await proxy.stop()
 
 
+@pytest.mark.parametrize("partition", [0, 1], ids=["writing", "adding a partition"])
 async def test_a_producer_is_let_go_of_though_the_broker_does_not_answer(
-    own_kafka: EmbeddedKafka, topic: str, start: Start
+    own_kafka: EmbeddedKafka, topic: str, start: Start, monkeypatch: pytest.MonkeyPatch, partition: int
 ) -> None:
-    """With a request under way: it once waited for news that a closed connection never brings, and was left behind."""
+    """It once waited for news that a closed connection never brings, was left behind, and opened another connection."""
+    monkeypatch.setattr(transactions, "REQUEST_TIMEOUT_MS", 500)
+    others = asyncio.all_tasks()
     producer = await start(own_kafka.bootstrap_servers, fresh("id"))
     await producer.begin()
     await producer.append(_records(topic, b"1"), NOW)
-    others = asyncio.all_tasks()
     os.kill(own_kafka.pid, signal.SIGSTOP)
     try:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await producer.append(_records(topic, b"2"), NOW)
+            async with asyncio.timeout(1.2):
+                await producer.append(_records(topic, b"2", partition=partition), NOW)
         await producer.discard()
     finally:
         os.kill(own_kafka.pid, signal.SIGCONT)
+    await asyncio.sleep(0.2)
 
     assert asyncio.all_tasks() <= others
+    assert not any(connection.connected() for connection in producer._producer.client._conns.values())
 
 
 def test_the_wait_between_transactions_is_still_where_we_change_it() -> None:
