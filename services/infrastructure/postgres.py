@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +37,18 @@ _MIGRATING = 0x5B0A_2D01
 """The advisory lock that one migrating process holds at a time."""
 
 
-async def pool_of(settings: Settings, *, size: int = 10, resets: bool = True) -> Pool:
+BY_KEY = {"enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""For who joins tables with nothing but batches of keys: PostgreSQL guesses that a key costs a page from the disk, and
+would rather read a table of a hundred thousand rows as a whole, again for every batch."""
+
+
+async def pool_of(
+    settings: Settings, *, size: int = 10, resets: bool = True, planning: Mapping[str, str] | None = None
+) -> Pool:
     """A pool, as soon as the database is there, however long that takes. Raises `SettingsError`.
 
     ``resets`` False, a statement less for each use, is for who changes nothing that outlives a transaction: no setting
-    of the session, no lock of its own.
+    of the session, no lock of its own. ``planning`` are settings of the planner, such as `BY_KEY`.
     """
     if settings.database_url is None:
         raise SettingsError("SWITCHBOARD_DATABASE_URL is not set; it must be postgresql://user:password@host/database.")
@@ -53,6 +61,7 @@ async def pool_of(settings: Settings, *, size: int = 10, resets: bool = True) ->
                 max_size=size,
                 command_timeout=60,
                 timeout=10,
+                server_settings=dict(planning or {}),
                 reset=None if resets else _as_it_is,
             )
         except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, ValueError) as error:

@@ -12,7 +12,7 @@ from projections import catalogue, history
 from projections import settings as settings_projection
 from projections.events import read_event
 from services.infrastructure.consuming import Apply, Consumer
-from services.infrastructure.postgres import Connection, migrate, pool_of
+from services.infrastructure.postgres import BY_KEY, Connection, migrate, pool_of
 from services.infrastructure.settings import Settings
 from services.projector import versions
 
@@ -37,7 +37,7 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     # Folding makes many small objects and no cycles: collecting all that lives again and again costs a third.
     gc.set_threshold(500_000, 20, 100)
     models = projections()
-    pool = await pool_of(settings, size=4 * len(models))
+    pool = await pool_of(settings, size=4 * len(models), resets=False, planning=BY_KEY)
     await migrate(pool, "projections", settings_projection.MIGRATIONS)
     consumers = [Consumer(settings, pool, name, appliers) for name, appliers in models.items()]
     try:

@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 from aiokafka.errors import KafkaError
 
-from services.infrastructure.postgres import OUTAGES, Pool, pool_of
+from services.infrastructure.postgres import BY_KEY, OUTAGES, Pool, pool_of
 from services.infrastructure.settings import Settings
 from services.projector.rebuild import BUILDING, Progress, RebuildRefused, builder, distance
 
@@ -89,7 +89,7 @@ def _end_with_parent() -> None:
 
 
 async def _share(settings: Settings, version: int, to: Mapping[int, int]) -> None:
-    pool = await pool_of(settings, size=2)
+    pool = await pool_of(settings, size=2, planning=BY_KEY)
     try:
         async with pool.acquire() as connection:
             await connection.execute("SELECT pg_advisory_lock_shared($1)", BUILDING)
