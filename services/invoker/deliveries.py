@@ -13,7 +13,7 @@ from contracts.invocation import DeliveryState, InvokeIntent, MakeTestCall
 from contracts.message import rfc3339
 from services.infrastructure.postgres import Connection, Pool
 from services.invoker import queue
-from services.invoker.ingest import canonical
+from services.invoker.ingest import asked_of, canonical
 from services.invoker.resolution import Lacking, Ready, Wanted, known_of, resolve
 
 STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
@@ -190,7 +190,7 @@ async def _shown(pool: Pool, rows: Sequence[Any], *, answers: bool) -> list[dict
     return [
         {name: row[name] for name in _SHOWN}
         | {name: _time(row[name]) for name in _TIMES}
-        | {"request": json.loads(row["request"]), "attempt_log": attempts[row["id"]]}
+        | {"request": asked_of(row), "attempt_log": attempts[row["id"]]}
         for row in rows
     ]
 

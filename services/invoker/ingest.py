@@ -56,11 +56,13 @@ _UNTRIED = {
     "replays": 0,
 }
 _EARLIER = """
-    SELECT d.account, d.channel, d.request_id, d.request, d.test
+    SELECT d.account, d.channel, d.request_id, d.request, d.body, d.test
     FROM unnest($1::text[], $2::text[], $3::text[]) AS w(account, channel, request_id)
     JOIN invoker.deliveries d USING (account, channel, request_id)
 """
 
+
+_DATA = {"data"}
 
 Row = dict[str, Any]
 """A delivery as a claim would return it."""
@@ -235,7 +237,7 @@ async def _refuse_reused(connection: Connection, requests: Sequence[Request], fr
             repeats.append(request)
     keys = zip(*(request.key for request in repeats), strict=True)
     earlier = {
-        (row["account"], row["channel"], row["request_id"]): (row["test"], canonical(json.loads(row["request"])))
+        (row["account"], row["channel"], row["request_id"]): (row["test"], canonical(asked_of(row)))
         for row in await connection.fetch(_EARLIER, *(list(column) for column in keys))
     }
     notes: list[Note] = []
@@ -269,6 +271,21 @@ def _correlation(envelope: CommandEnvelope) -> str:
     return (envelope.correlationid or envelope.id).replace("\x00", "")
 
 
+def _asked(body: InvokeIntent | MakeTestCall, ready: Ready | None) -> str:
+    """The request as it is kept. Its data, most of it, is kept once: where the frozen body has it, it is true here."""
+    if ready is None or not isinstance(body, InvokeIntent) or body.data is None:
+        return body.model_dump_json(exclude_unset=True)
+    return body.model_dump_json(exclude_unset=True, exclude=_DATA)[:-1] + ',"data":true}'
+
+
+def asked_of(row: Any) -> Any:
+    """What was asked for, from a row's ``request`` and ``body``."""
+    asked = json.loads(row["request"])
+    if asked.get("data") is True:
+        asked["data"] = json.loads(row["body"])["data"]
+    return asked
+
+
 def _row(request: Request, resolution: object, now: datetime) -> Row:
     envelope, body = request.envelope, request.body
     ready = resolution if isinstance(resolution, Ready) else None
@@ -282,7 +299,7 @@ def _row(request: Request, resolution: object, now: datetime) -> Row:
         "system": body.system,
         "code": request.code,
         "template": body.template if isinstance(body, InvokeIntent) else None,
-        "request": body.model_dump_json(exclude_unset=True),
+        "request": _asked(body, ready),
         "state": "waiting" if ready is None else "parked" if ready.parked else "due",
         "expires_at": None if ttl is None else now + timedelta(seconds=ttl),
         "body": None if ready is None else ready.body,

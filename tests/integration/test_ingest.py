@@ -15,8 +15,9 @@ import pytest
 
 from contracts.envelope import NotificationEnvelope
 from contracts.invocation import INVOCATION_DATA_LIMIT, WebhookBody
-from services.infrastructure.postgres import Pool, migrate
+from services.infrastructure.postgres import Pool, migrate, migrate_down
 from services.invoker import resolution
+from services.invoker.deliveries import find
 from services.invoker.ingest import Ingest
 from services.invoker.pace import Pace
 from services.invoker.queue import claim
@@ -121,6 +122,30 @@ async def test_another_request_with_the_same_id_is_refused_and_the_first_stands(
         ("InvocationFailed", "r1", "RequestIdReused")
     ] * 3
     assert len({note["id"] for note in notes} | {"acme/ch/r1/outcome"}) == 4
+
+
+async def test_data_is_kept_once_and_shown_as_it_was_asked_for(pool: Pool) -> None:
+    wanted: dict[str, dict[str, Any]] = {
+        "r1": {"data": {"b": 1.0, "text": 'a \x00 and ,"data":{} é', "data": True}, "template": "t"},
+        "r2": {"data": {}},
+        "r3": {"template": "t"},
+    }
+    records = [request(name, data=data) for name, data in wanted.items()]
+    await take(pool, *records)
+
+    async def shown() -> dict[str, Any]:
+        found = [await find(pool, "acme", "ch", name) for name in wanted]
+        return {one["request_id"]: one["request"] for one in found if one}
+
+    asked = {name: {"system": "crm", "code": "ORDER"} | data for name, data in wanted.items()}
+    assert await shown() == asked
+    assert "text" not in (await rows(pool))["r1"]["request"]
+    await migrate_down(pool, "invoker", MIGRATIONS, to="0005_held")
+    assert {name: json.loads(row["request"]) for name, row in (await rows(pool)).items()} == asked
+    await migrate(pool, "invoker", MIGRATIONS)
+    assert await shown() == asked
+    await take(pool, *records)
+    assert await told(pool) == []
 
 
 async def test_data_must_satisfy_the_schema_of_the_intent(pool: Pool) -> None:
