@@ -235,6 +235,8 @@ async def _beginning(protocol: Any) -> tuple[RawResponseMessage, aiohttp.StreamR
 
 async def _bounded(content: aiohttp.StreamReader) -> bytes:
     """A little more than is kept at most, however long the receiver goes on."""
+    if content.is_eof():  # it came with its head, as most do
+        return content.read_nowait(ANSWER_LIMIT + _BEYOND)
     answer = b""
     while not content.at_eof() and len(answer) < ANSWER_LIMIT + _BEYOND:
         answer += await content.read(ANSWER_LIMIT + _BEYOND - len(answer))
