@@ -86,6 +86,10 @@ async def play(made: World, plan: Round) -> None:
 
 
 async def _asked(made: World, plan: Round) -> None:
+    if plan.step == "leased":  # as nothing is that is asked for before it is known
+        async with asyncio.timeout(SETTLES_WITHIN_S):
+            while not await made.rows("SELECT FROM invoker.business_systems WHERE disabled"):
+                await asyncio.sleep(0.1)
     for request_id, system in (*plan.requests, plan.requests[0]):
         await made.ask(request_id, system)
 
