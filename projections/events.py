@@ -19,9 +19,8 @@ NotAnEvent = msgspec.DecodeError
 
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):
-    """What the read models use of an `EventEnvelope`."""
+    """What happened, as an `EventEnvelope` says it: what folding it needs."""
 
-    id: str
     type: str
     subject: str
     time: str
@@ -29,11 +28,6 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     sequence: int
     partitionsequence: int
     resource: str
-    causationid: str
-    correlationid: str
-    actor: str | None = None
-    commandsource: str | None = None
-    commandtype: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
     def about(self) -> tuple[str | None, str | None]:
@@ -57,5 +51,19 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
         return found
 
 
+class TracedEvent(StoredEvent, frozen=True, gc=False, kw_only=True):
+    """And who asked for it, how."""
+
+    id: str
+    causationid: str
+    correlationid: str
+    actor: str | None = None
+    commandsource: str | None = None
+    commandtype: str | None = None
+
+
 read_event = msgspec.json.Decoder(StoredEvent).decode
 """The event in a record's value. Raises `NotAnEvent`."""
+
+read_traced_event = msgspec.json.Decoder(TracedEvent).decode
+"""The same with who asked for it."""

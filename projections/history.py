@@ -18,9 +18,9 @@ from msgspec.json import encode as to_json
 
 from contracts.commands import EVENTS
 from contracts.outcome import CommandRejected, OutcomeEnvelope
-from projections.events import StoredEvent, read_event
+from projections.events import StoredEvent, TracedEvent, read_traced_event
 from projections.settings import Connection, Copying
-from projections.sql import arrays, statements, upsert
+from projections.sql import arrays, statements, update, upsert
 
 NAME = "switchboard.projector-history"
 
@@ -39,6 +39,12 @@ _ABSENT = object()
 _NUL = b"\\u0000"
 _RESOURCES = {"channel": "text", "resource": "text", "fields": "json"}
 _KEEP = upsert("history.resources", _RESOURCES, ("channel", "resource"))
+_CHANGE = update(
+    "history.resources",
+    _RESOURCES,
+    ["fields"],
+    "resources.channel = given.channel AND resources.resource = given.resource",
+)
 _REJECTED = b'"type":"CommandRejected"'
 _OTP = "otp-scheduling"
 _SYSTEM_FIELDS = ("name", "api_request_url", "remarks", "signature_style")
@@ -74,7 +80,7 @@ class EventHistory:
 
     async def apply(self, connection: Copying, partition: int, batch: Sequence[Any]) -> None:
         """Records of one partition of the events."""
-        events = [read_event(record.value) for record in batch]
+        events = [read_traced_event(record.value) for record in batch]
         behind, known = self._known.pop(partition, (0, {}))
         fold = _Fold(known if events[0].partitionsequence == behind + 1 else {})
         await fold.load(connection, events)
@@ -106,7 +112,7 @@ async def apply_outcomes(connection: Copying, partition: int, batch: Sequence[An
 def _entry(
     record: Any,
     partition: int,
-    envelope: StoredEvent | OutcomeEnvelope,
+    envelope: TracedEvent | OutcomeEnvelope,
     version: int | None,
     kind: str,
     resource: str | None,
@@ -162,7 +168,9 @@ class _Fold:
 
     def __init__(self, known: Resources) -> None:
         self._resources = known
-        self._changed: dict[Key, None] = {}
+        self._changed: dict[Key, Fields | None] = {}
+        self._fresh: set[Key] = set()
+        """Those of the changed that were not there before."""
 
     async def load(self, connection: Connection, events: Sequence[StoredEvent]) -> None:
         whole = {event.subject for event in events if event.type in ("BusinessSystemDeleted", "ChannelRetired")}
@@ -194,22 +202,31 @@ class _Fold:
             for resource, fields in was:
                 now = held.get(resource)
                 if now is not fields:
-                    self._changed[event.subject, resource] = None
+                    key = event.subject, resource
+                    if fields is None and key not in self._changed:
+                        self._fresh.add(key)
+                    self._changed[key] = now
                     _tell(resource, fields, now, event.time, before, after)
         return _in_order(before), _in_order(after)
 
     async def write(self, connection: Connection) -> None:
-        now = [(channel, resource, self._resources[channel].get(resource)) for channel, resource in self._changed]
-        gone = [(channel, resource) for channel, resource, fields in now if fields is None]
-        kept = [
-            {"channel": channel, "resource": resource, "fields": fields}
-            for channel, resource, fields in now
-            if fields is not None
-        ]
+        gone: list[Key] = []
+        fresh: list[Fields] = []
+        other: list[Fields] = []
+        for key, fields in self._changed.items():
+            if fields is None:
+                gone.append(key)
+            else:
+                rows = fresh if key in self._fresh else other
+                rows.append({"channel": key[0], "resource": key[1], "fields": fields})
         if gone:
             await connection.execute(_SQL["forget"], *map(list, zip(*gone, strict=True)))
-        if kept:
-            await connection.execute(_KEEP, *arrays(kept, _RESOURCES))
+        if other:
+            done = await connection.execute(_CHANGE, *arrays(other, _RESOURCES))
+            if done != f"UPDATE {len(other)}":  # somebody deleted some
+                fresh += other
+        if fresh:
+            await connection.execute(_KEEP, *arrays(fresh, _RESOURCES))
 
     def remembered(self) -> Resources:
         """Those of the channels that changed last; not intents, which may be large."""

@@ -16,6 +16,10 @@ from services.infrastructure.postgres import BY_KEY, Connection, migrate, pool_o
 from services.infrastructure.settings import Settings
 from services.projector import versions
 
+_AT_ONCE = 2
+"""Partitions of a read model that are written at once: the database works for one while the next is folded. More stand
+in each other's way at the ends of the same indexes."""
+
 
 async def apply_settings(connection: Connection, partition: int, records: Sequence[Any]) -> None:
     """One batch of one partition's events, onto the tables of the live version, which stays live meanwhile."""
@@ -37,9 +41,11 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     # Folding makes many small objects and no cycles: collecting all that lives again and again costs a third.
     gc.set_threshold(500_000, 20, 100)
     models = projections()
-    pool = await pool_of(settings, size=4 * len(models), resets=False, planning=BY_KEY)
-    await migrate(pool, "projections", settings_projection.MIGRATIONS)
-    consumers = [Consumer(settings, pool, name, appliers) for name, appliers in models.items()]
+    pools = [await pool_of(settings, size=_AT_ONCE, resets=False, planning=BY_KEY) for _ in models]
+    await migrate(pools[0], "projections", settings_projection.MIGRATIONS)
+    consumers = [
+        Consumer(settings, pool, name, appliers) for pool, (name, appliers) in zip(pools, models.items(), strict=True)
+    ]
     try:
         async with asyncio.TaskGroup() as starting:
             for consumer in consumers:
@@ -48,4 +54,4 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
         await asyncio.Event().wait()
     finally:
         await asyncio.gather(*(consumer.stop() for consumer in consumers))
-        await pool.close()
+        await asyncio.gather(*(pool.close() for pool in pools))
