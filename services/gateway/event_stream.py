@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from contracts.changes import CursorRefused, GapInChanges
 from contracts.subscriber import SubscriberBroken
 from services.gateway.feed import CutOff, Feed, FeedClosed
-from services.gateway.follower import Follower, Found
+from services.gateway.follower import Follower, Turn
 from services.gateway.lane import News, frame_of
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class EventStream(Response):
         self._news = News()
         """Something happened, to the account or to the connection."""
         self._has_left = self._beats = False
-        self._turn: asyncio.Task[Found] | None = None
+        self._turn: asyncio.Task[Turn] | None = None
         self._sending_since: float | None = None
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
@@ -93,14 +93,14 @@ class EventStream(Response):
     async def _caught_up(self) -> bytes:
         """What a turn of catching up found; nothing yet, where a heartbeat is due before others' turns have passed."""
         if self._turn is None:
-            self._turn = asyncio.create_task(self._follower.catch_up())
+            self._turn = asyncio.create_task(self._follower.read_turn())
             self._turn.add_done_callback(lambda _: self._news.tell())
         if not self._turn.done():
             await self._news.wait()
         if not self._turn.done():
             return b""
         turn, self._turn = self._turn, None
-        return b"".join(frame_of(value, after) for value, after in turn.result())
+        return b"".join(frame_of(value, after) for value, after in self._follower.go_on(turn.result()))
 
     def _last_id(self) -> bytes:
         return str(self._follower.cursor).encode()

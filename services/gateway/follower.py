@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 
 from contracts.changes import Cursor, CursorRefused, Place, Wanted
 from services.gateway.feed import Feed
@@ -17,6 +18,14 @@ TURN_BYTES = 256 * 1024
 
 Found = list[tuple[bytes, Cursor]]
 """Events, each with the cursor behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn of catching up found, and the cursor behind all that it looked at."""
+
+    found: Found
+    after: Cursor
 
 
 class Follower:
@@ -63,10 +72,19 @@ class Follower:
 
     async def catch_up(self) -> Found:
         """A turn of reading Kafka, and what it found; again and again while `behind`."""
-        async with self._feed.catching_up:
-            return await self._turn()
+        return self.go_on(await self.read_turn())
 
-    async def _turn(self) -> Found:
+    def go_on(self, turn: Turn) -> Found:
+        """Moves behind what a turn looked at; whoever has the cursor from then on must have what it found."""
+        self._since = turn.after
+        return turn.found
+
+    async def read_turn(self) -> Turn:
+        """A turn, once others have had theirs. The follower stays where it is until it is told to `go_on`."""
+        async with self._feed.catching_up:
+            return await self._read_turn()
+
+    async def _read_turn(self) -> Turn:
         wanted, size = self._wanted, 0
         found: Found = []
         changes = self._feed.subscriber().changes(
@@ -85,8 +103,7 @@ class Follower:
                         size += len(change.value)
                         if size > TURN_BYTES:
                             break
-            self._since = Cursor.parse(changes.cursor)
-        return found
+            return Turn(found, Cursor.parse(changes.cursor))
 
     def take(self) -> Found:
         """From memory; nothing only where there is no more. Not while `behind`."""

@@ -6,13 +6,14 @@ import asyncio
 import json
 import socket
 from contextlib import AsyncExitStack, ExitStack, closing
+from typing import Any
 
 import pytest
 
 from contracts.changes import Wanted
 from contracts.channel import RegisterChannel
 from contracts.sms import ToggleSms
-from services.gateway import api_keys, event_stream, follower
+from services.gateway import api_keys, change_routes, event_stream, follower
 from services.gateway.feed import CATCHING_UP_AT_ONCE, CutOff, Feed
 from services.gateway.follower import Follower
 from services.infrastructure.postgres import pool_of
@@ -145,6 +146,29 @@ async def test_who_waits_for_its_turn_to_catch_up_hears_heartbeats_and_may_leave
         await asyncio.gather(staying, leaving, return_exceptions=True)
         await until(lambda: feed.followers == 0)
     assert streams[1].got == []
+
+
+async def test_a_heartbeat_while_catching_up_does_not_pass_over_what_is_found_meanwhile(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heartbeat carries a cursor, and comes after a look at the key, which may take as long as a turn."""
+
+    async def slow(*of: Any) -> Any:
+        await asyncio.sleep(1)
+        return await api_keys.access_of(*of)
+
+    monkeypatch.setattr(event_stream, "HEARTBEAT_S", 0.01)
+    account, channel, stream = fresh("acct"), fresh("ch"), Stream()
+    async with installation.publisher(account) as publisher:
+        await publisher.send(SHOP, channel=channel)
+    async with gateway(installation, account, warm=0) as (api, feed), asyncio.timeout(20):
+        monkeypatch.setattr(change_routes, "access_of", slow)
+        reading = asyncio.create_task(stream.read(api, "changes?cursor=beginning"))
+        await until(lambda: stream.comments > 2)
+        await until(lambda: stream.changes() == [(channel, 1)])
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await until(lambda: feed.followers == 0)
 
 
 async def test_heartbeats_come_and_a_revoked_key_ends_the_stream_however_much_happens(
