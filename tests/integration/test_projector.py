@@ -207,6 +207,15 @@ async def test_events_of_a_newer_type_move_the_version_alone(tables: Pool) -> No
     assert await shown(tables, "golden-1") == before.model_copy(update={"version": 2})
 
 
+@pytest.mark.parametrize(("tampering", "stands"), [("UPDATE {} SET version = 99", 99), ("DELETE FROM {}", 0)])
+async def test_a_channel_that_stands_elsewhere_is_a_gap(tables: Pool, tampering: str, stands: int) -> None:
+    """Its row is changed without being read; it must be at the version before all the same."""
+    await apply(tables, [record(0, golden()[0])])
+    await tables.execute(tampering.format("settings_v1.channels"))
+    with pytest.raises(settings_projection.Gap, match=f"event 2 of 'golden-1' came after version {stands}"):
+        await apply(tables, [record(1, golden()[1])])
+
+
 async def test_a_zombie_is_refused_by_the_checkpoint(running: Installation, tables: Pool) -> None:
     """A process that was paused while another went on believes its old position: nothing of its batch stays."""
     home = TopicPartition(topics.EVENTS.name, 0)
