@@ -1,32 +1,39 @@
-# One entry for everything. A machine needs Python >= 3.11 and make, nothing else.
+# The entry point for every task. Needs Python >= 3.11 and make, nothing else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Other code must not take the place of ours.
+unexport PYTHONPATH
 
-.PHONY: setup run test faults check contract bench wheels lock jars clean
+.PHONY: setup run test faults attacks check contract bench wheels lock jars clean
 
 setup: $(STAMP)
 
-# Dependencies come from the lock alone, each checked against its hash; then the project itself, editable.
+# Installs exactly the locked dependencies, checked against their hashes, and then the project itself in editable mode.
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Switchboard needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m services.gateway.console.assets
+	-$(BIN)/python -m services.infrastructure.embedded.startup_cache
 	@touch $@
 
 run: setup
 	@$(BIN)/switchboard up --demo
 
-# Two side by side, a file each: mostly they wait for servers. The long ones come first.
+# Two workers, one file at a time each: the tests mostly wait for servers. The longest files run first.
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Rounds of the decider, then of the invoker: both are worth as much.
+# Seeded rounds of faults: ROUNDS against the decider, a third as many against each other kind. KIND= plays one kind.
 faults: setup
-	$(BIN)/python -m tests.faults --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
-	$(BIN)/python -m tests.faults.invoker_rounds --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
+	$(BIN)/python -m tests.faults $(if $(KIND),--kind $(KIND)) --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
+
+# One tenant attacks another: the second tenant's p99 alone and beside each attack, and each service's memory.
+attacks: setup
+	$(BIN)/python -m tests.attacks $(foreach attack,$(ATTACK),--attack $(attack))
 
 check: setup
 	$(BIN)/ruff check .
@@ -35,7 +42,7 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/python -m services.cli.contract check
 
-# After a change to a message: writes the schemas and the AsyncAPI document anew.
+# Run after changing a message: regenerates the schemas and the AsyncAPI document.
 contract: setup
 	$(BIN)/python -m services.cli.contract write
 
@@ -46,12 +53,12 @@ wheels: setup
 	$(BIN)/python -m hatchling build -t wheel -d dist
 	cd contracts && ../$(BIN)/python -m hatchling build -t wheel -d ../dist
 
-# Needs uv on the PATH, and only when dependencies change.
+# Needs uv on the PATH. Run it when dependencies change.
 lock:
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header -o requirements.lock
 
-# Resolves the embedded broker anew: make jars KAFKA=4.4.0
+# Resolves the jars of the embedded broker again: make jars KAFKA=4.4.0
 jars: setup
 	$(BIN)/python -m services.infrastructure.embedded.jars $(KAFKA)
 

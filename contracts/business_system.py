@@ -7,17 +7,19 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from .ids import SystemId
-from .message import CommandData, EditData, EventData, Name, Remarks
+from .message import CommandData, EditData, EventData, Remarks
+from .names import Name
+from .resources import BusinessSystemMessage
 from .signature import IssuedSignature
 
 SignatureStyle = Literal["standard-webhooks", "plain-token"]
 ApiRequestUrl = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-"""``https`` only, unless the operator allows the place; the domain judges where it leads, and so does each dial."""
+"""``https`` only, unless the operator allows the target. It is judged when the URL is saved and at each call."""
 
 Reason = Annotated[str, StringConstraints(max_length=1024)]
 
 
-class OpenBusinessSystem(CommandData):
+class OpenBusinessSystem(BusinessSystemMessage, CommandData):
     system: SystemId
     name: Name
     api_request_url: ApiRequestUrl
@@ -25,10 +27,10 @@ class OpenBusinessSystem(CommandData):
     signature_style: SignatureStyle = "standard-webhooks"
 
 
-class EditBusinessSystem(EditData):
-    """Changes what is given; null clears the remarks, and puts the signature style back to its default."""
+class EditBusinessSystem(BusinessSystemMessage, EditData):
+    """Changes the given fields; null clears the remarks, and resets the signature style to its default."""
 
-    kept = ("name", "api_request_url")
+    not_clearable = ("name", "api_request_url")
 
     system: SystemId
     name: Name | None = None
@@ -37,25 +39,25 @@ class EditBusinessSystem(EditData):
     signature_style: SignatureStyle | None = None
 
 
-class DeleteBusinessSystem(CommandData):
+class DeleteBusinessSystem(BusinessSystemMessage, CommandData):
     """Deletes a system with its intents and signatures; refused while templates refer to one, unless forced."""
 
     system: SystemId
     force: bool = False
 
 
-class DisableBusinessSystem(CommandData):
+class DisableBusinessSystem(BusinessSystemMessage, CommandData):
     system: SystemId
     reason: Reason | None = None
 
 
-class EnableBusinessSystem(CommandData):
+class EnableBusinessSystem(BusinessSystemMessage, CommandData):
     system: SystemId
     reason: Reason | None = None
 
 
-class BusinessSystemOpened(EventData):
-    """``signature`` is the drafted one that it took over; without one, a `SignatureRefreshed` follows."""
+class BusinessSystemOpened(BusinessSystemMessage, EventData):
+    """``signature`` is the draft that the system takes over; without a draft, a `SignatureRefreshed` follows."""
 
     system: str
     name: str
@@ -65,8 +67,8 @@ class BusinessSystemOpened(EventData):
     signature: IssuedSignature | None = None
 
 
-class BusinessSystemEdited(EventData):
-    """Only what changed."""
+class BusinessSystemEdited(BusinessSystemMessage, EventData):
+    """Only the fields that changed."""
 
     system: str
     name: str | None = None
@@ -75,17 +77,17 @@ class BusinessSystemEdited(EventData):
     signature_style: SignatureStyle | None = None
 
 
-class BusinessSystemDeleted(EventData):
-    """With it go its intents and its signatures."""
+class BusinessSystemDeleted(BusinessSystemMessage, EventData):
+    """Its intents and signatures are deleted with it."""
 
     system: str
 
 
-class BusinessSystemDisabled(EventData):
+class BusinessSystemDisabled(BusinessSystemMessage, EventData):
     system: str
     reason: str | None = None
 
 
-class BusinessSystemEnabled(EventData):
+class BusinessSystemEnabled(BusinessSystemMessage, EventData):
     system: str
     reason: str | None = None

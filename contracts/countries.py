@@ -21,8 +21,15 @@ ISO_3166_ALPHA_2 = frozenset(
 )
 
 
+NUMBERED_REGIONS = frozenset({"AC", "TA", "XK"})
+"""Ascension, Tristan da Cunha and Kosovo: ISO 3166-1 assigns them no code, but they have telephone numbers, which
+libphonenumber gives these codes."""
+
+COUNTRIES = ISO_3166_ALPHA_2 | NUMBERED_REGIONS
+
+
 def _assigned(code: str) -> str:
-    if code not in ISO_3166_ALPHA_2:
+    if code not in COUNTRIES:
         raise ValueError("it must be an ISO 3166-1 alpha-2 country code, two capital letters such as 'ID'")
     return code
 

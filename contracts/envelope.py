@@ -1,29 +1,35 @@
-"""The CloudEvents 1.0 envelope (JSON, structured mode) that every record's value is."""
+"""The CloudEvents 1.0 envelopes (JSON, structured mode) of commands, events and notifications."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from hashlib import sha256
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import from_json, to_json
 
-from .commands import EVENTS
+from .bounded_json import MAX_JSON_DEPTH
 from .ids import AccountId, ChannelId, CommandId
-from .message import DEEPEST_JSON, EventData, moment_of
+from .json_values import unkeepable
+from .media_type import is_json_media_type
+from .message import EventData, parse_rfc3339
+from .message_types import EVENTS
+from .notices import NOTICES
+from .pydantic_internals import json_validator
 
 CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
-"""The record header by which the CloudEvents Kafka binding tells structured mode."""
+"""The record header that marks structured mode in the CloudEvents Kafka binding."""
 
-LONGEST_READABLE = 16 * 1024
-"""A longer id, type, source, subject or account id is answered by nobody: an answer repeats all five."""
+MAX_ATTRIBUTE_LENGTH = 16 * 1024
+"""The most characters of an id, type, source, subject or account id: an outcome repeats all five."""
 
-_BEYOND = f"'data' is nested more than {DEEPEST_JSON} levels deep, or holds a number of thousands of digits."
+_BEYOND = f"'data' is nested more than {MAX_JSON_DEPTH} levels deep, or holds a number of thousands of digits."
+_OTHER_LIMITS = ("recursion limit", "number out of range", "hex escape")
+"""In our parser's errors on JSON that is well formed."""
 
 _LONGEST_STEP = 128
-"""Whoever invents a field chooses the length of its name; an answer repeats no more of it."""
+"""The most characters that a rejection repeats of an unknown field's name."""
 
 _NESTED = (dict, list)
 
@@ -31,16 +37,47 @@ GENESIS = "0" * 64
 """The ``previoushash`` of a channel's first event."""
 
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-Readable = Annotated[str, StringConstraints(max_length=LONGEST_READABLE)]
+_TraceParent = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+_TraceState = Annotated[str, StringConstraints(max_length=1024)]
+BoundedText = Annotated[str, StringConstraints(max_length=MAX_ATTRIBUTE_LENGTH)]
 
 
 def _rfc3339(text: str) -> str:
-    moment_of(text)
+    parse_rfc3339(text)
     return text
 
 
-class CommandEnvelope(BaseModel):
-    """A command as it is published; ``data`` is checked by its ``type``. An attribute of null is one left out."""
+def _ignored_unless(low: int, high: int) -> BeforeValidator:
+    """A trace header that cannot be one is left out: W3C Trace Context wants it ignored, not the command refused."""
+    return BeforeValidator(lambda value: None if isinstance(value, str) and not low <= len(value) <= high else value)
+
+
+def _json_in_utf8(media_type: str) -> str:
+    if not is_json_media_type(media_type):
+        raise ValueError("it must be application/json; a charset, if given, must be utf-8")
+    return media_type
+
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+
+class Origin(BaseModel):
+    """Who sent a command, and from where, beside its actor: what a gateway knows. Each may be missing.
+
+    ``actorname`` is the actor's name for people to read, ``sourceaddress`` the client's IP address, ``useragent`` what
+    the client says it is, ``requestid`` the id of the HTTP request.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    actorname: Word | None = None
+    sourceaddress: Word | None = None
+    useragent: Word | None = None
+    requestid: Word | None = None
+
+
+class CommandEnvelope(Origin):
+    """A command as it is published; ``data`` is validated by its ``type``. A null attribute counts as missing."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -51,19 +88,21 @@ class CommandEnvelope(BaseModel):
     subject: ChannelId
     accountid: AccountId
     time: Annotated[str, AfterValidator(_rfc3339)] | None = None
-    actor: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    actor: Word | None = None
     expectedversion: Annotated[int, Field(ge=0, lt=2**53)] | None = None
     dryrun: bool | None = False
-    correlationid: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
-    traceparent: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
-    tracestate: Annotated[str, StringConstraints(max_length=1024)] | None = None
-    datacontenttype: Literal["application/json"] | None = "application/json"
+    correlationid: Word | None = None
+    traceparent: Annotated[_TraceParent | None, _ignored_unless(1, 255)] = None
+    tracestate: Annotated[_TraceState | None, _ignored_unless(0, 1024)] = None
+    datacontenttype: Annotated[str, StringConstraints(max_length=255), AfterValidator(_json_in_utf8)] | None = (
+        "application/json"
+    )
     dataschema: Annotated[str, StringConstraints(max_length=1024)] | None = None
     data: dict[str, Any] = {}
 
 
-class EventEnvelope(BaseModel):
-    """A settings event as subscribers read it. ``data`` is kept as it came; `body` gives it its type."""
+class EventEnvelope(Origin):
+    """A settings event as subscribers read it. ``data`` is the raw data; `body` returns it as a model."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -87,13 +126,16 @@ class EventEnvelope(BaseModel):
     data: dict[str, Any] = {}
 
     def body(self) -> EventData | None:
-        """The data by its type; None where the type is newer than this reader."""
+        """The data as a model of its type; None for a type that is newer than this reader."""
         kind = EVENTS.get(self.type)
         return None if kind is None else kind.model_validate(self.data)
 
 
 class NotificationEnvelope(BaseModel):
-    """What the invoker and the OTP router publish: an answer to a request, on a topic of its own."""
+    """What the invoker and the message router publish: an answer to a request, on a topic of its own.
+
+    ``data`` is the raw data; `body` returns it as a model.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -110,10 +152,17 @@ class NotificationEnvelope(BaseModel):
     datacontenttype: Literal["application/json"] = "application/json"
     data: dict[str, Any]
 
+    def body(self) -> EventData | None:
+        """The data as a model of its type; None for a type that is newer than this reader."""
+        kind = NOTICES.get(self.type)
+        return None if kind is None else kind.model_validate(self.data)
+
 
 def content_digest(kind: str, data: dict[str, Any], *, dry_run: bool) -> bytes:
-    """Hex SHA-256 of what counts as a command's content, an outcome's header ``digest``: the same id with another one
-    is another command."""
+    """Hex SHA-256 of a command's content, the header ``digest`` of its outcome.
+
+    The same id with another digest is another command.
+    """
     return sha256(to_json([kind, _sorted(data), dry_run])).hexdigest().encode()
 
 
@@ -124,79 +173,80 @@ def _sorted(value: Any) -> Any:
     return [_sorted(item) if isinstance(item, _NESTED) else item for item in value]
 
 
-class Unreadable(Exception):
-    """The record has no readable envelope; the sentence says why. It belongs on the dead-letter topic."""
+class UndecodableEnvelope(Exception):
+    """The record has no decodable envelope. The message says why. The record goes to the dead-letter topic."""
 
 
-class Invalid(Exception):
-    """The envelope can be read but breaks the contract. Holds what an answer needs, and the sentence."""
+class InvalidEnvelope(Exception):
+    """The envelope can be decoded but breaks the contract. ``envelope`` has what a rejection repeats."""
 
-    def __init__(self, envelope: ReadableEnvelope, problem: str) -> None:
+    def __init__(self, envelope: EnvelopeIdentity, problem: str) -> None:
         super().__init__(problem)
         self.envelope = envelope
         self.problem = problem
 
 
-class ReadableEnvelope(BaseModel):
-    """The five strings without which nobody can be answered."""
+class EnvelopeIdentity(BaseModel):
+    """The five attributes that every outcome repeats."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
-    id: Readable
-    type: Readable
-    source: Readable
-    subject: Readable
-    accountid: Readable
+    id: BoundedText
+    type: BoundedText
+    source: BoundedText
+    subject: BoundedText
+    accountid: BoundedText
 
 
-_validated: Callable[[bytes], CommandEnvelope] = CommandEnvelope.__pydantic_validator__.validate_json
-"""As `model_validate_json`, without the method around it, which each command would pay for."""
+_validated = json_validator(CommandEnvelope)
 
 
 def read_command(value: bytes | None, longest: int | None = None) -> CommandEnvelope:
     """The command in a record's value, of at most ``longest`` bytes.
 
-    Raises `Unreadable` where it is no JSON object with the strings ``id``, ``type``, ``source``, ``subject`` and
-    ``accountid``, and `Invalid` where it is one but breaks the contract otherwise.
+    Raises `UndecodableEnvelope` where the value is not a JSON object with the strings ``id``, ``type``, ``source``,
+    ``subject`` and ``accountid``; `InvalidEnvelope` where it has these but breaks the contract otherwise.
     """
     if value is None:
-        raise Unreadable("the record has no value; a command is a JSON object")
+        raise UndecodableEnvelope("the record has no value; a command is a JSON object")
     if longest is not None and len(value) > longest:
         problem = f"The command is {len(value):,} bytes long; at most {longest:,} are allowed."
     else:
         try:
             return _validated(value)
         except ValidationError as error:
-            problem = problem_of(error)
+            problem = validation_message(error)
     try:
         parsed = from_json(value, allow_inf_nan=False)
     except ValueError as error:
-        parsed, problem = _beyond_our_parser(value, error), _BEYOND
+        parsed = _parse_beyond_limits(value, error)
+        clause = unkeepable(parsed)
+        problem = _BEYOND if clause is None else f"{clause}."
     if not _is_object(parsed):
-        raise Unreadable("the value is JSON, but no object; a command is a CloudEvents object")
+        raise UndecodableEnvelope("the value is JSON, but not an object; a command is a CloudEvents object")
     try:
-        readable = ReadableEnvelope.model_validate(parsed)
+        identity = EnvelopeIdentity.model_validate(parsed)
     except ValidationError as error:
-        raise Unreadable(f"the envelope cannot be read: {problem_of(error)}") from None
-    raise Invalid(readable, problem)
+        raise UndecodableEnvelope(f"the envelope cannot be read: {validation_message(error)}") from None
+    raise InvalidEnvelope(identity, problem)
 
 
-def _beyond_our_parser(value: bytes, problem: ValueError) -> object:
-    """JSON that our parser does not take, so that it can be answered; raises `Unreadable` on anything else."""
+def _parse_beyond_limits(value: bytes, problem: ValueError) -> object:
+    """JSON that only Python's parser takes, so that it can be rejected. Raises `UndecodableEnvelope`."""
     try:
-        if "recursion limit" in str(problem) or "number out of range" in str(problem):
+        if any(limit in str(problem) for limit in _OTHER_LIMITS):
             return json.loads(value, parse_int=float)
     except (ValueError, RecursionError):
         pass
-    raise Unreadable(f"the value is not JSON: {problem}") from None
+    raise UndecodableEnvelope(f"the value is not JSON: {problem}") from None
 
 
 def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict)
 
 
-def problem_of(error: ValidationError, inside: str = "") -> str:
-    """A pydantic error as one sentence that names each field, and repeats no input."""
+def validation_message(error: ValidationError, inside: str = "") -> str:
+    """A pydantic error as one sentence that names each field, and repeats no values."""
     parts = []
     for detail in error.errors(include_url=False, include_input=False, include_context=False)[:5]:
         field = ".".join(str(step)[:_LONGEST_STEP] for step in (inside, *detail["loc"]) if step != "")
@@ -205,6 +255,8 @@ def problem_of(error: ValidationError, inside: str = "") -> str:
                 parts.append(f"{field!r} is missing")
             case "extra_forbidden":
                 parts.append(f"{field!r} is not a known field")
+            case "union_tag_invalid" | "union_tag_not_found":  # its message repeats the value
+                parts.append(f"{field!r} is wrong: its 'type' is not one that can stand here")
             case "value_error":
                 message = detail["msg"].removeprefix("Value error, ")
                 parts.append(f"{field!r} is wrong: {message}" if field else message)

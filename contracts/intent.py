@@ -7,10 +7,12 @@ from typing import Any
 from pydantic import Field
 
 from .ids import IntentCode, SystemId, TemplateId
-from .message import CommandData, EditData, EventData, JsonObject, Name, SchemaObject
+from .message import CommandData, EditData, EventData, JsonObject, SchemaObject
+from .names import Name
+from .resources import IntentMessage
 
 
-class AddIntent(CommandData):
+class AddIntent(IntentMessage, CommandData):
     """``schema`` is a JSON Schema (2020-12) that the default data must satisfy."""
 
     system: SystemId
@@ -20,8 +22,8 @@ class AddIntent(CommandData):
     json_schema: SchemaObject | None = Field(default=None, alias="schema")
 
 
-class EditIntent(EditData):
-    """Changes what is given; null clears the schema, and empties the default data."""
+class EditIntent(IntentMessage, EditData):
+    """Changes the given fields; null removes the schema, and empties the default data."""
 
     system: SystemId
     code: IntentCode
@@ -31,7 +33,7 @@ class EditIntent(EditData):
     force: bool = False
 
 
-class DeleteIntent(CommandData):
+class DeleteIntent(IntentMessage, CommandData):
     """Refused while templates refer to it, unless forced."""
 
     system: SystemId
@@ -39,23 +41,23 @@ class DeleteIntent(CommandData):
     force: bool = False
 
 
-class ReferToIntent(CommandData):
-    """A message template begins to use the intent."""
+class ReferToIntent(IntentMessage, CommandData):
+    """A message template starts using the intent."""
 
     system: SystemId
     code: IntentCode
     template: TemplateId
 
 
-class ReleaseIntent(CommandData):
-    """A message template ends to use the intent."""
+class ReleaseIntent(IntentMessage, CommandData):
+    """A message template stops using the intent."""
 
     system: SystemId
     code: IntentCode
     template: TemplateId
 
 
-class IntentAdded(EventData):
+class IntentAdded(IntentMessage, EventData):
     system: str
     code: str
     name: str
@@ -63,7 +65,7 @@ class IntentAdded(EventData):
     json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
-class IntentEdited(EventData):
+class IntentEdited(IntentMessage, EventData):
     """Only what changed."""
 
     system: str
@@ -73,18 +75,18 @@ class IntentEdited(EventData):
     json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
-class IntentDeleted(EventData):
+class IntentDeleted(IntentMessage, EventData):
     system: str
     code: str
 
 
-class IntentReferredTo(EventData):
+class IntentReferredTo(IntentMessage, EventData):
     system: str
     code: str
     template: str
 
 
-class IntentReleased(EventData):
+class IntentReleased(IntentMessage, EventData):
     system: str
     code: str
     template: str

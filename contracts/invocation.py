@@ -1,18 +1,19 @@
-"""Calling an intent of a business system: the request, what the business system receives, and how it ended."""
+"""Calling an intent of a business system: the requests and their results."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from .bounded_json import max_json_bytes
 from .ids import IntentCode, KeyId, SystemId, TemplateId
-from .message import CommandData, EventData, at_most
+from .message import CommandData, EventData
 
 INVOCATION_DATA_LIMIT = 255 * 1024
-"""What a business system receives, names included, is at most 256 KiB."""
+"""In bytes. The body of a call, with its other fields, is then at most 256 KiB."""
 TEST_CALL = "switchboard.test"
-"""The ``type`` in a test call's body, which no intent's code can be."""
+"""The ``type`` in the body of a test call. No intent can have it as its code."""
 
 
 class InvokeIntent(CommandData):
@@ -20,7 +21,7 @@ class InvokeIntent(CommandData):
 
     system: SystemId
     code: IntentCode
-    data: Annotated[dict[str, Any], at_most(INVOCATION_DATA_LIMIT)] | None = None
+    data: Annotated[dict[str, Any], max_json_bytes(INVOCATION_DATA_LIMIT)] | None = None
     template: TemplateId | None = None
     ttl_seconds: Annotated[int, Field(ge=1, le=7 * 24 * 60 * 60)] | None = None
     settings_version: Annotated[int, Field(ge=1)] | None = None
@@ -35,20 +36,6 @@ class MakeTestCall(CommandData):
     system: SystemId
     key_id: KeyId | None = None
     settings_version: Annotated[int, Field(ge=1)] | None = None
-
-
-class WebhookBody(BaseModel):
-    """The JSON body that a business system receives; ``type`` is the intent's code, or `TEST_CALL`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    type: str
-    timestamp: str
-    account: str
-    channel: str
-    business_system: str
-    template: str | None
-    data: dict[str, Any]
 
 
 DeliveryState = Literal["waiting", "due", "parked", "delivered", "dead", "refused"]

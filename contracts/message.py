@@ -1,20 +1,21 @@
-"""What every message's data has in common, and the kinds of text that it holds.
+"""The base classes of all messages' data, and the types of their texts and times.
 
-Commands are strict: they forbid unknown fields. Events are for ever: readers ignore fields that they do not know, and
-fields are only added.
+Commands are strict: they forbid unknown fields. Events are kept forever: readers ignore unknown fields, and fields are
+only added.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
-from pydantic_core import to_json
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema, model_validator
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+from .bounded_json import max_json_bytes
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})", re.IGNORECASE
 )
@@ -30,13 +31,13 @@ class CommandData(BaseModel):
 
 
 class EditData(CommandData):
-    """An edit: a field left out stays, null clears it; what cannot be empty is named in ``kept``."""
+    """An edit: a missing field stays as it is, null clears it, except the fields in ``not_clearable``."""
 
-    kept: ClassVar[tuple[str, ...]] = ("name",)
+    not_clearable: ClassVar[tuple[str, ...]] = ("name",)
 
     @model_validator(mode="after")
     def _clears_only_what_may_be_empty(self) -> Self:
-        for field in self.kept:
+        for field in self.not_clearable:
             if field in self.model_fields_set and getattr(self, field) is None:
                 raise ValueError(f"{field!r} cannot be cleared; leave it out to keep it")
         return self
@@ -50,72 +51,24 @@ class EventData(BaseModel):
     )
 
 
-def _one_line(text: str) -> str:
-    if _CONTROL.search(text):
-        raise ValueError("it must be one line without control characters")
-    if not text.strip():
-        raise ValueError("it must not be blank")
-    return text
-
-
 def _prose(text: str) -> str:
     if _CONTROL_BUT_LINES.search(text):
         raise ValueError("it must not hold control characters other than tab and line ends")
     return text
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_one_line)]
 Remarks = Annotated[str, StringConstraints(max_length=1024), AfterValidator(_prose)]
-
-
-def compact_json(value: object) -> str:
-    """``value`` as JSON without spaces; raises ValueError on NaN and infinities, which JSON does not have."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-DEEPEST_JSON = 100
-"""So many levels may JSON have that we keep: ours parses 200, and records hold it deeper than commands do."""
-
-
-def _is_deeper(value: object, levels: int) -> bool:
-    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return below is not None and (levels == 0 or any(_is_deeper(one, levels - 1) for one in below))
-
-
-def _is_surely_small(value: object, limit: int) -> bool:
-    """Whether it is JSON far below the limit: a quick look, which tells nothing of what is not.
-
-    Numbers may be written longer than pydantic writes them, but no three times as long.
-    """
-    try:
-        written = to_json(value)
-    except ValueError:
-        return False
-    return len(written) * 3 < limit and b"NaN" not in written and b"Infinity" not in written
-
-
-def at_most(limit: int) -> AfterValidator:
-    def check(value: dict[str, Any]) -> dict[str, Any]:
-        if _is_deeper(value, DEEPEST_JSON):
-            raise ValueError(f"it is nested more than {DEEPEST_JSON} levels deep")
-        if _is_surely_small(value, limit):
-            return value
-        try:
-            size = len(compact_json(value).encode())
-        except ValueError:
-            raise ValueError("it must be JSON that has no NaN, no infinities and no lone surrogates") from None
-        if size > limit:
-            raise ValueError(f"it is {size:,} bytes as compact JSON; at most {limit:,} are allowed")
-        return value
-
-    return AfterValidator(check)
 
 
 DEFAULT_DATA_LIMIT = 4 * 1024
 SCHEMA_LIMIT = 16 * 1024
 
-JsonObject = Annotated[dict[str, Any], at_most(DEFAULT_DATA_LIMIT)]
-SchemaObject = Annotated[dict[str, Any], at_most(SCHEMA_LIMIT)]
+JsonObject = Annotated[dict[str, Any], max_json_bytes(DEFAULT_DATA_LIMIT)]
+SchemaObject = Annotated[dict[str, Any], max_json_bytes(SCHEMA_LIMIT)]
+
+
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""A time in an answer: RFC 3339 in UTC with milliseconds."""
 
 
 def rfc3339(milliseconds: int) -> str:
@@ -123,17 +76,24 @@ def rfc3339(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def moment_of(text: str) -> datetime:
-    """The moment of an RFC 3339 time with an offset; raises ValueError, which repeats no input, on anything else."""
+def parse_rfc3339(text: str) -> datetime:
+    """Parses an RFC 3339 time with an offset. Raises ValueError, whose message does not repeat the text."""
     try:
         moment = datetime.fromisoformat(text.upper()) if _RFC_3339.fullmatch(text) else None
     except ValueError:
         moment = None
     if moment is None:
         raise ValueError("it must be an RFC 3339 time with an offset, such as 2026-11-22T08:00:00Z")
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it must be within the years 0001 to 9999 of UTC") from None
     return moment
 
 
-def milliseconds_of(text: str) -> int:
-    """The Unix milliseconds of an RFC 3339 time with an offset; raises ValueError on anything else."""
-    return round(moment_of(text).timestamp() * 1000)
+def unix_milliseconds(text: str) -> int:
+    """The Unix milliseconds of an RFC 3339 time with an offset, rounded down: never a later time.
+
+    Raises ValueError on anything else.
+    """
+    return (parse_rfc3339(text) - _EPOCH) // _MILLISECOND

@@ -1,4 +1,4 @@
-"""An outcome: the decider's answer to a command, one record for each time a command comes."""
+"""An outcome: the decider's answer to a command, one record each time a command is read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from .rejections import Rejection, rejection_named
+from .envelope import Origin
+from .rejection import Rejection
+from .rejections import rejection_named
 
 
 class WouldAppend(BaseModel):
@@ -19,9 +21,10 @@ class WouldAppend(BaseModel):
 
 
 class CommandAccepted(BaseModel):
-    """``version`` is the channel's after the command; ``events`` their ids, empty when nothing changed.
+    """``version`` is the channel's version after the command; ``events`` are event ids, empty when nothing changed.
 
-    A dry run has ``would_append`` instead of ``events``. ``sealed`` is the base64 of a libsodium sealed box.
+    A dry run has ``would_append`` instead of ``events``. ``sealed`` is the base64 of a libsodium sealed box with
+    the secret of the signature ``key_id``. ``notices`` are sentences about what not to expect of what was saved.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -29,13 +32,15 @@ class CommandAccepted(BaseModel):
     version: int
     events: tuple[str, ...] = ()
     would_append: tuple[WouldAppend, ...] | None = None
+    key_id: str | None = None
     sealed: str | None = None
+    notices: tuple[str, ...] = ()
 
 
 class CommandRejected(BaseModel):
-    """``rejection`` is a stable name, ``message`` a sentence; what the rejection is about stands beside them.
+    """``rejection`` is a stable name and ``message`` a sentence; the rejection's own facts are further members.
 
-    ``version`` is None on an `InvalidCommand`, which nothing was looked up for.
+    ``version`` is None on an `InvalidCommand`: an invalid command is refused before its channel is looked up.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -45,13 +50,13 @@ class CommandRejected(BaseModel):
     version: int | None = None
 
     def typed(self) -> Rejection | None:
-        """The rejection as its own type; None where this reader does not know it."""
+        """The rejection as its own type; None for a type that this version does not know."""
         kind = rejection_named(self.rejection)
         return None if kind is None else kind.model_validate(self.model_extra)
 
 
-class OutcomeEnvelope(BaseModel):
-    """An outcome as it is read. ``repeated`` marks the answer to an id that came before."""
+class OutcomeEnvelope(Origin):
+    """An outcome as it is read. ``repeated`` marks the answer to a command id that was answered before."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -5,34 +5,11 @@ A rejection is no failure. The class name is the ``rejection`` of the outcome, t
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from pydantic import BaseModel, ConfigDict
+from . import approval_rejections as approval_rejections  # for the list at the end
+from .rejection import Rejection
 
 NAMED_TEMPLATES_LIMIT = 100
 """An answer is remembered with its command, so it must not grow with what a channel may hold."""
-
-_NAMED_IN_A_SENTENCE = 10
-
-
-class Rejection(BaseModel):
-    """``sentence`` is a template over the fields."""
-
-    model_config = ConfigDict(frozen=True)
-
-    sentence: ClassVar[str]
-
-    @property
-    def message(self) -> str:
-        facts = {
-            name: _listed(value) if isinstance(value, list) else value for name, value in self.model_dump().items()
-        }
-        return self.sentence.format(**facts)
-
-
-def _listed(names: list[str]) -> str:
-    others = " and others" if len(names) > _NAMED_IN_A_SENTENCE else ""
-    return ", ".join(names[:_NAMED_IN_A_SENTENCE]) + others
 
 
 class InvalidCommand(Rejection):
@@ -50,6 +27,17 @@ class CommandIdReused(Rejection):
     command: str
 
 
+class TooManyCommands(Rejection):
+    """The command is not remembered: the same id can be used again later."""
+
+    sentence = (
+        "Account {account!r} has sent {limit:,} commands to this partition within 24 hours, which is the limit; "
+        "send the command again later, or ask the operator to raise the limit."
+    )
+    account: str
+    limit: int
+
+
 class DecisionFailed(Rejection):
     """Our fault: the decision raised. The command is on the dead-letter topic besides."""
 
@@ -57,6 +45,15 @@ class DecisionFailed(Rejection):
         "The command could not be decided because of a fault on our side; nothing was changed, and it is kept for "
         "inspection."
     )
+
+
+class DecisionTimedOut(Rejection):
+    """Recorded like any other rejection, so it is not tried again."""
+
+    sentence = (
+        "The decision took more than {limit_ms} ms, or too much memory; simplify the intent's schema or its data."
+    )
+    limit_ms: int
 
 
 class ChannelUnknown(Rejection):
@@ -270,6 +267,13 @@ class InternationalRatesNotAcknowledged(Rejection):
         "set international_rates_acknowledged to true if that is meant."
     )
     countries: list[str]
+
+
+class SpendGuardNeedsLimit(Rejection):
+    sentence = (
+        "A spend guard of mode {mode!r} needs a limit; give max_rate or daily_messages_per_country, or save mode 'off'."
+    )
+    mode: str
 
 
 def rejection_named(name: str) -> type[Rejection] | None:

@@ -9,12 +9,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from . import topics
-from .commands import COMMANDS, EVENTS
+from .access_log import ACCESS_RECORDS, AccessEnvelope
 from .envelope import CommandEnvelope, EventEnvelope, NotificationEnvelope
 from .invocation import IntentInvoked, InvocationFailed, InvokeIntent, MakeTestCall
-from .otp_routing import OtpRouted, RouteOtp
+from .message_routing import RouteMessage
+from .message_status import ReportStatus
+from .message_types import COMMANDS, EVENTS
+from .notices import MESSAGE_NOTICES
 from .outcome import CommandAccepted, CommandRejected, OutcomeEnvelope
+from .rates import ApplyRateBook
 from .rejections import REJECTIONS
+from .scheduling_resource import ReportSchedulingResource
+from .usage import MessageCharged
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -24,17 +30,27 @@ _ON: dict[str, tuple[type[BaseModel], tuple[type[BaseModel], ...]]] = {
     topics.OUTCOMES.name: (OutcomeEnvelope, (CommandAccepted, CommandRejected)),
     topics.INVOCATION_REQUESTS.name: (CommandEnvelope, (InvokeIntent, MakeTestCall)),
     topics.INVOCATIONS.name: (NotificationEnvelope, (IntentInvoked, InvocationFailed)),
-    topics.OTP_REQUESTS.name: (CommandEnvelope, (RouteOtp,)),
-    topics.OTP_DECISIONS.name: (NotificationEnvelope, (OtpRouted,)),
+    topics.MESSAGE_REQUESTS.name: (CommandEnvelope, (RouteMessage, ReportStatus)),
+    topics.MESSAGE_DECISIONS.name: (NotificationEnvelope, MESSAGE_NOTICES),
+    topics.SCHEDULING_RESOURCES.name: (CommandEnvelope, (ReportSchedulingResource,)),
+    topics.RATES.name: (CommandEnvelope, (ApplyRateBook,)),
+    topics.USAGE.name: (NotificationEnvelope, (MessageCharged,)),
+    topics.ACCESS_LOG.name: (AccessEnvelope, tuple(ACCESS_RECORDS.values())),
 }
 REJECTED = f"{topics.OUTCOMES.name}, rejections"
-"""Where `json_schemas` has the rejections: what each is about, beside ``rejection``, ``message`` and ``version``."""
+"""The key of the rejections in `json_schemas`: their own facts, beside ``rejection``, ``message`` and ``version``."""
 
-PUBLISHED_TO_US = (topics.COMMANDS.name, topics.INVOCATION_REQUESTS.name, topics.OTP_REQUESTS.name)
+PUBLISHED_TO_US = (
+    topics.COMMANDS.name,
+    topics.INVOCATION_REQUESTS.name,
+    topics.MESSAGE_REQUESTS.name,
+    topics.SCHEDULING_RESOURCES.name,
+    topics.RATES.name,
+)
 
 
 def messages(topic: str) -> dict[str, type[BaseModel]]:
-    """The messages on a topic by ``type``: whole, the envelope with its data. Empty where a topic is our own."""
+    """The messages on a topic by ``type``, each an envelope with its data. Empty for an internal topic."""
     envelope, kinds = _ON.get(topic, (BaseModel, ()))
     return {kind.__name__: _whole(envelope, kind) for kind in kinds}
 
@@ -55,7 +71,7 @@ def union(topic: str) -> Any:
 
 
 def json_schemas() -> dict[str, dict[str, dict[str, Any]]]:
-    """By topic and type, the JSON Schema (2020-12) of each message; and of each rejection's facts, by its name."""
+    """The JSON Schema (2020-12) of each message by topic and type, and of each rejection's facts by name."""
     described = {topic: messages(topic) for topic in _ON} | {REJECTED: REJECTIONS}
     return {
         topic: {name: {"$schema": DIALECT, **model.model_json_schema()} for name, model in sorted(models.items())}

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from .ids import KeyId, SystemId
 from .message import CommandData, EventData
+from .resources import SignatureMessage
 
 DAY = 24 * 60 * 60
 DEFAULT_GRACE_SECONDS = DAY
@@ -30,8 +31,8 @@ SealTo = Annotated[str, AfterValidator(_x25519_public_key)]
 """An X25519 public key in base64; the outcome carries the secret in a libsodium sealed box for it."""
 
 
-class RefreshSignature(CommandData):
-    """Draws a new signature. Before the system is open, the API Request URL it is meant for must be given."""
+class RefreshSignature(SignatureMessage, CommandData):
+    """Issues a new signature. For a system that is not open yet, ``api_request_url`` is required."""
 
     system: SystemId
     grace_seconds: Annotated[int, Field(ge=0, le=LONGEST_GRACE_SECONDS)] = DEFAULT_GRACE_SECONDS
@@ -40,21 +41,21 @@ class RefreshSignature(CommandData):
     api_request_url: Annotated[str, Field(min_length=1, max_length=512)] | None = None
 
 
-class RevealSignature(CommandData):
-    """Asks for a valid signature, sealed; each reveal is an event of its own. Without ``key_id``: the newest."""
+class RevealSignature(SignatureMessage, CommandData):
+    """Requests a valid signature, sealed; each reveal is an event. Without ``key_id``: the newest signature."""
 
     system: SystemId
     key_id: KeyId | None = None
     seal_to: SealTo
 
 
-class RevokeSignature(CommandData):
+class RevokeSignature(SignatureMessage, CommandData):
     system: SystemId
     key_id: KeyId
 
 
 class IssuedSignature(BaseModel):
-    """What may be known of a signature: everything but the secret."""
+    """The public facts of a signature: everything but the secret."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -64,7 +65,7 @@ class IssuedSignature(BaseModel):
 
 
 class ReplacedSignature(BaseModel):
-    """What becomes of an old signature: it is valid until then. The event's own time means: revoked at once."""
+    """An old signature and the instant until which it is valid. The event's own time: revoked at once."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -79,8 +80,8 @@ class DroppedDraft(BaseModel):
     key_id: str
 
 
-class SignatureRefreshed(EventData):
-    """A new signature. ``api_request_url`` is set on a draft (the system is not open yet) and only there."""
+class SignatureRefreshed(SignatureMessage, EventData):
+    """A new signature. Only a draft, of a system that is not open yet, has an ``api_request_url``."""
 
     system: str
     key_id: str
@@ -90,11 +91,11 @@ class SignatureRefreshed(EventData):
     dropped_draft: DroppedDraft | None = None
 
 
-class SignatureRevealed(EventData):
+class SignatureRevealed(SignatureMessage, EventData):
     system: str
     key_id: str
 
 
-class SignatureRevoked(EventData):
+class SignatureRevoked(SignatureMessage, EventData):
     system: str
     key_id: str

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from .message import CommandData, EventData
+from typing import ClassVar
+
+from .message import CommandData
+from .section import SectionEvent, SectionSettings
+
+RESOURCE = "sms"
 
 
 class ToggleSms(CommandData):
+    resource: ClassVar[str] = RESOURCE
+
     enabled: bool
 
 
-class SmsActivated(EventData):
-    pass
+class SmsSettings(SectionSettings):
+    """Whether an SMS may follow where a chat message fails."""
+
+    resource: ClassVar[str] = RESOURCE
+
+    enabled: bool = False
+
+    def save_command(self) -> ToggleSms:
+        return ToggleSms(enabled=self.enabled)
 
 
-class SmsDeactivated(EventData):
-    pass
+class SmsActivated(SectionEvent):
+    resource: ClassVar[str] = RESOURCE
+    settings = SmsSettings
+
+    def section(self) -> SmsSettings:
+        return SmsSettings(enabled=True)
+
+
+class SmsDeactivated(SectionEvent):
+    resource: ClassVar[str] = RESOURCE
+    settings = SmsSettings
+
+    def section(self) -> SmsSettings:
+        return SmsSettings(enabled=False)

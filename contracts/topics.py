@@ -1,4 +1,4 @@
-"""The topics, with the settings they are made with. Every topic has the same number of partitions."""
+"""The topics and their Kafka configuration. Every topic has the same number of partitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """``settings`` are Kafka's topic configs, as text."""
+    """``settings`` is the topic configuration of Kafka."""
 
     name: str
     holds: str
@@ -17,27 +17,31 @@ class Topic:
 
 
 LARGEST_RECORD_BYTES = 2 * 1024 * 1024
+FETCH_BYTES_PER_PARTITION = 2 * LARGEST_RECORD_BYTES
+"""How much a consumer fetches of a partition at once: more than the largest record."""
 _LARGEST_RECORD = {"max.message.bytes": str(LARGEST_RECORD_BYTES)}
 
 
-def _kept(days: int) -> dict[str, str]:
+def _retained(days: int) -> dict[str, str]:
     return _LARGEST_RECORD | {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
 
 
-def _from_outside(days: int) -> dict[str, str]:
-    """What anybody publishes, compressed as they like: the broker unpacks it, because one batch in a codec that its
-    reader lacks would stop the partition for ever, and because a record's size is then what it says. And its clock
-    counts: by a publisher's, which may say 1970, retention could delete what nobody has read yet."""
-    return _kept(days) | {"compression.type": "uncompressed", "message.timestamp.type": "LogAppendTime"}
+def _from_clients(days: int) -> dict[str, str]:
+    """Topics of records from any client, in any compression codec.
+
+    The broker decompresses them: a batch in a codec that its reader lacks would block the partition, and its size could
+    not be limited. The broker also sets the time: by a client's clock, retention could delete unread records.
+    """
+    return _retained(days) | {"compression.type": "uncompressed", "message.timestamp.type": "LogAppendTime"}
 
 
 def _with_room_for_headers(days: int) -> dict[str, str]:
-    return _kept(days) | {"max.message.bytes": str(LARGEST_RECORD_BYTES + 64 * 1024)}
+    return _retained(days) | {"max.message.bytes": str(LARGEST_RECORD_BYTES + 64 * 1024)}
 
 
 def _compacted() -> dict[str, str]:
-    # The lag is bounded, so that a deleted secret is gone from the disk within a known time: a segment is closed and
-    # cleaned within an hour, and the tombstone itself stays long enough for every reader to see it.
+    # A bounded lag, so that a deleted secret leaves the disk within a known time: a segment is closed and compacted
+    # within an hour. The tombstone stays long enough for every reader to see it.
     return _LARGEST_RECORD | {
         "cleanup.policy": "compact",
         "segment.ms": str(60 * 60 * 1000),
@@ -47,20 +51,40 @@ def _compacted() -> dict[str, str]:
     }
 
 
-COMMANDS = Topic("switchboard.commands", "what is asked for", _from_outside(7))
+def _compacted_from_clients() -> dict[str, str]:
+    return _from_clients(7) | _compacted() | {"retention.ms": "-1"}
+
+
+COMMANDS = Topic("switchboard.commands", "what is asked for", _from_clients(7))
 EVENTS = Topic(
     "switchboard.events",
     "what happened: the log, kept for ever",
     _LARGEST_RECORD | {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
 )
-OUTCOMES = Topic("switchboard.outcomes", "the answer to each command", _kept(90))
+OUTCOMES = Topic("switchboard.outcomes", "the answer to each command", _retained(90))
 CHANNEL_STATE = Topic("switchboard.channel-state", "the decider's state, and its checkpoints", _compacted())
 SIGNATURES = Topic("switchboard.signatures", "the secrets, encrypted; tombstoned on delete", _compacted())
 DEAD_LETTERS = Topic("switchboard.dead-letters", "what could not be read or decided", _with_room_for_headers(90))
-INVOCATION_REQUESTS = Topic("switchboard.invocation-requests", "intents to call", _from_outside(7))
-INVOCATIONS = Topic("switchboard.invocations", "how calls ended", _kept(90))
-OTP_REQUESTS = Topic("switchboard.otp-requests", "authentication messages to route", _from_outside(7))
-OTP_DECISIONS = Topic("switchboard.otp-decisions", "their routes, with reasons", _kept(90))
+INVOCATION_REQUESTS = Topic("switchboard.invocation-requests", "intents to call", _from_clients(7))
+INVOCATIONS = Topic("switchboard.invocations", "how calls ended", _retained(90))
+MESSAGE_REQUESTS = Topic("switchboard.message-requests", "messages to route, and their statuses", _from_clients(7))
+MESSAGE_DECISIONS = Topic(
+    "switchboard.message-decisions", "routes with reasons, and what became of them", _retained(90)
+)
+SCHEDULING_RESOURCES = Topic(
+    "switchboard.scheduling-resources", "the platform's pools of sender numbers, by resource", _compacted_from_clients()
+)
+RATES = Topic("switchboard.rates", "the rate book", _compacted_from_clients())
+USAGE = Topic("switchboard.usage", "what is charged, one record per message", _retained(400))
+ACCESS_LOG_DAYS = 400
+ACCESS_LOG = Topic(
+    "switchboard.access-log",
+    "shown secrets, failed log-ons, denied operations, changes of API keys",
+    _retained(ACCESS_LOG_DAYS),
+)
+OUTBOX_POSITIONS = Topic(
+    "switchboard.outbox-positions", "how far the message router's outbox is published, by database", _compacted()
+)
 
 TOPICS: tuple[Topic, ...] = (
     COMMANDS,
@@ -71,6 +95,11 @@ TOPICS: tuple[Topic, ...] = (
     DEAD_LETTERS,
     INVOCATION_REQUESTS,
     INVOCATIONS,
-    OTP_REQUESTS,
-    OTP_DECISIONS,
+    MESSAGE_REQUESTS,
+    MESSAGE_DECISIONS,
+    SCHEDULING_RESOURCES,
+    RATES,
+    USAGE,
+    ACCESS_LOG,
+    OUTBOX_POSITIONS,
 )

@@ -12,18 +12,17 @@ from typing import Any, cast
 from pydantic_core import to_json
 
 from contracts import topics
-from contracts.commands import Command, Event
 from contracts.envelope import GENESIS
 from contracts.message import CommandData, rfc3339
+from contracts.message_types import Command, Event
 from contracts.partitioner import partition_of
-from services.audit.copied_log import CopiedLog, CopiedRecord, copied_line
-from services.domain.address import Allowances
+from services.audit.log.copied_log import CopiedLog, CopiedRecord, copied_line
 from services.domain.decide import decide
-from services.domain.decision import Context, Decision, Mark
+from services.domain.decision import Context, Decision, EventMetadata
 from services.domain.evolve import evolve
-from services.domain.records import BUSINESS_SYSTEM, CHANNEL
-from services.domain.resources import resource_of_event
 from services.domain.state import ChannelState
+from services.domain.state_codec import BUSINESS_SYSTEM, CHANNEL
+from services.domain.url_policy import Allowlist
 
 START = 1_795_000_000_000
 
@@ -48,7 +47,7 @@ class MadeUpLog:
         """Whether it was accepted."""
         self.commands += 1
         secret = self.commands.to_bytes(32, "big")
-        context = Context(channel, account, self.now, secret, Allowances.parse(()))
+        context = Context(channel, account, self.now, secret, Allowlist.parse(()))
         decision = decide(self.state(channel), cast("Command", command), context)
         if not isinstance(decision, Decision):
             return False
@@ -78,11 +77,11 @@ class MadeUpLog:
             "sequence": version,
             "partitionsequence": sequence,
             "previoushash": previous,
-            "resource": resource_of_event(event),
+            "resource": event.resource,
         }
         data = event.model_dump_json(exclude_unset=True, by_alias=True).encode()
         value = to_json(head)[:-1] + b',"data":' + data + b"}"
-        mark = Mark(version, self.now, sha256(value).hexdigest())
+        mark = EventMetadata(version, self.now, sha256(value).hexdigest())
         self.states.setdefault(channel, [ChannelState()]).append(evolve(self.state(channel), event, account, mark))
         self.times.setdefault(channel, []).append(self.now)
         # A marker after each transaction: offsets have holes, as on a real broker.

@@ -16,12 +16,13 @@ from contracts.business_system import (
 )
 from contracts.channel import RegisterChannel
 from contracts.intent import AddIntent
+from contracts.kafka.publisher import Publisher
 from contracts.message import CommandData
 from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.outcome import CommandAccepted
-from contracts.publisher import Publisher
-from services.cli.main import Unusable, app
-from services.infrastructure.settings import SettingsError
+from services.cli.errors import CliError
+from services.cli.main import app
+from services.infrastructure.config import SettingsError
 from tests.installation import Installation
 
 REGISTER = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
@@ -63,7 +64,7 @@ async def command(installation: Installation, *arguments: object) -> Said:
     def run() -> Said:
         done = CliRunner(env=installation.environment).invoke(app, [str(one) for one in arguments])
         if isinstance(done.exception, Exception):
-            assert isinstance(done.exception, (Unusable, SettingsError)), done.exception
+            assert isinstance(done.exception, (CliError, SettingsError)), done.exception
             return Said(2, done.stdout, f"switchboard: {done.exception}\n")
         return Said(done.exit_code, done.stdout, done.stderr)
 

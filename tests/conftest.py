@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from services.infrastructure.embedded.kafka import EmbeddedKafka
+from services.infrastructure.logging_setup import configure_structlog
+from tests.e2e.browser import NO_BROWSER
 from tests.installation import Installation, fresh_database
 from tests.servers import Servers, servers
+
+# The brokers of tests live shortly: a compiler that optimises less costs less than it brings.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+configure_structlog()  # so that `caplog` sees the events, and standard output does not
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if any(NO_BROWSER in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        terminalreporter.section("THE CONSOLE WAS NOT TESTED", red=True)
+        terminalreporter.line(
+            f"Its tests were skipped: {NO_BROWSER}. Install it, such as with apt-get install chromium."
+        )
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +38,7 @@ def installation(shared_servers: Servers, tmp_path_factory: pytest.TempPathFacto
     """A running Switchboard that all tests share: leave it running, and use names of your own (`fresh`)."""
     dsn = fresh_database(shared_servers.dsn)
     directory = tmp_path_factory.mktemp("installation")
-    with Installation(shared_servers.bootstrap_servers, dsn, directory) as running:
+    with Installation(shared_servers.bootstrap_servers, dsn, directory, logins=shared_servers.logins) as running:
         yield running
 
 

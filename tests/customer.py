@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.publisher import Publisher
+from contracts.kafka.publisher import Publisher
 from tests.installation import Answer, Api, Installation, fresh
 
 ACCOUNT = "acme"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,19 +17,21 @@ from uuid import uuid4
 import aiohttp
 import asyncpg
 
-from contracts.publisher import Publisher
+from contracts.kafka.publisher import Publisher
 from services.cli.up import Child
-from services.gateway import api_keys
+from services.gateway.authentication import api_keys
+from services.gateway.authentication.roles import Scope
+from services.infrastructure.config import Settings
 from services.infrastructure.embedded.process import free_port
 from services.infrastructure.postgres import migrate, pool_of
-from services.infrastructure.settings import Settings
 from services.infrastructure.topics import apply_topics
 from services.infrastructure.vault import KeyRing
+from tests.api_document import require_described
 from tests.servers import PARTITIONS
 
 Result = TypeVar("Result")
 
-SERVICES = ("decider", "projector", "invoker", "gateway")
+SERVICES = ("decider", "projector", "invoker", "message-router", "gateway")
 
 
 def fresh(prefix: str) -> str:
@@ -68,7 +70,7 @@ class Answer:
 
 
 class Api:
-    """A client of the routes under ``/v1``."""
+    """A client of the routes under ``/v1``. Each answer must be one that the OpenAPI document has."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.session = session
@@ -78,7 +80,9 @@ class Api:
         if body is not None:
             options["json"] = body
         async with self.session.request(method, path, **options) as response:
-            return Answer(response.status, await response.json(content_type=None), response.headers)
+            answer = Answer(response.status, await response.json(content_type=None), response.headers)
+            require_described(method, response.url.path, answer.status, answer.headers, answer.body)
+            return answer
 
 
 class Installation:
@@ -97,9 +101,11 @@ class Installation:
         receivers: int = 8,
         retry_seconds: str = "0.2,0.2,0.2",
         partitions: int = PARTITIONS,
+        logins: Callable[[str], dict[str, str]] = lambda _: {},
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
+        self.logins = logins
         self.bootstrap_servers = bootstrap_servers
         self.http_port = free_port()
         self._receiver_ports = [free_port() for _ in range(receivers)]
@@ -115,6 +121,9 @@ class Installation:
             "SWITCHBOARD_KEYRING": self.keyring,
             "SWITCHBOARD_INVOKER_ALLOW": ",".join(f"127.0.0.1:{port}" for port in self._receiver_ports),
             "SWITCHBOARD_INVOKER_RETRY_SECONDS": retry_seconds,
+            # All receivers are on one host, and some fail from the start.
+            "SWITCHBOARD_INVOKER_CALLS_PER_HOST": "100000",
+            "SWITCHBOARD_INVOKER_UNVERIFIED_CALLS_PER_MINUTE": "6000",
         }
         self.services = {name: self.child(name) for name in services}
 
@@ -132,7 +141,7 @@ class Installation:
 
     def child(self, service: str, copy: str = "") -> Child:
         """A process of that service, not started; ``copy`` tells the logs of several apart."""
-        return Child(service, self.environment, self.directory / f"{service}{copy}.log")
+        return Child(service, self.environment | self.logins(service), self.directory / f"{service}{copy}.log")
 
     def __enter__(self) -> Self:
         asyncio.run(apply_topics(self.bootstrap_servers, self.settings.partitions, {}))
@@ -177,8 +186,7 @@ class Installation:
             pool = await pool_of(self.settings, size=1)
             try:
                 await migrate(pool, "gateway", api_keys.MIGRATIONS)
-                role: api_keys.Role = "platform" if account is None else "account"
-                return await api_keys.create(pool, role=role, account=account, label="test")
+                return await api_keys.create(pool, scope=Scope(account), label="test")
             finally:
                 await pool.close()
 

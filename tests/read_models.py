@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -20,18 +21,20 @@ from contracts.business_system import (
 )
 from contracts.channel import EditChannel, RegisterChannel, RetireChannel
 from contracts.intent import AddIntent, DeleteIntent, EditIntent, ReferToIntent, ReleaseIntent
+from contracts.kafka.publisher import Publisher
 from contracts.message import CommandData, rfc3339
 from contracts.otp_scheduling import SaveOtpScheduling
-from contracts.publisher import Publisher
 from contracts.settings import ChannelSettings
 from contracts.signature import RefreshSignature
 from contracts.sms import ToggleSms
 from projections import settings as settings_projection
-from projections import settings_queries
-from services.audit.as_of import settings_of
-from services.audit.history import fold, happened
+from projections.settings import queries as settings_queries
+from services.audit.log.recorded_event import fold, parse_event
+from services.audit.timeline.channel_settings import channel_settings
 from services.domain.state import ChannelState
+from services.infrastructure.checkpoints import next_offsets
 from services.infrastructure.postgres import Pool
+from tests.installation import Api
 
 URL = "https://crm.example/hook"
 _SYSTEMS = ("crm", "erp")
@@ -98,15 +101,13 @@ class Cut:
 async def cut_of(pool: Pool) -> Cut:
     now = time.time_ns() // 1_000_000
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        rows = await connection.fetch(
-            "SELECT partition, next_offset FROM switchboard.checkpoints WHERE consumer = $1", settings_projection.NAME
-        )
+        read_to = await next_offsets(connection, settings_projection.NAME)
         found = {}
-        for one in await settings_queries.channels(connection, None, "", 1_000_000):
-            whole = await settings_queries.settings_of(connection, one.channel, rfc3339(now))
+        for one in await settings_queries.list_channels(connection, None, "", 1_000_000):
+            whole = await settings_queries.channel_settings(connection, None, one.channel, rfc3339(now))
             assert whole is not None
             found[one.channel] = whole[0]
-    return Cut(found, {row["partition"]: row["next_offset"] for row in rows}, now)
+    return Cut(found, read_to, now)
 
 
 async def folded(bootstrap_servers: str, read_to: Mapping[int, int]) -> dict[str, ChannelState]:
@@ -122,7 +123,7 @@ async def folded(bootstrap_servers: str, read_to: Mapping[int, int]) -> dict[str
             while await consumer.position(partition) < end:
                 for record in (await consumer.getmany(partition, timeout_ms=200)).get(partition, ()):
                     if record.offset < end:
-                        event = happened(record)
+                        event = parse_event(record)
                         channel = event.envelope.subject
                         states[channel] = fold(states.get(channel, ChannelState()), event)
     finally:
@@ -135,14 +136,14 @@ async def assert_equals_fold(pool: Pool, bootstrap_servers: str) -> Cut:
     """Invariant 6 at this moment: the read model is the fold of exactly the events up to its checkpoints."""
     cut = await cut_of(pool)
     states = await folded(bootstrap_servers, cut.read_to)
-    expected = {channel: settings_of(channel, state, cut.now) for channel, state in states.items()}
+    expected = {channel: channel_settings(channel, state, cut.now) for channel, state in states.items()}
     assert cut.settings.keys() == expected.keys()
     for channel, settings in cut.settings.items():
         assert settings == expected[channel], f"{channel} differs from the log"
     return cut
 
 
-async def ends_of(bootstrap_servers: str, partitions: int) -> dict[int, int]:
+async def end_positions(bootstrap_servers: str, partitions: int) -> dict[int, int]:
     """The committed end of each partition of the events."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level="read_committed")
     await consumer.start()
@@ -162,3 +163,11 @@ async def until_caught_up(pool: Pool, versions: Mapping[str, int], *, timeout: f
             if all(stands.get(channel, 0) >= version for channel, version in versions.items()):
                 return
             await asyncio.sleep(0.05)
+
+
+async def history_of(api: Api, channel: str, version: int) -> list[dict[str, Any]]:
+    """The entries of a channel, newest first, once the history has that version."""
+    answer = await api("GET", f"channels/{channel}/history?min_version={version}&limit=1000")
+    assert answer.status == 200, answer.body
+    entries: list[dict[str, Any]] = answer.body["entries"]
+    return entries

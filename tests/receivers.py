@@ -1,6 +1,6 @@
-"""Business systems for the tests: receivers that answer as they are told to, and verify what they get.
+"""Business systems for the tests: receivers that answer as a test says and record the calls.
 
-Every call is verified as a customer would, with both widespread libraries.
+`verify` checks a call as a customer does, with both common libraries.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Answer = Callable[["Call"], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What came; ``number`` counts the calls of the same path from 1."""
+    """A call that came in; ``number`` counts the calls of the same path from 1."""
 
     path: str
     number: int
@@ -60,7 +60,7 @@ async def ok(_: Call) -> web.StreamResponse:
 
 
 def statuses(*codes: int, **headers: str) -> Answer:
-    """Answers with these, one after the other, then with the last one for ever."""
+    """Answers with these statuses in turn, then with the last one."""
 
     async def answer(call: Call) -> web.StreamResponse:
         code = codes[min(call.number, len(codes)) - 1]
@@ -70,18 +70,18 @@ def statuses(*codes: int, **headers: str) -> Answer:
 
 
 async def echo(call: Call) -> web.StreamResponse:
-    """Gives away what it was told, in its JSON answer."""
+    """Returns the call's headers and body in its JSON answer."""
     return web.json_response({"headers": call.headers, "body": call.body.decode()})
 
 
 async def black_hole(_: Call) -> web.StreamResponse:
-    """Takes the call and never answers."""
+    """Accepts the call and never answers."""
     await asyncio.sleep(3600)
     raise AssertionError
 
 
 class Receiver:
-    """A server on 127.0.0.1, as an async context manager; a path without an answer of its own answers 200."""
+    """A server on 127.0.0.1, as an async context manager; a path without an `Answer` answers 200."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -89,7 +89,7 @@ class Receiver:
         self.answers: dict[str, Answer] = {}
         self._changed = asyncio.Condition()
         app = web.Application(client_max_size=2**22)
-        app.router.add_post("/{path:.*}", self._take)
+        app.router.add_post("/{path:.*}", self._receive)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
 
     async def __aenter__(self) -> Self:
@@ -106,17 +106,17 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/{path}"
 
     def on(self, path: str, answer: Answer) -> str:
-        """The URL of a path that answers so."""
+        """The URL of a path that answers with ``answer``."""
         self.answers[path] = answer
         return self.url(path)
 
     async def wait_for(self, path: str, count: int, timeout: float = 20) -> list[Call]:
-        """The calls of a path, once there are as many."""
+        """The calls of a path, once there are ``count``."""
         async with asyncio.timeout(timeout), self._changed:
             await self._changed.wait_for(lambda: len(self.calls[path]) >= count)
         return self.calls[path]
 
-    async def _take(self, request: web.Request) -> web.StreamResponse:
+    async def _receive(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"]
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}

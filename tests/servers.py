@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.embedded.postgres import EmbeddedPostgres
+from services.infrastructure.embedded.process import free_port
 
 PARTITIONS = 4
 
@@ -24,6 +25,8 @@ class Servers:
     bootstrap_servers: str
     dsn: str
     directories: tuple[Path, ...]
+    logins: Callable[[str], dict[str, str]] = field(default=lambda _: {})
+    """The variables with which a service logs in to the embedded broker; tests' own clients use its open port."""
 
 
 @cache
@@ -40,12 +43,15 @@ def servers(directory: Path) -> Iterator[Servers]:
         kafka = os.environ.get("SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS")
         dsn = os.environ.get("SWITCHBOARD_DATABASE_URL")
         directories = []
+        logins: Callable[[str], dict[str, str]] = lambda _: {}  # noqa: E731
         if kafka is None and docker_answers():
             from testcontainers.kafka import KafkaContainer
 
             kafka = stack.enter_context(KafkaContainer("apache/kafka:4.1.0")).get_bootstrap_server()
         elif kafka is None:
-            kafka = stack.enter_context(EmbeddedKafka(directory / "kafka")).bootstrap_servers
+            open_port = free_port()
+            broker = stack.enter_context(EmbeddedKafka(directory / "kafka", secured=True, open_port=open_port))
+            kafka, logins = f"127.0.0.1:{open_port}", broker.environment
             directories.append(directory / "kafka")
         if dsn is None and docker_answers():
             from testcontainers.postgres import PostgresContainer
@@ -55,4 +61,4 @@ def servers(directory: Path) -> Iterator[Servers]:
         elif dsn is None:
             dsn = stack.enter_context(EmbeddedPostgres(directory / "postgres", durable=False)).dsn
             directories.append(directory / "postgres")
-        yield Servers(str(kafka), str(dsn), tuple(directories))
+        yield Servers(str(kafka), str(dsn), tuple(directories), logins)

@@ -1,4 +1,4 @@
-"""Reading server-sent events as a client does, and what every reader must have got."""
+"""A client of server-sent events, and the assertion that a reader got each change once and in order."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from contracts.subscriber import Subscriber
+from contracts.kafka.subscriber import Subscriber
 from tests.installation import Api, Installation
 
 
 @dataclass
 class Stream:
-    """What a reader of server-sent events has got: (id, event, data) each, and the last id."""
+    """A reader of server-sent events: what it received, as (id, event, data), and the last id."""
 
     got: list[tuple[str, str, Any]] = field(default_factory=list)
     last_id: str | None = None
     comments: int = 0
 
     async def read(self, api: Api, path: str = "changes", *, most: int = 1_000_000) -> None:
-        """Connects where it was, and reads until the answer ends or it has ``most`` more."""
+        """Connects with the last id, and reads until the response ends or ``most`` more events have arrived."""
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self.last_id} if self.last_id else {})
         wanted = len(self.got) + most
         async with api.session.get(path, headers=headers) as response:
@@ -57,7 +57,7 @@ def assert_each_once_in_order(seen: list[tuple[str, int]], everything: list[tupl
     for channel, sequence in seen:
         by_channel[channel].append(sequence)
     for channel, sequences in by_channel.items():
-        assert sequences == list(range(1, len(sequences) + 1)), f"{channel} came out of order, with a gap or twice"
+        assert sequences == list(range(1, len(sequences) + 1)), f"{channel} arrived out of order, with a gap or twice"
     assert sorted(seen) == sorted(everything)
 
 

@@ -1,6 +1,6 @@
-"""``switchboard audit``: questions to the log itself. Every answer cites the position that it rests on.
+"""``switchboard audit``: queries on the event log. Every answer cites the log position that it is based on.
 
-What a command needs is imported when it runs, so that the other commands start quickly.
+A command imports what it needs when it runs, so that the other commands start quickly.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Questions to the log itself.", no_args_is_help=True)
+app = typer.Typer(help="Queries on the event log.", no_args_is_help=True)
 
-Copy = Annotated[Path | None, typer.Option("--from", help="a copy of the log, instead of the broker's")]
+Copy = Annotated[Path | None, typer.Option("--from", help="read this copy of the log instead of the broker's")]
 Channel = Annotated[str | None, typer.Option(help="one channel")]
 Account = Annotated[str | None, typer.Option(help="one account")]
 
@@ -22,18 +22,18 @@ Account = Annotated[str | None, typer.Option(help="one account")]
 def log_(
     channel: Channel = None,
     account: Account = None,
-    actor: Annotated[str | None, typer.Option(help="who asked")] = None,
-    type_: Annotated[str | None, typer.Option("--type", help="of the event, the command, or the rejection")] = None,
-    since: Annotated[str | None, typer.Option(help="a time; from then on")] = None,
-    until: Annotated[str | None, typer.Option(help="a time; before then")] = None,
+    actor: Annotated[str | None, typer.Option(help="the actor")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="type of the event, the command or the rejection")] = None,
+    since: Annotated[str | None, typer.Option(help="a time: entries from then on")] = None,
+    until: Annotated[str | None, typer.Option(help="a time: entries before it")] = None,
     table: Annotated[bool | None, typer.Option("--table/--jsonl", help="default: a table on a terminal")] = None,
     copy: Copy = None,
 ) -> None:
-    """Events and rejections: who, from where, before and after. Reveals are among them."""
-    from services.cli import answers
+    """Events and rejections, with actor, source, and the values before and after. Includes reveals of secrets."""
+    from services.cli import audit_commands
 
     as_table = sys.stdout.isatty() if table is None else table
-    answers.run(answers.log(channel, account, actor, type_, since, until, copy, as_table=as_table))
+    audit_commands.run(audit_commands.log(channel, account, actor, type_, since, until, copy, as_table=as_table))
 
 
 @app.command("at")
@@ -43,10 +43,10 @@ def at(
     account: Account = None,
     copy: Copy = None,
 ) -> None:
-    """A channel's settings, or an account's, as they were then; a line of JSON for each channel of an account."""
-    from services.cli import answers
+    """The settings of a channel at a time or version, or of an account: then one JSON line per channel."""
+    from services.cli import audit_commands
 
-    answers.run(answers.at(when, channel, account, copy))
+    audit_commands.run(audit_commands.at(when, channel, account, copy))
 
 
 @app.command("diff")
@@ -55,80 +55,90 @@ def diff(
     other: Annotated[str, typer.Argument(metavar="B", help="a time or a version")],
     channel: Channel = None,
     account: Account = None,
-    as_json: Annotated[bool, typer.Option("--json", help="the words and the JSON Patch, as JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the sentences and the JSON Patch as JSON")] = False,
     copy: Copy = None,
 ) -> None:
-    """What changed from A to B: in words, and as a JSON Patch (RFC 6902) of the settings."""
-    from services.cli import answers
+    """What changed from A to B: in sentences, and as a JSON Patch (RFC 6902) of the settings."""
+    from services.cli import audit_commands
 
-    answers.run(answers.diff(one, other, channel, account, copy, as_json=as_json))
+    audit_commands.run(audit_commands.diff(one, other, channel, account, copy, as_json=as_json))
 
 
 @app.command("verify")
 def verify_(
-    anchor: Annotated[Path | None, typer.Option(help="an anchor that was kept elsewhere")] = None,
-    public_key: Annotated[Path | None, typer.Option(help="the public key (PEM) that it must be signed with")] = None,
-    partition: Annotated[list[int] | None, typer.Option(help="only these partitions; may be repeated")] = None,
-    database: Annotated[
-        bool, typer.Option(help="also hold the read model of SWITCHBOARD_DATABASE_URL against it")
-    ] = False,
+    anchor: Annotated[Path | None, typer.Option(help="compare with this anchor")] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="the public key (PEM) that the anchor must be signed with")
+    ] = None,
+    partition: Annotated[list[int] | None, typer.Option(help="check only this partition; may be repeated")] = None,
+    database: Annotated[bool, typer.Option(help="also compare the read models in SWITCHBOARD_DATABASE_URL")] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="partitions read at a time; default: the processors, if the log is long")
+        int | None,
+        typer.Option(min=1, help="partitions read in parallel; default: one per processor if the log is long"),
     ] = None,
     copy: Copy = None,
 ) -> None:
-    """Checks every chain, count and fold, and names the first bad record; exit code 1 where there is one."""
-    from services.cli import answers
+    """Checks every hash chain, sequence and fold of the log. Exit code 1: it lists bad records."""
+    from services.cli import audit_commands
 
-    answers.run(answers.verify_log(copy, anchor, public_key, partition or None, database=database, jobs=jobs))
+    audit_commands.run(
+        audit_commands.verify_log(copy, anchor, public_key, partition or None, database=database, jobs=jobs)
+    )
 
 
 @app.command("anchor")
 def anchor_(
     key: Annotated[Path, typer.Option(help="the Ed25519 private key to sign with, in PEM")],
-    out: Annotated[Path | None, typer.Option(help="where to write it; default: standard output")] = None,
-    make_key: Annotated[bool, typer.Option(help="make the key first, and its public half beside it")] = False,
+    out: Annotated[Path | None, typer.Option(help="the file to write; default: standard output")] = None,
+    make_key: Annotated[
+        bool, typer.Option(help="create the key first, with its public key in a file next to it")
+    ] = False,
     copy: Copy = None,
 ) -> None:
-    """Checks the log, and writes what it is at this moment, condensed and signed: to be kept elsewhere."""
-    from services.cli import answers
+    """Checks the log, and writes a signed digest of it, to be stored elsewhere."""
+    from services.cli import audit_commands
 
-    answers.run(answers.write_anchor(key, out, copy, make_key=make_key))
+    audit_commands.run(audit_commands.write_anchor(key, out, copy, make_key=make_key))
 
 
 @app.command("replay")
 def replay_(
-    until: Annotated[str | None, typer.Option(help="a time; up to and with it. Default: the log's end")] = None,
-    out: Annotated[Path | None, typer.Option(help="write the events there as JSON Lines; - is standard output")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="a time: replay up to and including it; default: the end of the log")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="write the events to this file as JSON Lines; - is standard output")
+    ] = None,
     write_copy: Annotated[
-        Path | None, typer.Option(help="write a copy of the log there, for `--from`: events, outcomes, channel-state")
+        Path | None,
+        typer.Option(help="write a copy of the log to this file, for --from: events, outcomes, channel-state"),
     ] = None,
     copy: Copy = None,
 ) -> None:
-    """Folds the log to a cut and compares the result with channel-state. Calls nobody, changes nothing."""
-    from services.cli import answers
+    """Folds the log up to a time and compares the result with channel-state. Calls nobody, changes nothing."""
+    from services.cli import audit_commands
 
-    answers.run(answers.replay_log(until, out, write_copy, copy))
+    audit_commands.run(audit_commands.replay_log(until, out, write_copy, copy))
 
 
 @app.command("undo")
 def undo_(
-    version: Annotated[int, typer.Argument(min=1, help="the version whose command is taken back")],
+    version: Annotated[int, typer.Argument(min=1, help="the version whose command is undone")],
     channel: Annotated[str, typer.Option(help="the channel's id")],
-    since: Annotated[bool, typer.Option("--since", help="and everything after it")] = False,
-    dry_run: Annotated[bool, typer.Option(help="say what would happen, and change nothing")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-    force: Annotated[bool, typer.Option(help="also where templates refer to what goes")] = False,
+    since: Annotated[bool, typer.Option("--since", help="undo everything after it too")] = False,
+    dry_run: Annotated[bool, typer.Option(help="print what would happen, and change nothing")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
+    force: Annotated[bool, typer.Option(help="also delete what templates refer to")] = False,
     acknowledge_international_rates: Annotated[
         bool, typer.Option(help="own numbers may incur international authentication rates")
     ] = False,
-    actor: Annotated[str | None, typer.Option(help="who asks; default: the user of this machine")] = None,
+    actor: Annotated[str | None, typer.Option(help="the actor; default: the user of this machine")] = None,
 ) -> None:
-    """Restores what was before a version, by new commands: shows them first, and what cannot come back."""
-    from services.cli import answers
+    """Restores the settings from before a version, by new commands. Shows them first, and what cannot be restored."""
+    from services.cli import audit_commands
     from services.cli.undo import undo_version
 
-    answers.run(
+    audit_commands.run(
         undo_version(
             version,
             channel,

@@ -13,16 +13,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from services.audit.leaves import OTP_SCHEDULING, same
-from services.audit.trail import Entry
+from contracts.json_values import same_json
+from contracts.settings_diff import ONE_LEAF
+from services.audit.timeline.audit_log import AuditEntry
 
 _LONGEST_VALUE = 60
 _CHANGES_SHOWN = 12
-_WIDTH_OF_A_FILE = 120
+_WIDTH_IN_A_FILE = 120
 _ABSENT = "–"
 
 
-def print_table(entries: Sequence[Entry]) -> None:
+def print_table(entries: Sequence[AuditEntry]) -> None:
     table = Table("When, and where in the log", "What, who, from where, before → after", box=box.HORIZONTALS)
     table.show_lines = True
     table.columns[0].no_wrap = True
@@ -31,20 +32,20 @@ def print_table(entries: Sequence[Entry]) -> None:
         when = entry.time.replace("T", " ").removesuffix("Z")
         where = str(entry.position).removeprefix("switchboard.")
         # As `Text`, what comes from outside is neither markup nor an emoji's name.
-        table.add_row(Text(f"{when}\n{where}"), Text(_plain("\n".join(_said(entry)))))
-    told = sys.stdout.isatty() or "COLUMNS" in os.environ
-    Console(width=None if told else _WIDTH_OF_A_FILE).print(table)
+        table.add_row(Text(f"{when}\n{where}"), Text(_plain("\n".join(_describe(entry)))))
+    width_known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    Console(width=None if width_known else _WIDTH_IN_A_FILE).print(table)
 
 
 def _plain(text: str) -> str:
-    """No escape sequences reach the terminal."""
+    """Replaces unprintable characters, so that no escape sequence reaches the terminal."""
     return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
 
 
-def _said(entry: Entry) -> Iterator[str]:
+def _describe(entry: AuditEntry) -> Iterator[str]:
     what = entry.type if entry.rejection is None else f"{entry.command or '?'} rejected: {entry.rejection}"
     repeated = ", again" if entry.repeated else ""
-    yield f"{what}{repeated}, by {entry.actor or 'nobody named'}, from {entry.source or 'an unnamed source'}"
+    yield f"{what}{repeated}, by {entry.actor or 'an unknown actor'}, from {entry.source or 'an unknown source'}"
     version = "" if entry.version is None else f", version {entry.version}"
     resource = "" if entry.resource in (None, "channel") else f", {entry.resource}"
     yield f"{entry.channel} of {entry.account}{version}{resource}"
@@ -57,20 +58,20 @@ def _said(entry: Entry) -> Iterator[str]:
         yield f"  … and {len(changes) - _CHANGES_SHOWN} more"
 
 
-def _changes(entry: Entry) -> Iterator[tuple[str, str, str]]:
+def _changes(entry: AuditEntry) -> Iterator[tuple[str, str, str]]:
     """(name, before, after), named from the entry's resource on; that the resource came or went, its type says."""
     was, becomes = entry.before or {}, entry.after or {}
     resource = entry.resource or ""
-    here = resource.removesuffix("/signature") + "/"
+    prefix = resource.removesuffix("/signature") + "/"
     for path in sorted(was.keys() | becomes.keys()):
         one, other = was.get(path), becomes.get(path)
-        if path == OTP_SCHEDULING and one and other:
+        if path in ONE_LEAF and one and other:
             for name in one:
-                if not same(one[name], other[name]):
+                if not same_json(one[name], other[name]):
                     yield name, _short(one[name]), _short(other[name])
-        elif path != resource or path == OTP_SCHEDULING:
+        elif path != resource or path in ONE_LEAF:
             before, after = (_short(values[path]) if path in values else _ABSENT for values in (was, becomes))
-            yield path.removeprefix(here), before, after
+            yield path.removeprefix(prefix), before, after
 
 
 def _short(value: Any) -> str:

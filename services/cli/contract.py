@@ -14,7 +14,7 @@ from typing import Any
 import contracts
 from contracts.compatibility import breaks
 from contracts.schemas import json_schemas
-from services.gateway.asyncapi import asyncapi
+from services.gateway.routes.asyncapi import asyncapi
 
 GENERATED = Path(contracts.__file__).parent / "generated"
 RELEASED = GENERATED / "released.json"

@@ -1,25 +1,28 @@
-"""``switchboard deliveries``: signed calls, read and sent again in the database, and test calls through Kafka."""
+"""``switchboard deliveries``: lists and replays signed calls in the database, and makes test calls through Kafka."""
 
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import time
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contracts.ids import is_name
 from contracts.invocation import DeliveryState, MakeTestCall
-from services.infrastructure.postgres import Pool, migrate, pool_of
-from services.infrastructure.settings import Settings
-from services.invoker import deliveries
-from services.invoker.service import MIGRATIONS
+from services.cli.connections import Result, bootstrap_servers, run_with_pool
+from services.cli.errors import CliError, require_id
+from services.cli.local_user import local_user
 
-app = typer.Typer(help="Signed calls: what became of them, and sending them again.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from services.infrastructure.postgres import Pool
 
-Account = Annotated[str | None, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id; none: all")]
+app = typer.Typer(help="Signed calls: their results, and replays.", no_args_is_help=True)
+
+Account = Annotated[
+    str | None, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id; default: all accounts")
+]
 _Channel = Annotated[str | None, typer.Option(help="one channel")]
 _System = Annotated[str | None, typer.Option(help="one business system")]
 _States = Annotated[list[str] | None, typer.Option("--state", help="may be repeated")]
@@ -31,12 +34,14 @@ def list_(
     channel: _Channel = None,
     system: _System = None,
     state: _States = None,
-    before: Annotated[str | None, typer.Option(help="the id that the page before ended with")] = None,
+    before: Annotated[str | None, typer.Option(help="the last id of the previous page")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
 ) -> None:
-    """The newest first, a JSON line each."""
-    chosen = deliveries.Chosen(account, channel, system, _states(state), before=before)
-    for one in asyncio.run(_with_pool(lambda pool: deliveries.listed(pool, chosen, limit))):
+    """Lists deliveries, newest first, one JSON line per delivery."""
+    from services.invoker import delivery_log
+
+    chosen = delivery_log.DeliveryFilter(account, channel, system, _states(state), before=before)
+    for one in _with_pool(lambda pool: delivery_log.list_deliveries(pool, chosen, limit)):
         typer.echo(json.dumps(one, ensure_ascii=False))
 
 
@@ -44,37 +49,39 @@ def list_(
 def show(
     delivery: Annotated[str, typer.Argument(help="its id, which is the webhook-id")], account: Account = None
 ) -> None:
-    """One signed call, with what was answered at every attempt."""
-    from services.cli.main import Unusable
+    """Shows one delivery, with the answer to every attempt."""
+    from services.invoker import delivery_log
 
-    found = asyncio.run(_with_pool(lambda pool: deliveries.shown(pool, account, delivery)))
+    found = _with_pool(lambda pool: delivery_log.get_delivery(pool, account, delivery))
     if found is None:
-        raise Unusable(f"There is no delivery {delivery!r}; `switchboard deliveries list` names them.")
+        raise CliError(f"There is no delivery {delivery!r}; `switchboard deliveries list` lists them.")
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 @app.command()
 def replay(
-    delivery: Annotated[str | None, typer.Argument(help="its id; without one, all that the options choose")] = None,
+    delivery: Annotated[
+        str | None, typer.Argument(help="its id; default: all deliveries that the options select")
+    ] = None,
     account: Account = None,
     channel: _Channel = None,
     system: _System = None,
     state: _States = None,
-    limit: Annotated[int, typer.Option(min=1, help="at most so many")] = 1_000,
+    limit: Annotated[int, typer.Option(min=1, help="at most this many")] = 1_000,
 ) -> None:
-    """Sends again, with the same webhook-id, what ended or is parked; by default what is dead."""
-    from services.cli.main import Unusable
+    """Sends deliveries that ended or are parked again, with the same webhook-id; by default the dead ones."""
+    from services.invoker import delivery_log
 
     states = _states(state) or (() if delivery else ("dead",))
-    if refused := sorted(set(states) - set(deliveries.REPLAYABLE)):
-        raise Unusable(f"--state {refused[0]} cannot be sent again; choose of {', '.join(deliveries.REPLAYABLE)}.")
+    if refused := sorted(set(states) - set(delivery_log.REPLAYABLE)):
+        raise CliError(f"--state {refused[0]} cannot be sent again; choose of {', '.join(delivery_log.REPLAYABLE)}.")
     if delivery is None and account is None:
-        raise Unusable("Name a delivery, or the --account whose deliveries are to be sent again.")
-    chosen = deliveries.Chosen(account, channel, system, states, id=delivery)
-    actor = f"cli:{getpass.getuser()}"
-    replayed = asyncio.run(_with_pool(lambda pool: deliveries.replay(pool, chosen, actor, limit)))
+        raise CliError("Name a delivery, or the --account whose deliveries to send again.")
+    chosen = delivery_log.DeliveryFilter(account, channel, system, states, id=delivery)
+    actor = f"cli:{local_user()}"
+    replayed = _with_pool(lambda pool: delivery_log.replay(pool, chosen, actor, limit))
     if delivery is not None and not replayed:
-        raise Unusable(f"There is no delivery {delivery!r} that ended or is parked.")
+        raise CliError(f"There is no delivery {delivery!r} that ended or is parked.")
     typer.echo(json.dumps({"replayed": len(replayed), "more": delivery is None and len(replayed) == limit}))
 
 
@@ -83,56 +90,51 @@ def make_test_call(
     channel: Annotated[str, typer.Option(help="the channel's id")],
     system: Annotated[str, typer.Option(help="the business system")],
     account: Annotated[str, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id")] = "",
-    key_id: Annotated[str | None, typer.Option(help="sign with this signature alone")] = None,
+    key_id: Annotated[str | None, typer.Option(help="sign with this signature only")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for the attempt")] = 30.0,
 ) -> None:
-    """Calls the system once, exactly as a real delivery does: exit code 0 where it answered 2xx, else 1."""
-    from services.cli.main import Unusable
-
-    for name, value in (("--channel", channel), ("--account", account)):
-        if not is_name(value):
-            raise Unusable(f"{name} is {value!r}; it must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+    """Calls the system once, exactly as a real delivery does. Exit code 0 when the system answers 2xx, else 1."""
+    require_id("--channel", channel)
+    require_id("--account", account)
     command = MakeTestCall(system=system, key_id=key_id)
-    found = asyncio.run(_with_pool(lambda pool: _made(pool, command, channel, account, timeout)))
+    found = _with_pool(lambda pool: _made(pool, command, channel, account, timeout))
     if found is None:
-        raise Unusable(f"The test call was not made within {timeout:g} s; `switchboard deliveries list` shows it.")
+        raise CliError(f"The test call was not made within {timeout:g} s; `switchboard deliveries list` shows it.")
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     if found["state"] != "delivered":
         raise typer.Exit(1)
 
 
 def _states(given: list[str] | None) -> tuple[DeliveryState, ...]:
-    from services.cli.main import Unusable
+    from services.invoker import delivery_log
 
-    if unknown := sorted(set(given or ()) - set(deliveries.STATES)):
-        raise Unusable(f"There is no state {unknown[0]!r}; choose of {', '.join(deliveries.STATES)}.")
-    return tuple(state for state in deliveries.STATES if state in (given or ()))
+    if unknown := sorted(set(given or ()) - set(delivery_log.STATES)):
+        raise CliError(f"There is no state {unknown[0]!r}; choose of {', '.join(delivery_log.STATES)}.")
+    return tuple(state for state in delivery_log.STATES if state in (given or ()))
 
 
 async def _made(pool: Pool, command: MakeTestCall, channel: str, account: str, timeout: float) -> Any:
     from contracts import topics
-    from contracts.publisher import Publisher
-    from services.cli.main import _broker
+    from contracts.kafka.publisher import Publisher
     from services.infrastructure.kafka import security_options
+    from services.invoker import delivery_log
 
-    bootstrap = _broker(Settings.from_environment())
-    async with Publisher(bootstrap, source="switchboard-cli", account=account, **security_options()) as publisher:
+    async with Publisher(
+        bootstrap_servers(), source="switchboard-cli", account=account, **security_options()
+    ) as publisher:
         request_id = await publisher.publish(
-            command, channel=channel, topic=topics.INVOCATION_REQUESTS.name, actor=getpass.getuser()
+            command, channel=channel, topic=topics.INVOCATION_REQUESTS.name, actor=local_user()
         )
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        found = await deliveries.find(pool, account, channel, request_id)
+        found = await delivery_log.find_by_request(pool, account, channel, request_id)
         if found is not None and found["ended_at"] is not None:
             return found
         await asyncio.sleep(0.05)
     return None
 
 
-async def _with_pool(use: Any) -> Any:
-    pool = await pool_of(Settings.from_environment(), size=2)
-    try:
-        await migrate(pool, "invoker", MIGRATIONS)
-        return await use(pool)
-    finally:
-        await pool.close()
+def _with_pool(use: Callable[[Pool], Awaitable[Result]]) -> Result:
+    from services.invoker.service import MIGRATIONS
+
+    return run_with_pool("invoker", MIGRATIONS, use)

@@ -1,4 +1,4 @@
-"""The demo: walks the help page's steps once, with a receiver of our own that verifies what it is called with."""
+"""The demo: sends the help page's commands once, and verifies the signed call in a receiver of its own."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from contracts.business_system import OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from contracts.intent import AddIntent
 from contracts.invocation import InvokeIntent
+from contracts.kafka.publisher import Outcome, Publisher
 from contracts.message import CommandData
 from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.outcome import CommandAccepted, CommandRejected
-from contracts.publisher import Outcome, Publisher
 from contracts.sealing import SealKey
 from contracts.signature import RefreshSignature
 from contracts.sms import ToggleSms
@@ -35,10 +35,10 @@ _RECEIVER_TIMEOUT_S = 30
 
 
 class Demo:
-    """The receiver, running in a thread of its own; and the walk. A context manager.
+    """The receiver, in a thread of its own, and the walk-through. A context manager.
 
-    What it must know again after a restart (its port, its signature's secret, that the walk is done) is one file in the
-    data directory that its owner alone can read.
+    Its state across restarts (port, signature secret, whether the walk-through is done) is one file in the data
+    directory, readable by its owner only.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -52,13 +52,13 @@ class Demo:
         self._runner: web.AppRunner | None = None
 
     @property
-    def place(self) -> str:
-        """What the operator's allow-list must name for it."""
+    def address(self) -> str:
+        """``host:port``, for SWITCHBOARD_INVOKER_ALLOW."""
         return f"127.0.0.1:{self._state['port']}"
 
     @property
     def _url(self) -> str:
-        return f"http://{self.place}/chat-app"
+        return f"http://{self.address}/chat-app"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -67,7 +67,7 @@ class Demo:
         except OSError as error:
             self._loop.call_soon_threadsafe(self._loop.stop)
             raise EmbeddedServerError(
-                f"The demo's receiver cannot listen on {self.place} ({error.strerror}); free that port, "
+                f"The demo's receiver cannot listen on {self.address} ({error.strerror}); free that port, "
                 "or set SWITCHBOARD_DATA_DIR to a fresh directory."
             ) from None
         return self
@@ -81,8 +81,8 @@ class Demo:
         self._thread.join()
         self._loop.close()
 
-    def _keep(self, **known: Any) -> None:
-        self._state |= known
+    def _save(self, **changes: Any) -> None:
+        self._state |= changes
         if not self._file.exists():
             self._file.touch(mode=0o600)
         self._file.write_text(json.dumps(self._state))
@@ -95,29 +95,28 @@ class Demo:
         await web.TCPSite(self._runner, "127.0.0.1", self._state["port"]).start()
 
     async def _receive(self, request: web.Request) -> web.Response:
-        """What a customer's own system would do: verify, then answer."""
+        """Verifies the signature and answers, as a customer's system does."""
         body = await request.read()
         try:
             event: Any = Webhook(self._state["secret"]).verify(body, dict(request.headers))
         except (WebhookVerificationError, KeyError, ValueError):
-            self._say("  Receiver: a call came whose signature is NOT valid")
+            self._say("  Receiver: the signature of a call is NOT valid")
             return web.json_response({"error": "signature"}, status=401)
-        self._say(
-            f"  Receiver: {event['type']} came for order {event['data'].get('order', '–')}; its signature is verified"
-        )
+        self._say(f"  Receiver: verified the signature of {event['type']} for order {event['data'].get('order', '–')}")
         self._verified.set()
         return web.json_response({"status": "shipped", "order": event["data"].get("order")})
 
     async def walk(self, bootstrap_servers: str, security: dict[str, Any], say: Callable[[str], None]) -> int:
-        """The steps, once a data directory. Killed half-way, it goes on: ids are fixed, and answers repeat.
+        """Sends the commands, once per data directory. An interrupted walk-through resumes: the ids are fixed, and a
+        repeated command gets its outcome again.
 
-        Returns the version of the channel that they lead to; 0 where they were gone already.
+        Returns the channel's version after the last command; 0 if the walk-through was done before.
         """
         self._say = say
         if self._state.get("done"):
             return 0
         key = SealKey(bytes.fromhex(self._state["seal"])) if "seal" in self._state else SealKey()
-        self._keep(seal=bytes(key).hex())
+        self._save(seal=bytes(key).hex())
         say("\nA walk through the service settings:")
         async with Publisher(
             bootstrap_servers, source="switchboard-demo", account=DEMO_ACCOUNT, actor="demo", **security
@@ -127,13 +126,13 @@ class Demo:
                 "The platform registers a WhatsApp channel of an authenticated account",
                 RegisterChannel(channel_type="whatsapp", name="Demo shop", enterprise_authenticated=True),
             )
-            drawn = await step(
-                "A signature is drawn for the API Request URL, before Open is confirmed",
+            issued = await step(
+                "A signature is issued for the API Request URL, before Open is confirmed",
                 RefreshSignature(system=SYSTEM, api_request_url=self._url, seal_to=key.seal_to),
             )
-            if drawn.sealed is None:
+            if issued.sealed is None:
                 raise EmbeddedServerError("The demo's signature came without its secret.")
-            self._keep(secret=key.open(drawn.sealed))
+            self._save(secret=key.open(issued.sealed))
             await step(
                 "The business system is opened with it",
                 OpenBusinessSystem(system=SYSTEM, name="Demo CRM", api_request_url=self._url, remarks="The demo's own"),
@@ -156,12 +155,15 @@ class Demo:
         say("  The intent is invoked: a signed call to the business system")
         if not await asyncio.to_thread(self._verified.wait, _RECEIVER_TIMEOUT_S):
             raise EmbeddedServerError("The demo's receiver was not called; see logs/invoker.log in the data directory.")
-        self._keep(done=True)
         return done.version
+
+    def finish(self) -> None:
+        """The walk-through is over; the next run does not repeat it."""
+        self._save(done=True)
 
 
 class _Steps:
-    """Sends the walk's commands one after the other, each with an id of its own."""
+    """Sends the commands one after the other, each with a fixed id."""
 
     def __init__(self, publisher: Publisher, say: Callable[[str], None]) -> None:
         self._publisher, self._say = publisher, say

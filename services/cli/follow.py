@@ -1,4 +1,4 @@
-"""``switchboard follow``: the changes of settings as they happen, over Kafka, a JSON line each."""
+"""``switchboard follow``: settings changes as they happen, read from Kafka, one JSON line per change."""
 
 from __future__ import annotations
 
@@ -11,43 +11,47 @@ from typing import Annotated
 
 import typer
 
-from contracts.changes import CursorRefused, GapInChanges
-from contracts.commands import EVENTS
-from contracts.ids import is_name
-from contracts.subscriber import Subscriber, SubscriberBroken
+from contracts.cursor import InvalidCursor, SequenceGap
+from contracts.kafka.subscriber import Subscriber, SubscriberError
+from contracts.message_types import EVENTS
+from contracts.settings import RESOURCE_FORMS, is_resource
+from services.cli.connections import bootstrap_servers
+from services.cli.errors import CliError, require_id
 
 app = typer.Typer()
 
 
 @app.command()
 def follow(
-    cursor: Annotated[str, typer.Option(help="as a line, or an HTTP answer, carried it; beginning, or now")] = "now",
-    account: Annotated[str | None, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="one account's changes")] = None,
-    channel: Annotated[list[str] | None, typer.Option(help="may be repeated")] = None,
-    kind: Annotated[list[str] | None, typer.Option("--type", help="an event's type; may be repeated")] = None,
-    resource: Annotated[list[str] | None, typer.Option(help="itself and what lies below or above it")] = None,
-    group: Annotated[str | None, typer.Option(help="share the changes with others that name the same group")] = None,
-    until_now: Annotated[bool, typer.Option(help="end with what there is at this moment")] = False,
+    cursor: Annotated[str, typer.Option(help="the cursor of a line or of an HTTP answer; or: beginning, now")] = "now",
+    account: Annotated[
+        str | None, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="only this account's changes")
+    ] = None,
+    channel: Annotated[list[str] | None, typer.Option(help="only this channel; may be repeated")] = None,
+    kind: Annotated[list[str] | None, typer.Option("--type", help="only this type of event; may be repeated")] = None,
+    resource: Annotated[list[str] | None, typer.Option(help="only this resource, and those below and above it")] = None,
+    group: Annotated[str | None, typer.Option(help="share the changes with the other members of this group")] = None,
+    until_now: Annotated[bool, typer.Option(help="end at the current end of the log")] = False,
 ) -> None:
-    """Prints each event as it happens, with its ``cursor``: --cursor goes on behind it."""
-    from services.cli.main import Unusable
-
+    """Prints each event as it happens, with its ``cursor``: --cursor resumes after it."""
     for option, values in (("--account", [] if account is None else [account]), ("--channel", channel or [])):
         for value in values:
-            if not is_name(value):
-                raise Unusable(f"{option} is {value!r}; it must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
-    for one in kind or ():
-        if one not in EVENTS:
-            raise Unusable(f"--type is {one!r}; it must be of {', '.join(EVENTS)}.")
+            require_id(option, value)
+    for event_type in kind or ():
+        if event_type not in EVENTS:
+            raise CliError(f"--type is {event_type!r}; it must be of {', '.join(EVENTS)}.")
+    for one in resource or ():
+        if not is_resource(one):
+            raise CliError(f"--resource is {one!r}; it must be one of {', '.join(RESOURCE_FORMS)}.")
     if group == "":
-        raise Unusable("--group is empty; leave it out, or give the group a name.")
+        raise CliError("--group is empty; leave it out, or give the group a name.")
     try:
         with contextlib.suppress(BrokenPipeError):
             asyncio.run(
                 _follow(cursor, account, channel or [], kind or [], resource or [], group, endless=not until_now)
             )
-    except (CursorRefused, GapInChanges, SubscriberBroken) as error:
-        raise Unusable(str(error)) from None
+    except (InvalidCursor, SequenceGap, SubscriberError) as error:
+        raise CliError(str(error)) from None
 
 
 async def _follow(
@@ -60,11 +64,9 @@ async def _follow(
     *,
     endless: bool,
 ) -> None:
-    from services.cli.main import _broker
     from services.infrastructure.kafka import security_options
-    from services.infrastructure.settings import Settings
 
-    subscriber = Subscriber(_broker(Settings.from_environment()), group=group, **security_options())
+    subscriber = Subscriber(bootstrap_servers(), group=group, **security_options())
     changes = subscriber.changes(
         cursor, account=account, channels=channels, types=types, resources=resources, endless=endless
     )

@@ -1,4 +1,4 @@
-"""``switchboard projections``: how far the read models are, building one anew beside the live one, and going back."""
+"""``switchboard projections``: the lag of the read models, rebuilds in parallel with the live version, rollbacks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, replace
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,19 +25,22 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from projections import settings as settings_projection
-from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
-from services.infrastructure.postgres import Pool, migrate, pool_of
-from services.infrastructure.settings import Settings
+from services.cli.connections import with_broker
+from services.cli.errors import CliError
+from services.infrastructure.config import Settings
+
+if TYPE_CHECKING:
+    from services.infrastructure.postgres import Pool
+    from services.projector.models import ReadModel
 
 app = typer.Typer(help="The read models.", no_args_is_help=True)
 
-_Model = Annotated[str, typer.Argument(help="settings")]
+_Model = Annotated[str, typer.Argument(help="settings, history or catalogue")]
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="a JSON line for each partition")] = False) -> None:
-    """How far each read model is behind the log, per partition, in events and seconds."""
+def status(as_json: Annotated[bool, typer.Option("--json", help="print one JSON line per partition")] = False) -> None:
+    """The lag of each read model behind the log, per partition, in events and seconds."""
     from services.projector.lag import lags
 
     found = _run(lambda settings, pool: lags(settings, pool))
@@ -55,44 +58,49 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="a JSON line for
 @app.command()
 def rebuild(
     model: _Model,
-    restart: Annotated[bool, typer.Option(help="forget what an ended rebuild has built, and begin anew")] = False,
-    accept_differences: Annotated[bool, typer.Option(help="swap although the live one differs from the log")] = False,
+    restart: Annotated[
+        bool, typer.Option(help="discard what an interrupted rebuild has built, and start over")
+    ] = False,
+    accept_differences: Annotated[
+        bool, typer.Option(help="swap even if the live version differs from the log")
+    ] = False,
 ) -> None:
-    """Builds the next version beside the live one, checks it against that, and swaps; readers notice nothing.
+    """Builds the next version in parallel with the live one, compares them, and swaps them for readers.
 
-    Killed half-way, it goes on where it was when it is called again. The old version is kept: `rollback` goes back.
+    If it is interrupted, the next call resumes it. The old version is kept for `rollback`.
     """
     from services.projector import swap
 
-    _known(model)
-    with _said() as say:
+    read_model = _read_model(model)
+    with _messages() as say:
         _run(
             lambda settings, pool: swap.rebuild(
-                settings, pool, restart=restart, accept_differences=accept_differences, say=say, bar=_bar
+                settings, pool, read_model, restart=restart, accept_differences=accept_differences, say=say, bar=_bar
             )
         )
 
 
 @app.command()
 def rollback(model: _Model) -> None:
-    """Brings the version that was live before up to date, and makes it live again; the other one is kept."""
+    """Brings the previous version up to date and makes it live again. The current version is kept."""
     from services.projector import swap
 
-    _known(model)
-    with _said() as say:
-        _run(lambda settings, pool: swap.roll_back(settings, pool, say=say, bar=_bar))
+    read_model = _read_model(model)
+    with _messages() as say:
+        _run(lambda settings, pool: swap.roll_back(settings, pool, read_model, say=say, bar=_bar))
 
 
-def _known(model: str) -> None:
-    from services.cli.main import Unusable
+def _read_model(name: str) -> ReadModel:
+    from services.projector.models import READ_MODELS
 
-    if model != settings_projection.MODEL:
-        raise Unusable(f"There is no read model {model!r} that is built anew; choose {settings_projection.MODEL}.")
+    if (model := READ_MODELS.get(name)) is None:
+        raise CliError(f"There is no read model {name!r}; choose one of {', '.join(READ_MODELS)}.")
+    return model
 
 
 @contextmanager
-def _said() -> Iterator[Callable[[str], None]]:
-    """What is said meanwhile comes when the progress bar has gone."""
+def _messages() -> Iterator[Callable[[str], None]]:
+    """Prints the messages after the progress bar has gone."""
     lines: list[str] = []
     try:
         yield lines.append
@@ -108,7 +116,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """On standard error, and only where a person looks at it."""
+    """A progress bar on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -119,12 +127,10 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _run(work: Callable[[Settings, Pool], Coroutine[Any, Any, Any]]) -> Any:
-    from services.cli.main import Unusable, _broker
     from services.projector.rebuild import RebuildRefused
 
     gc.set_threshold(500_000, 20, 100)  # as the projector does
-    settings = Settings.from_environment()
-    settings = replace(settings, kafka_bootstrap_servers=_broker(settings))
+    settings, _ = with_broker(Settings.from_environment())
 
     async def with_pool() -> Any:
         async with _tables(settings) as pool:
@@ -133,15 +139,19 @@ def _run(work: Callable[[Settings, Pool], Coroutine[Any, Any, Any]]) -> Any:
     try:
         return asyncio.run(with_pool())
     except RebuildRefused as error:
-        raise Unusable(str(error)) from None
+        raise CliError(str(error)) from None
 
 
 @asynccontextmanager
 async def _tables(settings: Settings) -> AsyncIterator[Pool]:
+    from projections import MIGRATIONS as PROJECTION_MIGRATIONS
+    from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINT_MIGRATIONS
+    from services.infrastructure.postgres import migrate, pool_of
+
     pool = await pool_of(settings, size=6)
     try:
         await migrate(pool, "checkpoints", CHECKPOINT_MIGRATIONS)
-        await migrate(pool, "projections", settings_projection.MIGRATIONS)
+        await migrate(pool, "projections", PROJECTION_MIGRATIONS)
         yield pool
     finally:
         await pool.close()

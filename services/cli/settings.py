@@ -1,4 +1,4 @@
-"""``switchboard settings``: a channel's settings as a YAML file that people keep in git, and back."""
+"""``switchboard settings``: exports a channel's settings to a YAML file, and applies such a file."""
 
 from __future__ import annotations
 
@@ -13,40 +13,48 @@ app = typer.Typer(help="A channel's settings as a file.", no_args_is_help=True)
 @app.command("export")
 def export(
     channel: Annotated[str, typer.Option(help="the channel's id")],
-    out: Annotated[Path | None, typer.Option(help="where to write it; default: standard output")] = None,
-    when: Annotated[str, typer.Option("--at", metavar="TIME|VERSION", help="as they were then")] = "now",
-    copy: Annotated[Path | None, typer.Option("--from", help="a copy of the log, instead of the broker's")] = None,
+    out: Annotated[Path | None, typer.Option(help="the file to write; default: standard output")] = None,
+    when: Annotated[
+        str, typer.Option("--at", metavar="TIME|VERSION", help="the settings at this time or version")
+    ] = "now",
+    copy: Annotated[
+        Path | None, typer.Option("--from", help="read this copy of the log instead of the broker's")
+    ] = None,
 ) -> None:
-    """Writes a channel's settings as YAML. Signatures are not in it: a secret cannot be put back from a file."""
-    from services.cli import answers
+    """Writes a channel's settings as YAML, without signatures: a secret cannot be restored from a file."""
+    from services.cli import audit_commands
     from services.cli.settings_files import export_settings
 
-    answers.run(export_settings(channel, out, when, copy))
+    audit_commands.run(export_settings(channel, out, when, copy))
 
 
 @app.command("apply")
 def apply(
-    file: Annotated[Path, typer.Argument(help="as `settings export` writes it; what it leaves out stays")],
-    channel: Annotated[str | None, typer.Option(help="onto this channel; default: the file's own")] = None,
-    provider: Annotated[str | None, typer.Option(help="onto all channels of this provider's customers")] = None,
+    file: Annotated[
+        Path, typer.Argument(help="a file of `settings export`; settings that it leaves out stay as they are")
+    ],
+    channel: Annotated[str | None, typer.Option(help="apply to this channel; default: the file's own")] = None,
+    provider: Annotated[str | None, typer.Option(help="apply to all channels of this provider's customers")] = None,
     dry_run: Annotated[bool, typer.Option(help="show the difference, and change nothing")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-    force: Annotated[bool, typer.Option(help="also where templates refer to what goes")] = False,
-    overwrite: Annotated[bool, typer.Option(help="also what changed after the version that the file shows")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
+    force: Annotated[bool, typer.Option(help="also delete what templates refer to")] = False,
+    overwrite: Annotated[bool, typer.Option(help="also overwrite what changed after the file's version")] = False,
     acknowledge_international_rates: Annotated[
         bool, typer.Option(help="own numbers may incur international authentication rates")
     ] = False,
-    actor: Annotated[str | None, typer.Option(help="who asks; default: the user of this machine")] = None,
+    actor: Annotated[str | None, typer.Option(help="the actor; default: the user of this machine")] = None,
 ) -> None:
-    """Shows the difference, asks, and sends the commands with the versions it saw. Applied twice, it sends nothing.
+    """Shows the difference, asks, and sends the commands. Applied again, it sends nothing.
 
-    The channel's name and provider are applied to the file's own channel alone.
+    Applies the channel's name and provider to the file's own channel only.
     """
-    from services.audit.plan import Leave
-    from services.cli import answers
+    from services.audit.settings_files.plan import Permission
+    from services.cli import audit_commands
     from services.cli.settings_files import apply_settings
 
-    leave = Leave(force, acknowledge_international_rates)
-    answers.run(
-        apply_settings(file, channel, provider, dry_run=dry_run, yes=yes, overwrite=overwrite, leave=leave, actor=actor)
+    permission = Permission(force, acknowledge_international_rates)
+    audit_commands.run(
+        apply_settings(
+            file, channel, provider, dry_run=dry_run, yes=yes, overwrite=overwrite, permission=permission, actor=actor
+        )
     )

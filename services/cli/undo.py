@@ -1,16 +1,18 @@
-"""``switchboard audit undo``: takes a command of the past back, by new ones."""
+"""``switchboard audit undo``: undoes a past command by sending new ones."""
 
 from __future__ import annotations
 
 import typer
 
 from contracts import topics
-from services.audit.carrying_out import Planned
-from services.audit.difference import words
-from services.audit.plan import Leave
-from services.audit.undo import Undoing, command_at, undo
-from services.cli.reading import now_ms, opened, progress_bar, require_name, size_of
-from services.cli.sending import confirmed, data_of, send_all
+from services.audit.settings_files.plan import Permission
+from services.audit.settings_files.plan_execution import CommandPlan
+from services.audit.settings_files.undo import UndoPlan, command_at, undo
+from services.audit.timeline.sentences import describe_changes
+from services.cli.errors import require_id
+from services.cli.log_access import now_ms, offsets_to_read, open_log, progress_bar
+from services.cli.send_plan import command_json, confirm, send_plans
+from services.cli.wording import count
 
 
 async def undo_version(
@@ -24,11 +26,11 @@ async def undo_version(
     acknowledged: bool,
     actor: str | None,
 ) -> int:
-    require_name("--channel", channel)
-    undoing = await _undo(channel, version, Leave(force, acknowledged), since=since)
-    _show(undoing)
-    known = undoing.undone.current.channel
-    if not undoing.commands or known is None:
+    require_id("--channel", channel)
+    undoing = await _undo(channel, version, Permission(force, acknowledged), since=since)
+    _print_plan(undoing)
+    registered = undoing.undone.current.channel
+    if not undoing.commands or registered is None:
         typer.echo("There is nothing to send.")
         return 1 if undoing.stays else 0
     if undoing.refused is not None:
@@ -37,37 +39,37 @@ async def undo_version(
         return 1
     if dry_run:
         return 0
-    if not confirmed(f"Send {len(undoing.commands)} commands?", yes=yes):
+    if not confirm(f"Send {count(len(undoing.commands), 'command')}?", yes=yes):
         typer.echo("Nothing was sent.")
         return 1
-    planned = Planned(channel, known.account, known.version, undoing.commands)
-    done = await send_all([planned], actor=actor, why=f"undo-{version}")
-    return 1 if any(one.refused for one in done) else 0
+    planned = CommandPlan(channel, registered.account, registered.version, undoing.commands)
+    done = await send_plans([planned], actor=actor, why=f"undo-{version}")
+    return 1 if any(result.refused for result in done) else 0
 
 
-async def _undo(channel: str, version: int, leave: Leave, *, since: bool) -> Undoing:
-    async with opened(None) as log:
-        with progress_bar("reading", await size_of(log, topics.EVENTS.name, channel=channel)) as moved:
+async def _undo(channel: str, version: int, permission: Permission, *, since: bool) -> UndoPlan:
+    async with open_log(None) as log:
+        with progress_bar("reading", await offsets_to_read(log, topics.EVENTS.name, channel=channel)) as moved:
             undone = await command_at(log, channel, version, moved)
-    return undo(undone, leave, now_ms(), since=since)
+    return undo(undone, permission, now_ms(), since=since)
 
 
-def _show(undoing: Undoing) -> None:
+def _print_plan(undoing: UndoPlan) -> None:
     undone = undoing.undone
-    typer.echo("Taken back:")
+    typer.echo("To undo:")
     for event in undone.events:
         envelope = event.envelope
-        who = envelope.actor or "somebody"
+        who = envelope.actor or "an unknown actor"
         typer.echo(f"  version {envelope.sequence}, {envelope.type} by {who}, {envelope.time} ({event.position})")
-    known = undone.current.channel
-    typer.echo(f"The channel is at version {0 if known is None else known.version}. It would change so:")
-    for sentence in words(undoing.current, undoing.wanted) or ["Nothing changes."]:
+    registered = undone.current.channel
+    typer.echo(f"The channel is at version {0 if registered is None else registered.version}. The undo:")
+    for sentence in describe_changes(undoing.current, undoing.target, planned=True) or ["Would change nothing."]:
         typer.echo(f"  {sentence}")
     if undoing.commands:
-        typer.echo("By these commands:")
+        typer.echo("It would send:")
     for command in undoing.commands:
-        typer.echo(f"  {type(command).__name__} {data_of(command)}")
+        typer.echo(f"  {type(command).__name__} {command_json(command)}")
     if undoing.stays:
-        typer.echo("What cannot come back:")
+        typer.echo("It cannot restore:")
     for sentence in undoing.stays:
         typer.echo(f"  {sentence}")

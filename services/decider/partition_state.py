@@ -1,84 +1,58 @@
-"""What an owner knows of its partition: records as bytes, decoded when touched, and a fork to decide a batch on."""
+"""A partition's state: its records as bytes, decoded on first access, and a fork on which a batch is decided."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict
-
 from contracts import topics
-from services.decider.memory import CommandMemory, RememberedAnswer
-from services.domain.records import BUSINESS_SYSTEM, CHANNEL
+from services.decider.idempotency_window import IdempotencyWindow, NewOutcome, RememberedOutcome
 from services.domain.state import BusinessSystem, ChannelState
+from services.domain.state_codec import BUSINESS_SYSTEM, CHANNEL
+from services.domain.state_topic import Checkpoint, channel_key, system_key
 
-CHECKPOINT_KEY = b"~checkpoint"
 DECODED_BYTES_LIMIT = 4 * 1024 * 1024
-"""How many bytes of a partition's state records may be kept decoded besides, for channels that are busy: some nine
-thousand channels, which take three times as much when decoded."""
-
-
-class Checkpoint(BaseModel):
-    """The only truth about where the partition stands.
-
-    ``next_offset`` is of the next command, ``partitionsequence`` of the last event, and ``outcomes_from`` the offset
-    from which the memory of command ids is restored.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    v: int = 1
-    next_offset: int = 0
-    partitionsequence: int = 0
-    outcomes_from: int = 0
-
-
-def channel_key(channel: str) -> bytes:
-    return channel.encode()
-
-
-def system_key(channel: str, system: str) -> bytes:
-    """Unique among state records: no id holds a slash."""
-    return f"{channel}/{system}".encode()
+"""The size of the state records that are cached decoded, per partition: about 9,000 channels, which take three times as
+much memory when decoded."""
 
 
 @dataclass(slots=True)
 class Tail:
-    """When a compacted topic was last appended to, and when something that leaves an old value to be compacted away:
-    a tombstone, or a secret encrypted anew. Unix milliseconds, 0 for never."""
+    """The end of a compacted topic's partition: the times of the last append, and of the last append that leaves an old
+    value to be compacted away (a tombstone, or a reencrypted secret). Unix milliseconds, 0 for never."""
 
     last: int = 0
     last_to_compact: int = 0
 
-    def appended(self, at: int, *, leaves_old_value: bool) -> None:
+    def record_append(self, at: int, *, leaves_old_value: bool) -> None:
         self.last = max(self.last, at)
         if leaves_old_value:
             self.last_to_compact = max(self.last_to_compact, at)
 
     def needs_roll(self, now: int, segment_ms: int) -> bool:
-        """Whether what was deleted lies in a segment that only another append will close."""
+        """Whether a deleted value is in a segment that only another append will close."""
         closes_after = self.last_to_compact + segment_ms
         return self.last_to_compact > 0 and self.last <= closes_after < now
 
 
 @dataclass(slots=True)
 class PartitionState:
-    """Changes only by restoring and by adopting what was committed."""
+    """Changes only by restoring, and by adopting a committed fork."""
 
     records: dict[bytes, bytes] = field(default_factory=dict)
     signatures: dict[bytes, bytes] = field(default_factory=dict)
-    memory: CommandMemory = field(default_factory=CommandMemory)
+    idempotency_window: IdempotencyWindow = field(default_factory=IdempotencyWindow)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     tails: dict[str, Tail] = field(
         default_factory=lambda: {topics.CHANNEL_STATE.name: Tail(), topics.SIGNATURES.name: Tail()}
     )
-    """Of the compacted topics."""
+    """By the name of a compacted topic."""
     _decoded: OrderedDict[str, tuple[ChannelState, int]] = field(default_factory=OrderedDict)
     _decoded_bytes: int = 0
 
     def channel(self, channel: str) -> ChannelState:
-        """The channel's state; an empty one where it is not known."""
+        """The channel's state; an empty one where the channel is unknown."""
         decoded = self._decoded.get(channel)
         if decoded is not None:
             self._decoded.move_to_end(channel)
@@ -89,7 +63,7 @@ class PartitionState:
         return ChannelState(CHANNEL.decode(value), {}, self._loader(channel))
 
     def _loader(self, channel: str) -> Callable[[str], BusinessSystem]:
-        """Decodes a business system of the channel when it is looked at first."""
+        """Decodes a business system of the channel on first access."""
         decoded: dict[str, BusinessSystem] = {}
 
         def load(system: str) -> BusinessSystem:
@@ -99,17 +73,17 @@ class PartitionState:
 
         return load
 
-    def adopt(self, fork: Fork, outcomes_at: int) -> None:
-        """Takes over a fork whose transaction is committed; its first outcome is at offset ``outcomes_at``."""
+    def adopt(self, fork: Fork, outcomes_at: int, now: int) -> None:
+        """Applies a fork whose transaction is committed; its first outcome is at offset ``outcomes_at``."""
         for table, changes in ((self.records, fork.changed_records()), (self.signatures, fork.signatures)):
             for key, value in changes.items():
                 put(table, key, value)
-        self.memory.adopt(outcomes_at, fork.answers)
+        self.idempotency_window.adopt(outcomes_at, fork.outcome_count, fork.outcomes, now)
         self.checkpoint = fork.checkpoint
         for channel, state in fork.channels.items():
-            self._keep_decoded(channel, state)
+            self._cache_decoded(channel, state)
 
-    def _keep_decoded(self, channel: str, state: ChannelState) -> None:
+    def _cache_decoded(self, channel: str, state: ChannelState) -> None:
         size = len(self.records.get(channel_key(channel), b""))
         for system in state.channel.systems if state.channel else ():
             size += len(self.records.get(system_key(channel, system), b""))
@@ -122,74 +96,107 @@ class PartitionState:
 
 
 def put(table: dict[bytes, bytes], key: bytes, value: bytes | None) -> None:
-    """As a compacted topic has it: None deletes."""
+    """Applies a record of a compacted topic: None deletes."""
     if value is None:
         table.pop(key, None)
     else:
         table[key] = value
 
 
-class Fork:
-    """A batch's view of the partition: reads through to the state, and keeps every change to itself."""
+class OutcomeNotRead(Exception):
+    """The command's id was used before, and its first outcome is to be read from `switchboard.outcomes`."""
 
-    def __init__(self, state: PartitionState) -> None:
+
+class Fork:
+    """A batch's view of the partition: reads fall through to the state, and changes stay in the fork.
+
+    ``recalled`` are first outcomes that were read for this batch, by key; None where the id turned out to be unused.
+    """
+
+    def __init__(self, state: PartitionState, recalled: Mapping[str, RememberedOutcome | None] | None = None) -> None:
         self._state = state
+        self._recalled = recalled or {}
         self.channels: dict[str, ChannelState] = {}
-        """Those that changed."""
+        """The changed ones."""
         self._before: dict[str, ChannelState] = {}
-        """Those that were looked at, as they were; each is decoded once."""
+        """The accessed ones, before the batch; each is decoded once."""
         self.signatures: dict[bytes, bytes | None] = {}
-        self.answers: dict[str, RememberedAnswer] = {}
+        self.outcomes: dict[str, NewOutcome] = {}
+        """The first outcomes that are to be remembered, by key."""
+        self.outcome_count = 0
+        self._new_by_account: Counter[str] = Counter()
         self.next_offset = state.checkpoint.next_offset
         self.partitionsequence = state.checkpoint.partitionsequence
         self.checkpoint = state.checkpoint
         self._changes: dict[bytes, bytes | None] | None = None
 
     def channel(self, channel: str) -> ChannelState:
-        return self.channels.get(channel) or self._as_it_was(channel)
+        return self.channels.get(channel) or self._channel_before(channel)
 
-    def _as_it_was(self, channel: str) -> ChannelState:
+    def _channel_before(self, channel: str) -> ChannelState:
         before = self._before.get(channel)
         if before is None:
             before = self._before[channel] = self._state.channel(channel)
         return before
 
-    def knows(self, channel: str) -> bool:
-        """Whether the channel lives here; a channel of another partition never gets any state."""
+    def has_channel(self, channel: str) -> bool:
+        """Whether this is the channel's home partition; a channel never has state on another one."""
         return channel in self.channels or channel_key(channel) in self._state.records
 
     def checkpoint_at(self, outcomes_from: int) -> Checkpoint:
-        """The checkpoint that the batch's transaction holds, once all is decided."""
+        """The checkpoint of the batch's transaction. Called after the last decision."""
         self.checkpoint = Checkpoint(
             next_offset=self.next_offset, partitionsequence=self.partitionsequence, outcomes_from=outcomes_from
         )
         return self.checkpoint
 
-    def answer(self, key: str) -> RememberedAnswer | None:
-        return self.answers.get(key) or self._state.memory.get(key)
+    def outcome(self, key: str) -> RememberedOutcome | None:
+        """The first outcome of a command id; None where the id is new. Raises `OutcomeNotRead`."""
+        new = self.outcomes.get(key)
+        if new is not None:
+            return new.outcome
+        window = self._state.idempotency_window
+        if key in self._recalled:
+            return self._recalled[key]
+        if (cached := window.cached(key)) is not None:
+            return cached
+        if window.offset_of(key) is not None:
+            raise OutcomeNotRead
+        return None
+
+    def remember(self, key: str, account: str, outcome: RememberedOutcome) -> None:
+        """Remembers the outcome that is appended next."""
+        self.outcomes[key] = NewOutcome(account, self.outcome_count, outcome)
+        self._new_by_account[account] += 1
+
+    def commands_of(self, account: str) -> int:
+        """The number of the account's ids in the window, this batch included."""
+        return self._state.idempotency_window.used_by(account) + self._new_by_account[account]
 
     def signature(self, key: bytes) -> bytes | None:
         return self.signatures[key] if key in self.signatures else self._state.signatures.get(key)
 
     def changed_records(self) -> dict[bytes, bytes | None]:
-        """The state records that differ from before, encoded; None is a tombstone. Asked for once all is decided."""
+        """The encoded state records that the batch changed; None is a tombstone. Called after the last decision."""
         if self._changes is None:
             self._changes = {}
             for channel, after in self.channels.items():
-                _gather(self._changes, channel, self._as_it_was(channel), after)
+                _collect_changes(self._changes, channel, self._channel_before(channel), after)
         return self._changes
 
 
-def _gather(changes: dict[bytes, bytes | None], channel: str, before: ChannelState, after: ChannelState) -> None:
-    """Adds the records of a channel and its business systems that differ from before."""
-    known, then = before.channel, after.channel
-    if then is None or then is known:
+def _collect_changes(
+    changes: dict[bytes, bytes | None], channel: str, before: ChannelState, after: ChannelState
+) -> None:
+    """Adds the changed records of a channel and its business systems."""
+    earlier, later = before.channel, after.channel
+    if later is None or later is earlier:
         return
-    changes[channel_key(channel)] = CHANNEL.encode(then)
-    if after.touched is not before.touched:
-        for system, record in after.touched.items():
-            if before.touched.get(system) is not record:
+    changes[channel_key(channel)] = CHANNEL.encode(later)
+    if after.changed_systems is not before.changed_systems:
+        for system, record in after.changed_systems.items():
+            if before.changed_systems.get(system) is not record:
                 changes[system_key(channel, system)] = BUSINESS_SYSTEM.encode(record)
-    if known is not None and then.systems is not known.systems:
-        for system in known.systems.keys() - then.systems.keys():
+    if earlier is not None and later.systems is not earlier.systems:
+        for system in earlier.systems.keys() - later.systems.keys():
             changes[system_key(channel, system)] = None

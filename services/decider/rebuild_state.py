@@ -1,8 +1,8 @@
-"""`switchboard state rebuild`: folds the decider's state anew from the log of events, offline.
+"""`switchboard state rebuild`: folds the decider's state from the log of events, compares, and corrects it, offline.
 
-The state records are a cache of the log; this is what proves it, and what mends it. The checkpoint's place among the
-commands is taken as it is, because no event says which rejected commands came after it, and secrets cannot be folded,
-because no event holds one: those that are missing are named.
+The state records are a cache of the log. Two things cannot be folded: the checkpoint's offset in the commands is kept,
+because no event says which rejected commands came before it; and no event contains a secret, so missing secrets are
+only reported.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ from pydantic_core import to_json
 
 from contracts import topics
 from contracts.envelope import GENESIS, EventEnvelope
-from contracts.message import milliseconds_of
-from services.decider.fence import abort_leftovers, transactional_id
-from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, Fork, PartitionState
-from services.decider.restore import committed, log_reader, restore
+from contracts.message import unix_milliseconds
+from services.decider.fencing import abort_leftovers, transactional_id
+from services.decider.partition_state import Fork, PartitionState
+from services.decider.restore import log_reader, read_committed, restore
 from services.decider.service import GROUP
-from services.domain.decision import Mark
+from services.domain.decision import EventMetadata
 from services.domain.evolve import evolve
-from services.domain.records import BUSINESS_SYSTEM, CHANNEL
-from services.infrastructure.topics import partitions_of
+from services.domain.state import ImpossibleHistory
+from services.domain.state_codec import BUSINESS_SYSTEM, CHANNEL
+from services.domain.state_topic import CHECKPOINT_KEY, Checkpoint
+from services.infrastructure.topics import partition_count
 from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
 from services.infrastructure.vault import SignatureAddress
 
-_EVENTS_A_FORK = 2_000
-_RECORDS_A_TRANSACTION = 2_000
+_EVENTS_PER_FORK = 2_000
+_RECORDS_PER_TRANSACTION = 2_000
 
 
 class RebuildRefused(Exception):
@@ -42,21 +44,21 @@ class RebuildRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A state record that is not what the log says: ``missing``, ``unexpected``, or ``different``."""
+class RecordDifference:
+    """A state record that differs from the folded one: ``missing``, ``unexpected``, or ``different``."""
 
     key: str
     what: str
 
 
 @dataclass(slots=True)
-class Rebuilt:
-    """What was found on one partition. ``lost_secrets`` are listed in the state but not on the signatures topic."""
+class RebuildReport:
+    """The result for one partition. ``lost_secrets`` are listed in the state but missing on the signatures topic."""
 
     partition: int
     events: int
     records: int
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[RecordDifference] = field(default_factory=list)
     lost_secrets: list[str] = field(default_factory=list)
 
 
@@ -66,30 +68,30 @@ async def rebuild(
     *,
     write: bool,
     progress: Callable[[int, int], None] = lambda _partition, _events: None,
-) -> AsyncIterator[Rebuilt]:
-    """Partition after partition; with ``write``, what differs is corrected, as its owner would.
+) -> AsyncIterator[RebuildReport]:
+    """Rebuilds one partition after the other, and with ``write`` corrects what differs, fenced as its owner.
 
-    Raises `RebuildRefused`. ``progress`` is told (partition, events so far).
+    Raises `RebuildRefused`. ``progress`` is called with (partition, events so far).
     """
     partitions = await _idle_partitions(bootstrap_servers, security)
     for partition in range(partitions):
-        async with _owning(bootstrap_servers, security, partition, partitions) as producer:
-            state = await _as_it_is(bootstrap_servers, security, partition)
-            folded, events = await _folded(bootstrap_servers, security, partition, progress)
-            found = Rebuilt(partition, events, len(folded.records), lost_secrets=_lost_secrets(folded, state))
+        async with _fenced_producer(bootstrap_servers, security, partition, partitions) as producer:
+            state = await _present_state(bootstrap_servers, security, partition)
+            folded, events = await _fold_events(bootstrap_servers, security, partition, progress)
+            report = RebuildReport(partition, events, len(folded.records), lost_secrets=_lost_secrets(folded, state))
             if events and state.checkpoint == Checkpoint():
                 raise RebuildRefused(
                     f"Partition {partition} has {events:,} events but no checkpoint, so nobody can say which commands "
                     "are decided already; bring channel-state back from a backup first."
                 )
-            corrections = _corrections(folded, state, found)
+            corrections = _corrections(folded, state, report)
             if write and corrections:
                 await _write(producer, partition, list(corrections.items()))
-            yield found
+            yield report
 
 
 async def _idle_partitions(bootstrap_servers: str, security: dict[str, Any]) -> int:
-    """How many partitions there are. Raises `RebuildRefused` while a decider is in the group."""
+    """The number of partitions. Raises `RebuildRefused` while a decider is in the group."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
     await admin.start()
     try:
@@ -98,22 +100,22 @@ async def _idle_partitions(bootstrap_servers: str, security: dict[str, Any]) -> 
                 _, _, status, *_, members = description[:6]
                 if status not in ("Empty", "Dead") or members:
                     raise RebuildRefused(
-                        f"A decider is running (group {GROUP} is {status}); stop every one first: rebuilding "
-                        "would take its partitions away under it."
+                        f"A decider is running (group {GROUP} is {status}); stop every decider first: a rebuild "
+                        "would take over its partitions."
                     )
     finally:
         await admin.close()
-    partitions = await partitions_of(bootstrap_servers, topics.EVENTS.name, security)
+    partitions = await partition_count(bootstrap_servers, topics.EVENTS.name, security)
     if not partitions:
         raise RebuildRefused(f"There is no topic {topics.EVENTS.name}; `switchboard topics apply` makes it.")
     return partitions
 
 
 @asynccontextmanager
-async def _owning(
+async def _fenced_producer(
     bootstrap_servers: str, security: dict[str, Any], partition: int, partitions: int
 ) -> AsyncIterator[TransactionalProducer]:
-    """The partition, taken over as a decider takes it, which fences any that was overlooked."""
+    """A producer with the partition's transactional id, which fences any decider that still runs."""
     producer = TransactionalProducer(bootstrap_servers, transactional_id(partition), security)
     try:
         await producer.start()
@@ -123,7 +125,7 @@ async def _owning(
         await producer.discard()
 
 
-async def _as_it_is(bootstrap_servers: str, security: dict[str, Any], partition: int) -> PartitionState:
+async def _present_state(bootstrap_servers: str, security: dict[str, Any], partition: int) -> PartitionState:
     try:
         return await restore(bootstrap_servers, security, partition)
     except ValueError:
@@ -133,19 +135,19 @@ async def _as_it_is(bootstrap_servers: str, security: dict[str, Any], partition:
         ) from None
 
 
-async def _folded(
+async def _fold_events(
     bootstrap_servers: str, security: dict[str, Any], partition: int, progress: Callable[[int, int], None]
 ) -> tuple[PartitionState, int]:
-    """The state that the partition's events lead to, and how many they are."""
+    """The state that the partition's events fold to, and their number."""
     state, count = PartitionState(), 0
     async with log_reader(bootstrap_servers, security) as reader:
-        async for records in committed(reader, topics.EVENTS.name, partition, at_once=_EVENTS_A_FORK):
+        async for records in read_committed(reader, topics.EVENTS.name, partition, at_once=_EVENTS_PER_FORK):
             fork = Fork(state)
             for record in records:
                 _apply(fork, record)
             count += len(records)
             fork.checkpoint_at(0)
-            state.adopt(fork, 0)
+            state.adopt(fork, 0, 0)
             progress(partition, count)
     return state, count
 
@@ -156,13 +158,15 @@ def _apply(fork: Fork, record: ConsumerRecord) -> None:
         event: Any = envelope.body()
     except ValidationError:
         raise RebuildRefused(
-            f"The event at {_place(record)} cannot be read; `switchboard audit verify` says more."
+            f"The event at {_location(record)} cannot be read; `switchboard audit verify` says more."
         ) from None
     if event is None:
-        raise RebuildRefused(f"The event at {_place(record)} is a {envelope.type}, which this release does not know.")
+        raise RebuildRefused(
+            f"The event at {_location(record)} is a {envelope.type}, which this release does not know."
+        )
     if envelope.partitionsequence != fork.partitionsequence + 1:
         raise RebuildRefused(
-            f"The event at {_place(record)} has partitionsequence {envelope.partitionsequence} where "
+            f"The event at {_location(record)} has partitionsequence {envelope.partitionsequence} where "
             f"{fork.partitionsequence + 1} is next: the log has a gap, and no state can be folded from it."
         )
     fork.partitionsequence = envelope.partitionsequence
@@ -171,54 +175,54 @@ def _apply(fork: Fork, record: ConsumerRecord) -> None:
     version, head = (before.channel.version, before.channel.head) if before.channel else (0, GENESIS)
     if (envelope.sequence, envelope.previoushash) != (version + 1, head):
         raise RebuildRefused(
-            f"The event at {_place(record)} does not follow the one before it on channel {channel}: the log was "
+            f"The event at {_location(record)} does not follow the one before it on channel {channel}: the log was "
             "changed, and `switchboard audit verify` says where."
         )
-    mark = Mark(envelope.sequence, milliseconds_of(envelope.time), sha256(record.value).hexdigest())
+    metadata = EventMetadata(envelope.sequence, unix_milliseconds(envelope.time), sha256(record.value).hexdigest())
     try:
-        fork.channels[channel] = evolve(before, event, envelope.accountid, mark)
-    except LookupError:
+        fork.channels[channel] = evolve(before, event, envelope.accountid, metadata)
+    except ImpossibleHistory as error:
         raise RebuildRefused(
-            f"The event at {_place(record)}, a {envelope.type}, cannot have happened after those before it on channel "
-            f"{channel}; no state can be folded from it."
+            f"The event at {_location(record)}, a {envelope.type}, cannot have happened on channel {channel}: {error}. "
+            "No state can be folded from this log."
         ) from None
 
 
-def _place(record: ConsumerRecord) -> str:
+def _location(record: ConsumerRecord) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
-def _corrections(folded: PartitionState, state: PartitionState, found: Rebuilt) -> dict[bytes, bytes | None]:
-    """What to write so that the state is what was folded; each difference is noted in ``found``."""
+def _corrections(folded: PartitionState, state: PartitionState, report: RebuildReport) -> dict[bytes, bytes | None]:
+    """The records that turn the present state into the folded one; each difference is added to ``report``."""
     corrections: dict[bytes, bytes | None] = {}
     for key, value in folded.records.items():
-        there = state.records.get(key)
-        if there is None or not _same(key, there, value):
-            found.differences.append(Difference(key.decode(), "missing" if there is None else "different"))
+        present = state.records.get(key)
+        if present is None or not _is_equal(key, present, value):
+            report.differences.append(RecordDifference(key.decode(), "missing" if present is None else "different"))
             corrections[key] = value
     for key in state.records.keys() - folded.records.keys():
-        found.differences.append(Difference(key.decode(errors="replace"), "unexpected"))
+        report.differences.append(RecordDifference(key.decode(errors="replace"), "unexpected"))
         corrections[key] = None
     if state.checkpoint.partitionsequence != folded.checkpoint.partitionsequence:
-        found.differences.append(Difference(CHECKPOINT_KEY.decode(), "different"))
-        counted = {"partitionsequence": folded.checkpoint.partitionsequence}
-        corrections[CHECKPOINT_KEY] = to_json(state.checkpoint.model_copy(update=counted))
+        report.differences.append(RecordDifference(CHECKPOINT_KEY.decode(), "different"))
+        update = {"partitionsequence": folded.checkpoint.partitionsequence}
+        corrections[CHECKPOINT_KEY] = to_json(state.checkpoint.model_copy(update=update))
     return corrections
 
 
-def _same(key: bytes, one: bytes, other: bytes) -> bool:
-    """Equal in what they say; an older format of the same says the same."""
-    form = BUSINESS_SYSTEM if b"/" in key else CHANNEL
+def _is_equal(key: bytes, present: bytes, folded: bytes) -> bool:
+    """Whether both decode to the same; the present one may be in an older format."""
+    record_format = BUSINESS_SYSTEM if b"/" in key else CHANNEL
     try:
-        return one == other or form.decode(one) == form.decode(other)
+        return present == folded or record_format.decode(present) == record_format.decode(folded)
     except ValueError:  # unreadable, or of a newer release
         return False
 
 
 def _lost_secrets(folded: PartitionState, state: PartitionState) -> list[str]:
-    """Current and drafted signatures whose secret is not there. Nothing brings one back; a refresh replaces it."""
-    wanted = [address for key, value in folded.records.items() for address in _lasting_secrets(key, value)]
-    return [key.decode() for address in wanted if (key := address.record_key()) not in state.signatures]
+    """Current and drafted signatures without a secret. A secret cannot be restored; a refresh replaces it."""
+    addresses = [address for key, value in folded.records.items() for address in _lasting_secrets(key, value)]
+    return [key.decode() for address in addresses if (key := address.record_key()) not in state.signatures]
 
 
 def _lasting_secrets(key: bytes, value: bytes) -> list[SignatureAddress]:
@@ -226,14 +230,14 @@ def _lasting_secrets(key: bytes, value: bytes) -> list[SignatureAddress]:
     if not system:
         return [SignatureAddress(channel, draft.system, draft.key_id) for draft in CHANNEL.decode(value).drafts]
     signatures = BUSINESS_SYSTEM.decode(value).signatures
-    return [SignatureAddress(channel, system, one.key_id) for one in signatures if one.valid_until is None]
+    return [SignatureAddress(channel, system, current.key_id) for current in signatures if current.valid_until is None]
 
 
 async def _write(producer: TransactionalProducer, partition: int, records: list[tuple[bytes, bytes | None]]) -> None:
-    """In transactions of a bounded size: stopped half way, the next rebuild goes on with what is left."""
-    for at in range(0, len(records), _RECORDS_A_TRANSACTION):
+    """In transactions of a bounded size; after an interruption, the next rebuild writes the rest."""
+    for at in range(0, len(records), _RECORDS_PER_TRANSACTION):
         await producer.begin()
-        part = records[at : at + _RECORDS_A_TRANSACTION]
+        part = records[at : at + _RECORDS_PER_TRANSACTION]
         await producer.append(
             [OutgoingRecord(topics.CHANNEL_STATE.name, partition, key, value) for key, value in part], _now()
         )

@@ -1,4 +1,4 @@
-"""Business systems: opened with a drafted or a fresh signature, edited, disabled, deleted with all that is theirs."""
+"""Business systems: opened with a drafted or a new signature, edited, disabled, and deleted with their contents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from contracts.business_system import (
     EnableBusinessSystem,
     OpenBusinessSystem,
 )
-from contracts.message import milliseconds_of, rfc3339
+from contracts.message import rfc3339, unix_milliseconds
+from contracts.names import name_key
+from contracts.rejection import Rejection
 from contracts.rejections import (
     NAMED_TEMPLATES_LIMIT,
     ApiRequestUrlRefused,
@@ -25,15 +27,22 @@ from contracts.rejections import (
     BusinessSystemInUse,
     BusinessSystemNameTaken,
     BusinessSystemUnknown,
-    Rejection,
     TooManyBusinessSystems,
 )
 from contracts.signature import IssuedSignature, ReplacedSignature
-from services.domain.address import origin, refusal_of_url
-from services.domain.decision import NOTHING_CHANGES, Context, Decision, DeletedSecret, Mark
-from services.domain.records import too_large
-from services.domain.signature import all_secrets, draw, revoked_now
-from services.domain.state import BUSINESS_SYSTEMS_LIMIT, BusinessSystem, Channel, ChannelState, Signature
+from services.domain.decision import NOTHING_CHANGES, Context, Decision, DeletedSecret, EventMetadata
+from services.domain.signature import issue, revoked_now, secrets_of
+from services.domain.state import (
+    BUSINESS_SYSTEMS_LIMIT,
+    BusinessSystem,
+    Channel,
+    ChannelState,
+    ImpossibleHistory,
+    Signature,
+)
+from services.domain.state_codec import too_large
+from services.domain.url_policy import url_refusal
+from services.domain.url_target import origin
 
 _DEFAULT_STYLE = "standard-webhooks"
 
@@ -63,22 +72,25 @@ def open_(channel: Channel, command: OpenBusinessSystem, context: Context) -> De
     if takes_over:
         return Decision((opened,))
     given_up = () if draft is None else (ReplacedSignature(key_id=draft.key_id, valid_until=rfc3339(context.now)),)
-    refreshed, kept = draw(channel, command.system, context, given_up)
+    refreshed, new_secret = issue(channel, command.system, context, given_up)
     return Decision(
-        (opened, refreshed), kept=kept, deleted=tuple(DeletedSecret(command.system, old.key_id) for old in given_up)
+        (opened, refreshed),
+        new_secret=new_secret,
+        deleted_secrets=tuple(DeletedSecret(command.system, old.key_id) for old in given_up),
     )
 
 
 def _name_taken(channel: Channel, system: str, name: str) -> Rejection | None:
+    key = name_key(name)
     for other, taken in channel.systems.items():
-        if taken == name and other != system:
+        if name_key(taken) == key and other != system:
             return BusinessSystemNameTaken(name=name, system=other)
     return None
 
 
 def _url_refused(url: str, context: Context) -> Rejection | None:
-    reason = refusal_of_url(url, context.allowances)
-    return None if reason is None else ApiRequestUrlRefused(reason=reason)
+    refusal = url_refusal(url, context.allowlist, context.account)
+    return None if refusal is None else ApiRequestUrlRefused(reason=refusal.clause)
 
 
 def edit(state: ChannelState, channel: Channel, command: EditBusinessSystem, context: Context) -> Decision | Rejection:
@@ -89,10 +101,10 @@ def edit(state: ChannelState, channel: Channel, command: EditBusinessSystem, con
     changed: dict[str, Any] = {}
     for field in ("name", "api_request_url", "remarks", "signature_style"):
         if field in command.model_fields_set:
-            wanted = getattr(command, field)
-            wanted = cleared[field] if wanted is None else wanted
-            if wanted != getattr(system, field):
-                changed[field] = wanted
+            value = getattr(command, field)
+            value = cleared[field] if value is None else value
+            if value != getattr(system, field):
+                changed[field] = value
     if not changed:
         return NOTHING_CHANGES
     refused = (_name_taken(channel, command.system, changed["name"]) if "name" in changed else None) or (
@@ -104,12 +116,12 @@ def edit(state: ChannelState, channel: Channel, command: EditBusinessSystem, con
     edited = BusinessSystemEdited(system=command.system, **changed)
     if not _needs_new_signature(system, changed):
         return Decision((edited,))
-    refreshed, kept = draw(channel, command.system, context, revoked_now(system, context.now))
-    return Decision((edited, refreshed), kept=kept, deleted=all_secrets(command.system, system))
+    refreshed, new_secret = issue(channel, command.system, context, revoked_now(system, context.now))
+    return Decision((edited, refreshed), new_secret=new_secret, deleted_secrets=secrets_of(command.system, system))
 
 
 def _needs_new_signature(system: BusinessSystem, changed: dict[str, Any]) -> bool:
-    """A plain token goes out as it is: the old receiver, or the other style, has seen it, so it must not live on."""
+    """A plain token is sent in clear: the receiver of the old URL or style has seen it, so it must not stay valid."""
     if "signature_style" in changed:
         return True
     url = changed.get("api_request_url")
@@ -124,7 +136,7 @@ def delete(state: ChannelState, command: DeleteBusinessSystem) -> Decision | Rej
     if templates and not command.force:
         named = templates[:NAMED_TEMPLATES_LIMIT]
         return BusinessSystemInUse(system=command.system, templates=named, more=len(templates) - len(named))
-    return Decision((BusinessSystemDeleted(system=command.system),), deleted=all_secrets(command.system, system))
+    return Decision((BusinessSystemDeleted(system=command.system),), deleted_secrets=secrets_of(command.system, system))
 
 
 def disable(state: ChannelState, command: DisableBusinessSystem) -> Decision | Rejection:
@@ -145,21 +157,25 @@ def enable(state: ChannelState, command: EnableBusinessSystem) -> Decision | Rej
     return Decision((BusinessSystemEnabled(system=command.system, reason=command.reason),))
 
 
-def opened(state: ChannelState, channel: Channel, event: BusinessSystemOpened, mark: Mark) -> ChannelState:
-    taken = event.signature
+def opened(state: ChannelState, channel: Channel, event: BusinessSystemOpened, metadata: EventMetadata) -> ChannelState:
+    if event.system in channel.systems:
+        raise ImpossibleHistory(f"business system {event.system!r} is open already")
+    signature, draft = event.signature, channel.draft_of(event.system)
+    if signature is not None and (draft is None or draft.key_id != signature.key_id):
+        raise ImpossibleHistory(f"business system {event.system!r} has no drafted signature {signature.key_id}")
     system = BusinessSystem(
         name=event.name,
         api_request_url=event.api_request_url,
         remarks=event.remarks,
         signature_style=event.signature_style,
-        changed=mark.version,
-        signature_changed=mark.version,
+        changed=metadata.version,
+        signature_changed=metadata.version,
         signatures=()
-        if taken is None
-        else (Signature(taken.key_id, taken.fingerprint, milliseconds_of(taken.issued_at)),),
+        if signature is None
+        else (Signature(signature.key_id, signature.fingerprint, unix_milliseconds(signature.issued_at)),),
     )
-    channel = replace(
-        channel,
+    channel = channel.after(
+        metadata,
         systems={**channel.systems, event.system: event.name},
         drafts=tuple(draft for draft in channel.drafts if draft.system != event.system),
         closed=channel.closed.without(event.system),
@@ -167,21 +183,22 @@ def opened(state: ChannelState, channel: Channel, event: BusinessSystemOpened, m
     return state.with_system(channel, event.system, system)
 
 
-def edited(state: ChannelState, channel: Channel, event: BusinessSystemEdited, mark: Mark) -> ChannelState:
-    system = state.system(event.system)
-    if system is None:
-        return state
+def edited(state: ChannelState, channel: Channel, event: BusinessSystemEdited, metadata: EventMetadata) -> ChannelState:
+    system = state.open_system(event.system)
     changes = {field: getattr(event, field) for field in event.model_fields_set - {"system"}}
-    if event.name is not None:
-        channel = replace(channel, systems={**channel.systems, event.system: event.name})
-    return state.with_system(channel, event.system, replace(system, **changes, changed=mark.version))
+    systems = channel.systems if event.name is None else {**channel.systems, event.system: event.name}
+    channel = channel.after(metadata, systems=systems)
+    return state.with_system(channel, event.system, replace(system, **changes, changed=metadata.version))
 
 
-def deleted(state: ChannelState, channel: Channel, event: BusinessSystemDeleted, mark: Mark) -> ChannelState:
-    channel = replace(
-        channel,
+def deleted(
+    state: ChannelState, channel: Channel, event: BusinessSystemDeleted, metadata: EventMetadata
+) -> ChannelState:
+    state.open_system(event.system)
+    channel = channel.after(
+        metadata,
         systems={name: title for name, title in channel.systems.items() if name != event.system},
-        closed=channel.closed.with_change(event.system, mark.version),
+        closed=channel.closed.with_change(event.system, metadata.version),
     )
     return state.without_system(channel, event.system)
 
@@ -190,10 +207,8 @@ def switched(
     state: ChannelState,
     channel: Channel,
     event: BusinessSystemDisabled | BusinessSystemEnabled,
-    mark: Mark,
+    metadata: EventMetadata,
 ) -> ChannelState:
-    system = state.system(event.system)
-    if system is None:
-        return state
-    record = replace(system, disabled=isinstance(event, BusinessSystemDisabled), changed=mark.version)
-    return state.with_system(channel, event.system, record)
+    system = state.open_system(event.system)
+    record = replace(system, disabled=isinstance(event, BusinessSystemDisabled), changed=metadata.version)
+    return state.with_system(channel.after(metadata), event.system, record)

@@ -1,37 +1,42 @@
-"""What goes into a decision, and what comes out of it."""
+"""The input and the result of a decision."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from contracts.commands import Event
-from services.domain.address import Allowances
+from contracts.message_types import Event
+from services.domain.json_schema import CheckData, check_data
+from services.domain.url_policy import Allowlist
 
 
 class Context(NamedTuple):
     """Time, identity and randomness come in as data.
 
     ``now`` is Unix milliseconds and never before the channel's last event; ``secret`` is 32 fresh random bytes.
+    ``check_data`` finds whether data satisfies a schema: here and now, unless the service has found it before.
+    ``actor`` is None where the command names none.
     """
 
     channel: str
     account: str
     now: int
     secret: bytes
-    allowances: Allowances
+    allowlist: Allowlist
+    check_data: CheckData = check_data
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class KeptSecret:
-    """A newly drawn secret, to be encrypted onto the signatures topic."""
+class NewSecret:
+    """A newly issued secret, to be encrypted on the signatures topic."""
 
     system: str
     key_id: str
     secret: bytes
 
     def __repr__(self) -> str:
-        return f"KeptSecret({self.system!r}, {self.key_id!r})"
+        return f"NewSecret({self.system!r}, {self.key_id!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,8 @@ class DeletedSecret:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedSecret:
-    """A secret that the outcome carries, sealed to whoever asked."""
+class SealRequest:
+    """A secret that the outcome is to contain, sealed to the requester."""
 
     system: str
     key_id: str
@@ -50,19 +55,30 @@ class SealedSecret:
 
 
 class Decision(NamedTuple):
-    """An accepted command: its events, and what happens to secrets in the same transaction."""
+    """An accepted command: its events, and the changes of secrets in the same transaction.
+
+    ``notices`` are sentences about what the sender may not expect of it.
+    """
 
     events: tuple[Event, ...] = ()
-    kept: KeptSecret | None = None
-    deleted: tuple[DeletedSecret, ...] = ()
-    sealed: SealedSecret | None = None
+    new_secret: NewSecret | None = None
+    deleted_secrets: tuple[DeletedSecret, ...] = ()
+    seal_request: SealRequest | None = None
+    notices: tuple[str, ...] = ()
 
 
 NOTHING_CHANGES = Decision()
 
 
-class Mark(NamedTuple):
-    """What an event's place in the channel's history says: its version, its time, and the hash of its bytes."""
+class Difference(NamedTuple):
+    """What a decision would change: resource/field -> value, as in the history. What does not exist is left out."""
+
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class EventMetadata(NamedTuple):
+    """An event's version (sequence in its channel), time (Unix milliseconds), and ``head`` (SHA-256 of its bytes)."""
 
     version: int
     time: int

@@ -1,9 +1,10 @@
-"""``evolve(state, event) -> state``: pure, closed, and the same live and replayed."""
+"""``evolve(state, event) -> state``: the fold, pure and closed, and the same live and in a replay."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
+from contracts.approvals import ApprovalsSaved
 from contracts.business_system import (
     BusinessSystemDeleted,
     BusinessSystemDisabled,
@@ -12,70 +13,89 @@ from contracts.business_system import (
     BusinessSystemOpened,
 )
 from contracts.channel import ChannelEdited, ChannelRegistered, ChannelRetired
-from contracts.commands import Event
 from contracts.intent import IntentAdded, IntentDeleted, IntentEdited, IntentReferredTo, IntentReleased
+from contracts.message_types import Event
 from contracts.otp_scheduling import OtpSchedulingSaved
+from contracts.proposed_change import ChangeApplied, ChangeApproved, ChangeDeclined, ChangeProposed, ChangeVoided
 from contracts.signature import SignatureRefreshed, SignatureRevealed, SignatureRevoked
 from contracts.sms import SmsActivated, SmsDeactivated
-from services.domain import business_system, intent, otp_scheduling, signature, sms
+from contracts.spend_guard import SpendGuardSaved
+from services.domain import (
+    approvals,
+    business_system,
+    intent,
+    otp_scheduling,
+    proposed_change,
+    signature,
+    sms,
+    spend_guard,
+)
 from services.domain import channel as channels
-from services.domain.decision import Mark
-from services.domain.state import Channel, ChannelState, replace
+from services.domain.decision import EventMetadata
+from services.domain.state import Channel, ChannelState, ImpossibleHistory
 
 
-def evolve(state: ChannelState, event: Event, account: str, mark: Mark) -> ChannelState:
-    """The state after the event. Raises LookupError where the history is none that decisions can have made."""
+def evolve(state: ChannelState, event: Event, account: str, metadata: EventMetadata) -> ChannelState:
+    """The state after the event. Raises `ImpossibleHistory` where no decision can have led to it."""
+    channel = state.channel
     if isinstance(event, ChannelRegistered):
-        return state.with_channel(channels.registered(event, account, mark))
-    known = state.channel
-    if known is None:
-        raise LookupError(f"{type(event).__name__} happened to a channel that was never registered")
-    after = _apply(state, known, event, mark)
-    channel = after.channel
-    if channel is None or channel is known:
-        return after.with_channel(replace(known, version=mark.version, time=mark.time, head=mark.head))
-    # Made just now, and not handed out yet: marking it here spares another copy for each event.
-    channel.version, channel.time, channel.head = mark
-    return after
+        if channel is not None:
+            raise ImpossibleHistory("the channel is registered already")
+        return state.with_channel(channels.registered(event, account, metadata))
+    if channel is None:
+        raise ImpossibleHistory(f"{type(event).__name__} happened to a channel that was never registered")
+    if channel.retired:
+        raise ImpossibleHistory(f"{type(event).__name__} happened to a retired channel")
+    return _apply(state, channel, event, metadata)
 
 
 def _apply(  # noqa: C901 -- one closed match over every event is the point
-    state: ChannelState, known: Channel, event: Event, mark: Mark
+    state: ChannelState, channel: Channel, event: Event, metadata: EventMetadata
 ) -> ChannelState:
-    match event:  # in the order of `decide`
+    match event:  # in the order of `decide`, the shortest rules first
         case SmsActivated():
-            return state.with_channel(sms.switched(known, mark, on=True))
+            return state.with_channel(sms.toggled(channel, metadata, enabled=True))
         case SmsDeactivated():
-            return state.with_channel(sms.switched(known, mark, on=False))
+            return state.with_channel(sms.toggled(channel, metadata, enabled=False))
         case OtpSchedulingSaved():
-            return state.with_channel(otp_scheduling.saved(known, event, mark))
+            return state.with_channel(otp_scheduling.saved(channel, event, metadata))
+        case SpendGuardSaved():
+            return state.with_channel(spend_guard.saved(channel, event, metadata))
+        case ApprovalsSaved():
+            return state.with_channel(approvals.saved(channel, event, metadata))
         case ChannelEdited():
-            return state.with_channel(channels.edited(known, event, mark))
+            return state.with_channel(channels.edited(channel, event, metadata))
         case ChannelRegistered():
-            raise LookupError("a channel is registered once")
+            raise ImpossibleHistory("the channel is registered already")
         case ChannelRetired():
-            return ChannelState(channels.retired(known, mark), {}, state.load)
+            return channels.retired(state, channel, metadata)
         case BusinessSystemOpened():
-            return business_system.opened(state, known, event, mark)
+            return business_system.opened(state, channel, event, metadata)
         case BusinessSystemEdited():
-            return business_system.edited(state, known, event, mark)
+            return business_system.edited(state, channel, event, metadata)
         case BusinessSystemDeleted():
-            return business_system.deleted(state, known, event, mark)
+            return business_system.deleted(state, channel, event, metadata)
         case BusinessSystemDisabled() | BusinessSystemEnabled():
-            return business_system.switched(state, known, event, mark)
+            return business_system.switched(state, channel, event, metadata)
         case SignatureRefreshed():
-            return signature.refreshed(state, known, event, mark)
+            return signature.refreshed(state, channel, event, metadata)
         case SignatureRevealed():
-            return signature.revealed(state, known, event, mark)
+            return signature.revealed(state, channel, event, metadata)
         case SignatureRevoked():
-            return signature.revoked(state, known, event, mark)
+            return signature.revoked(state, channel, event, metadata)
         case IntentAdded():
-            return intent.added(state, known, event, mark)
+            return intent.added(state, channel, event, metadata)
         case IntentEdited():
-            return intent.edited(state, known, event, mark)
+            return intent.edited(state, channel, event, metadata)
         case IntentDeleted():
-            return intent.deleted(state, known, event, mark)
+            return intent.deleted(state, channel, event, metadata)
         case IntentReferredTo() | IntentReleased():
-            return intent.templates_changed(state, known, event, mark)
+            return intent.templates_changed(state, channel, event, metadata)
+        case ChangeProposed():
+            return state.with_channel(proposed_change.proposed(channel, event, metadata))
+        case ChangeApproved():
+            return state.with_channel(proposed_change.approved(channel, event, metadata))
+        case ChangeApplied() | ChangeDeclined() | ChangeVoided():
+            return state.with_channel(proposed_change.closed(channel, event, metadata))
         case _:
             assert_never(event)

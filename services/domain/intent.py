@@ -1,9 +1,9 @@
-"""Intents: what a message template's button can call; only under an open business system."""
+"""Intents of open business systems: what the button of a message template can call."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 from contracts.intent import (
     AddIntent,
@@ -17,27 +17,29 @@ from contracts.intent import (
     ReferToIntent,
     ReleaseIntent,
 )
+from contracts.json_values import same_json
+from contracts.rejection import Rejection
 from contracts.rejections import (
     NAMED_TEMPLATES_LIMIT,
     BusinessSystemUnknown,
+    DecisionTimedOut,
     DefaultDataBreaksSchema,
     IntentAlreadyAdded,
     IntentInUse,
     IntentNeedsBusinessSystem,
     IntentSchemaInvalid,
     IntentUnknown,
-    Rejection,
     TemplateDoesNotRefer,
     TemplateRefersAlready,
     TooManyIntents,
 )
-from services.domain.decision import NOTHING_CHANGES, Decision, Mark
-from services.domain.json_schema import SchemaUnusable, problem_of_data
-from services.domain.records import too_large
-from services.domain.state import INTENTS_LIMIT, BusinessSystem, Channel, ChannelState, Intent
+from services.domain.decision import NOTHING_CHANGES, Context, Decision, EventMetadata
+from services.domain.json_schema import CHECK_DEADLINE_MS, CheckData
+from services.domain.state import INTENTS_LIMIT, BusinessSystem, Channel, ChannelState, ImpossibleHistory, Intent
+from services.domain.state_codec import too_large
 
 
-def add(state: ChannelState, channel: Channel, command: AddIntent) -> Decision | Rejection:
+def add(state: ChannelState, channel: Channel, command: AddIntent, context: Context) -> Decision | Rejection:
     system = state.system(command.system)
     if system is None:
         return IntentNeedsBusinessSystem(system=command.system)
@@ -46,7 +48,7 @@ def add(state: ChannelState, channel: Channel, command: AddIntent) -> Decision |
     if len(system.intents) >= INTENTS_LIMIT:
         return TooManyIntents(system=command.system, limit=INTENTS_LIMIT)
     intent = Intent(command.name, command.default_data, command.json_schema, (), channel.version + 1)
-    refused = _breaks_schema(command.code, intent) or too_large(
+    refused = _breaks_schema(command.code, intent, context.check_data) or too_large(
         command.system, _with_new_intent(system, command.code, intent), system
     )
     if refused is not None:
@@ -64,18 +66,25 @@ def add(state: ChannelState, channel: Channel, command: AddIntent) -> Decision |
     )
 
 
-def _breaks_schema(code: str, intent: Intent) -> Rejection | None:
+def _breaks_schema(code: str, intent: Intent, check_data: CheckData) -> Rejection | None:
     """Whether the schema can be used, and the default data satisfies it."""
     if intent.json_schema is None:
         return None
-    try:
-        problem = problem_of_data(intent.json_schema, intent.default_data)
-    except SchemaUnusable as unusable:
-        return IntentSchemaInvalid(code=code, reason=str(unusable))
-    return None if problem is None else DefaultDataBreaksSchema(code=code, reason=problem)
+    outcome, reason = check_data(intent.json_schema, intent.default_data)
+    match outcome:
+        case "valid":
+            return None
+        case "invalid-data":
+            return DefaultDataBreaksSchema(code=code, reason=reason)
+        case "unusable-schema":
+            return IntentSchemaInvalid(code=code, reason=reason)
+        case "timed-out":
+            return DecisionTimedOut(limit_ms=CHECK_DEADLINE_MS)
+        case _:
+            assert_never(outcome)
 
 
-def edit(state: ChannelState, channel: Channel, command: EditIntent) -> Decision | Rejection:
+def edit(state: ChannelState, channel: Channel, command: EditIntent, context: Context) -> Decision | Rejection:
     found = _find(state, command.system, command.code)
     if not isinstance(found, tuple):
         return found
@@ -83,30 +92,21 @@ def edit(state: ChannelState, channel: Channel, command: EditIntent) -> Decision
     changed: dict[str, Any] = {}
     for field in ("name", "default_data", "json_schema"):
         if field in command.model_fields_set:
-            wanted = getattr(command, field)
-            wanted = {} if wanted is None and field == "default_data" else wanted
-            if not _same_json(wanted, getattr(intent, field)):
-                changed[field] = wanted
+            value = getattr(command, field)
+            value = {} if value is None and field == "default_data" else value
+            if not same_json(value, getattr(intent, field)):
+                changed[field] = value
     if not changed:
         return NOTHING_CHANGES
     edited = replace(intent, **changed, changed=channel.version + 1)
     if "json_schema" in changed and intent.templates and not command.force:
         return _in_use(command, intent)
-    refused = _breaks_schema(command.code, edited) or too_large(
-        command.system, _with_intent(system, command.code, edited), system
-    )
+    checked = changed.keys() == {"name"}  # when the intent was saved
+    refused = None if checked else _breaks_schema(command.code, edited, context.check_data)
+    refused = refused or too_large(command.system, _with_intent(system, command.code, edited), system)
     if refused is not None:
         return refused
     return Decision((IntentEdited(system=command.system, code=command.code, **changed),))
-
-
-def _same_json(one: object, other: object) -> bool:
-    """Equal as JSON: to Python, 1, 1.0 and true are equal too."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same_json(value, other[key]) for key, value in one.items())
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same_json, one, other))
-    return type(one) is type(other) and one == other
 
 
 def _find(state: ChannelState, name: str, code: str) -> tuple[BusinessSystem, Intent] | Rejection:
@@ -170,42 +170,45 @@ def _with_template(intent: Intent, template: str, version: int) -> Intent:
     return replace(intent, templates=tuple(sorted({*intent.templates, template})), changed=version)
 
 
-def added(state: ChannelState, channel: Channel, event: IntentAdded, mark: Mark) -> ChannelState:
-    system = state.system(event.system)
-    if system is None:
-        return state
-    intent = Intent(event.name, event.default_data, event.json_schema, (), mark.version)
-    return state.with_system(channel, event.system, _with_new_intent(system, event.code, intent))
+def added(state: ChannelState, channel: Channel, event: IntentAdded, metadata: EventMetadata) -> ChannelState:
+    system = state.open_system(event.system)
+    if event.code in system.intents:
+        raise ImpossibleHistory(f"intent {event.code!r} of {event.system!r} is added already")
+    intent = Intent(event.name, event.default_data, event.json_schema, (), metadata.version)
+    return state.with_system(channel.after(metadata), event.system, _with_new_intent(system, event.code, intent))
 
 
-def edited(state: ChannelState, channel: Channel, event: IntentEdited, mark: Mark) -> ChannelState:
-    system = state.system(event.system)
-    if system is None:
-        return state
+def edited(state: ChannelState, channel: Channel, event: IntentEdited, metadata: EventMetadata) -> ChannelState:
+    system = state.open_system(event.system)
     changes = {field: getattr(event, field) for field in event.model_fields_set - {"system", "code"}}
-    intent = replace(system.intents[event.code], **changes, changed=mark.version)
-    return state.with_system(channel, event.system, _with_intent(system, event.code, intent))
+    intent = replace(_intent(system, event), **changes, changed=metadata.version)
+    return state.with_system(channel.after(metadata), event.system, _with_intent(system, event.code, intent))
 
 
-def deleted(state: ChannelState, channel: Channel, event: IntentDeleted, mark: Mark) -> ChannelState:
-    system = state.system(event.system)
-    if system is None:
-        return state
+def deleted(state: ChannelState, channel: Channel, event: IntentDeleted, metadata: EventMetadata) -> ChannelState:
+    system = state.open_system(event.system)
+    _intent(system, event)
     intents = {code: intent for code, intent in system.intents.items() if code != event.code}
-    deletions = system.deleted_intents.with_change(event.code, mark.version)
-    return state.with_system(channel, event.system, replace(system, intents=intents, deleted_intents=deletions))
+    deletions = system.deleted_intents.with_change(event.code, metadata.version)
+    record = replace(system, intents=intents, deleted_intents=deletions)
+    return state.with_system(channel.after(metadata), event.system, record)
 
 
 def templates_changed(
-    state: ChannelState, channel: Channel, event: IntentReferredTo | IntentReleased, mark: Mark
+    state: ChannelState, channel: Channel, event: IntentReferredTo | IntentReleased, metadata: EventMetadata
 ) -> ChannelState:
-    system = state.system(event.system)
-    if system is None:
-        return state
-    intent = system.intents[event.code]
+    system = state.open_system(event.system)
+    intent = _intent(system, event)
     if isinstance(event, IntentReferredTo):
-        intent = _with_template(intent, event.template, mark.version)
+        intent = _with_template(intent, event.template, metadata.version)
     else:
-        kept = tuple(template for template in intent.templates if template != event.template)
-        intent = replace(intent, templates=kept, changed=mark.version)
-    return state.with_system(channel, event.system, _with_intent(system, event.code, intent))
+        templates = tuple(template for template in intent.templates if template != event.template)
+        intent = replace(intent, templates=templates, changed=metadata.version)
+    return state.with_system(channel.after(metadata), event.system, _with_intent(system, event.code, intent))
+
+
+def _intent(system: BusinessSystem, event: IntentEdited | IntentDeleted | IntentReferredTo | IntentReleased) -> Intent:
+    intent = system.intents.get(event.code)
+    if intent is None:
+        raise ImpossibleHistory(f"business system {event.system!r} has no intent {event.code!r}")
+    return intent

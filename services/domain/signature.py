@@ -1,19 +1,19 @@
-"""Signatures: drawn, drafted before Open, refreshed with a grace period, revealed sealed, revoked.
+"""Signatures: drafted before a business system is opened, refreshed with a grace period, revealed, and revoked.
 
-The secret itself never enters state or events: they know its key id and its fingerprint.
+A secret is never part of the state or an event: they have its key id and its fingerprint.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from contracts.message import milliseconds_of, rfc3339
+from contracts.message import rfc3339, unix_milliseconds
+from contracts.rejection import Rejection
 from contracts.rejections import (
     ApiRequestUrlRefused,
     ApiRequestUrlSettled,
     BusinessSystemUnknown,
     GracePeriodRunning,
-    Rejection,
     SignatureIsCurrent,
     SignatureNeedsApiRequestUrl,
     SignatureUnknown,
@@ -28,28 +28,36 @@ from contracts.signature import (
     SignatureRevealed,
     SignatureRevoked,
 )
-from services.domain.address import refusal_of_url
-from services.domain.decision import Context, Decision, DeletedSecret, KeptSecret, Mark, SealedSecret
-from services.domain.signing import fingerprint
-from services.domain.state import DRAFTS_LIMIT, BusinessSystem, Channel, ChannelState, Draft, Signature
+from services.domain.decision import Context, Decision, DeletedSecret, EventMetadata, NewSecret, SealRequest
+from services.domain.state import (
+    DRAFTS_LIMIT,
+    BusinessSystem,
+    Channel,
+    ChannelState,
+    Draft,
+    ImpossibleHistory,
+    Signature,
+)
+from services.domain.url_policy import url_refusal
+from services.domain.webhook_signature import fingerprint
 
 
 def next_key_id(channel: Channel) -> str:
-    """Unique on the channel for ever: a channel is never registered twice."""
-    return f"key-{channel.signatures_drawn + 1}"
+    """Never used before on the channel, and a channel is never registered twice."""
+    return f"key-{channel.signatures_issued + 1}"
 
 
-def draw(
+def issue(
     channel: Channel, system: str, context: Context, replaced: tuple[ReplacedSignature, ...] = ()
-) -> tuple[SignatureRefreshed, KeptSecret]:
-    """A new signature for an open system, and what is to be kept of it."""
+) -> tuple[SignatureRefreshed, NewSecret]:
+    """A new signature for an open system, and its secret."""
     key_id = next_key_id(channel)
     event = SignatureRefreshed(system=system, key_id=key_id, fingerprint=fingerprint(context.secret), replaced=replaced)
-    return event, KeptSecret(system, key_id, context.secret)
+    return event, NewSecret(system, key_id, context.secret)
 
 
 def revoked_now(system: BusinessSystem, now: int) -> tuple[ReplacedSignature, ...]:
-    """Every signature that is still valid, as revoked at once."""
+    """Every signature that is still valid, revoked at once."""
     return tuple(
         ReplacedSignature(key_id=signature.key_id, valid_until=rfc3339(now))
         for signature in system.signatures
@@ -57,7 +65,7 @@ def revoked_now(system: BusinessSystem, now: int) -> tuple[ReplacedSignature, ..
     )
 
 
-def all_secrets(name: str, system: BusinessSystem) -> tuple[DeletedSecret, ...]:
+def secrets_of(name: str, system: BusinessSystem) -> tuple[DeletedSecret, ...]:
     return tuple(DeletedSecret(name, signature.key_id) for signature in system.signatures)
 
 
@@ -81,31 +89,31 @@ def refresh(state: ChannelState, channel: Channel, command: RefreshSignature, co
         *(ReplacedSignature(key_id=old.key_id, valid_until=rfc3339(grace_ends)) for old in current),
         *(ReplacedSignature(key_id=old.key_id, valid_until=rfc3339(now)) for old in running),
     )
-    event, kept = draw(channel, command.system, context, replaced)
-    gone = in_grace if command.grace_seconds else [*current, *in_grace]
+    event, new_secret = issue(channel, command.system, context, replaced)
+    deleted = in_grace if command.grace_seconds else [*current, *in_grace]
     return Decision(
         (event,),
-        kept=kept,
-        deleted=tuple(DeletedSecret(command.system, old.key_id) for old in gone),
-        sealed=_sealed(command, kept.key_id),
+        new_secret=new_secret,
+        deleted_secrets=tuple(DeletedSecret(command.system, old.key_id) for old in deleted),
+        seal_request=_seal_request(command, new_secret.key_id),
     )
 
 
-def _sealed(command: RefreshSignature, key_id: str) -> SealedSecret | None:
-    return None if command.seal_to is None else SealedSecret(command.system, key_id, command.seal_to)
+def _seal_request(command: RefreshSignature, key_id: str) -> SealRequest | None:
+    return None if command.seal_to is None else SealRequest(command.system, key_id, command.seal_to)
 
 
 def _draft(channel: Channel, command: RefreshSignature, context: Context) -> Decision | Rejection:
-    """Before Open is confirmed each Refresh replaces the draft, without grace or refusal."""
+    """Before the business system is opened, each refresh replaces the draft, without a grace period."""
     if command.api_request_url is None:
         return SignatureNeedsApiRequestUrl(system=command.system)
-    refusal = refusal_of_url(command.api_request_url, context.allowances)
+    refusal = url_refusal(command.api_request_url, context.allowlist, context.account)
     if refusal is not None:
-        return ApiRequestUrlRefused(reason=refusal)
+        return ApiRequestUrlRefused(reason=refusal.clause)
     earlier = channel.draft_of(command.system)
     others = [draft for draft in channel.drafts if draft.system != command.system]
     dropped = others[0] if len(others) >= DRAFTS_LIMIT else None
-    event, kept = draw(channel, command.system, context)
+    event, new_secret = issue(channel, command.system, context)
     event = event.model_copy(
         update={
             "api_request_url": command.api_request_url,
@@ -116,7 +124,9 @@ def _draft(channel: Channel, command: RefreshSignature, context: Context) -> Dec
         }
     )
     deleted = tuple(DeletedSecret(draft.system, draft.key_id) for draft in (earlier, dropped) if draft is not None)
-    return Decision((event,), kept=kept, deleted=deleted, sealed=_sealed(command, kept.key_id))
+    return Decision(
+        (event,), new_secret=new_secret, deleted_secrets=deleted, seal_request=_seal_request(command, new_secret.key_id)
+    )
 
 
 def reveal(state: ChannelState, channel: Channel, command: RevealSignature, context: Context) -> Decision | Rejection:
@@ -133,7 +143,7 @@ def reveal(state: ChannelState, channel: Channel, command: RevealSignature, cont
         return SignatureUnknown(system=command.system, key_id=key_id)
     return Decision(
         (SignatureRevealed(system=command.system, key_id=key_id),),
-        sealed=SealedSecret(command.system, key_id, command.seal_to),
+        seal_request=SealRequest(command.system, key_id, command.seal_to),
     )
 
 
@@ -143,7 +153,7 @@ def revoke(state: ChannelState, channel: Channel, command: RevokeSignature, cont
     if system is None and draft is None:
         return BusinessSystemUnknown(system=command.system)
     if system is not None:
-        signature = next((one for one in system.signatures if one.key_id == command.key_id), None)
+        signature = next((each for each in system.signatures if each.key_id == command.key_id), None)
         if signature is None or not signature.is_valid(context.now):
             return SignatureUnknown(system=command.system, key_id=command.key_id)
         if signature.valid_until is None:
@@ -152,53 +162,72 @@ def revoke(state: ChannelState, channel: Channel, command: RevokeSignature, cont
         return SignatureUnknown(system=command.system, key_id=command.key_id)
     return Decision(
         (SignatureRevoked(system=command.system, key_id=command.key_id),),
-        deleted=(DeletedSecret(command.system, command.key_id),),
+        deleted_secrets=(DeletedSecret(command.system, command.key_id),),
     )
 
 
-def refreshed(state: ChannelState, channel: Channel, event: SignatureRefreshed, mark: Mark) -> ChannelState:
-    channel = replace(channel, signatures_drawn=channel.signatures_drawn + 1)
+def refreshed(
+    state: ChannelState, channel: Channel, event: SignatureRefreshed, metadata: EventMetadata
+) -> ChannelState:
     if event.api_request_url is not None:
-        return state.with_channel(_drafted(channel, event, mark))
-    system = state.system(event.system)
-    if system is None:
-        return state.with_channel(channel)
-    ends = {old.key_id: milliseconds_of(old.valid_until) for old in event.replaced}
-    kept = (
+        return state.with_channel(_drafted(channel, event, metadata))
+    system = state.open_system(event.system)
+    ends = {old.key_id: unix_milliseconds(old.valid_until) for old in event.replaced}
+    remaining = (
         replace(old, valid_until=ends.get(old.key_id, old.valid_until))
         for old in system.signatures
-        if old.key_id in ends or old.is_valid(mark.time)
+        if old.key_id in ends or old.is_valid(metadata.time)
     )
-    fresh = Signature(event.key_id, event.fingerprint, mark.time)
-    signatures = (fresh, *(old for old in kept if old.is_valid(mark.time)))
-    record = replace(system, signatures=signatures, signature_changed=mark.version)
+    new = Signature(event.key_id, event.fingerprint, metadata.time)
+    signatures = (new, *(old for old in remaining if old.is_valid(metadata.time)))
+    record = replace(system, signatures=signatures, signature_changed=metadata.version)
+    channel = channel.after(metadata, signatures_issued=channel.signatures_issued + 1)
     return state.with_system(channel, event.system, record)
 
 
-def _drafted(channel: Channel, event: SignatureRefreshed, mark: Mark) -> Channel:
-    gone = {event.system, event.dropped_draft.system if event.dropped_draft else event.system}
-    fresh = Draft(event.system, event.key_id, event.fingerprint, mark.time, event.api_request_url or "")
-    return replace(
-        channel,
-        drafts=(*(draft for draft in channel.drafts if draft.system not in gone), fresh),
-        closed=channel.closed.with_change(event.system, mark.version),
+def _drafted(channel: Channel, event: SignatureRefreshed, metadata: EventMetadata) -> Channel:
+    if event.system in channel.systems:
+        raise ImpossibleHistory(f"business system {event.system!r} is open, so no signature is drafted for it")
+    dropped = {event.system, event.dropped_draft.system if event.dropped_draft else event.system}
+    new = Draft(event.system, event.key_id, event.fingerprint, metadata.time, event.api_request_url or "")
+    return channel.after(
+        metadata,
+        drafts=(*(draft for draft in channel.drafts if draft.system not in dropped), new),
+        signatures_issued=channel.signatures_issued + 1,
+        closed=channel.closed.with_change(event.system, metadata.version),
     )
 
 
-def revealed(state: ChannelState, channel: Channel, event: SignatureRevealed, mark: Mark) -> ChannelState:
-    """A reveal changes no settings, but it is an event of the signature, and so moves its version."""
+def revealed(state: ChannelState, channel: Channel, event: SignatureRevealed, metadata: EventMetadata) -> ChannelState:
+    """A reveal changes no settings, but it is an event of the signature, so the signature's version changes."""
     system = state.system(event.system)
     if system is None:
-        return state.with_channel(replace(channel, closed=channel.closed.with_change(event.system, mark.version)))
-    return state.with_system(channel, event.system, replace(system, signature_changed=mark.version))
+        _require_draft(channel, event.system, event.key_id)
+        closed = channel.closed.with_change(event.system, metadata.version)
+        return state.with_channel(channel.after(metadata, closed=closed))
+    _require_signature(system, event.system, event.key_id)
+    return state.with_system(channel.after(metadata), event.system, replace(system, signature_changed=metadata.version))
 
 
-def revoked(state: ChannelState, channel: Channel, event: SignatureRevoked, mark: Mark) -> ChannelState:
+def revoked(state: ChannelState, channel: Channel, event: SignatureRevoked, metadata: EventMetadata) -> ChannelState:
     system = state.system(event.system)
     if system is None:
+        _require_draft(channel, event.system, event.key_id)
         drafts = tuple(draft for draft in channel.drafts if draft.key_id != event.key_id)
-        closed = channel.closed.with_change(event.system, mark.version)
-        return state.with_channel(replace(channel, drafts=drafts, closed=closed))
+        closed = channel.closed.with_change(event.system, metadata.version)
+        return state.with_channel(channel.after(metadata, drafts=drafts, closed=closed))
+    _require_signature(system, event.system, event.key_id)
     signatures = tuple(old for old in system.signatures if old.key_id != event.key_id)
-    record = replace(system, signatures=signatures, signature_changed=mark.version)
-    return state.with_system(channel, event.system, record)
+    record = replace(system, signatures=signatures, signature_changed=metadata.version)
+    return state.with_system(channel.after(metadata), event.system, record)
+
+
+def _require_draft(channel: Channel, system: str, key_id: str) -> None:
+    draft = channel.draft_of(system)
+    if draft is None or draft.key_id != key_id:
+        raise ImpossibleHistory(f"business system {system!r} is not open and has no drafted signature {key_id}")
+
+
+def _require_signature(system: BusinessSystem, name: str, key_id: str) -> None:
+    if all(signature.key_id != key_id for signature in system.signatures):
+        raise ImpossibleHistory(f"business system {name!r} has no signature {key_id}")

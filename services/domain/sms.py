@@ -1,10 +1,10 @@
-"""Activate SMS: a switch of any channel."""
+"""SMS: a switch that any channel has."""
 
 from __future__ import annotations
 
 from contracts.sms import SmsActivated, SmsDeactivated, ToggleSms
-from services.domain.decision import NOTHING_CHANGES, Decision, Mark
-from services.domain.state import Channel, replace
+from services.domain.decision import NOTHING_CHANGES, Decision, EventMetadata
+from services.domain.state import Channel
 
 
 def toggle(channel: Channel, command: ToggleSms) -> Decision:
@@ -13,5 +13,5 @@ def toggle(channel: Channel, command: ToggleSms) -> Decision:
     return Decision((SmsActivated() if command.enabled else SmsDeactivated(),))
 
 
-def switched(channel: Channel, mark: Mark, *, on: bool) -> Channel:
-    return replace(channel, sms_enabled=on, sms_changed=mark.version)
+def toggled(channel: Channel, metadata: EventMetadata, *, enabled: bool) -> Channel:
+    return channel.after(metadata, sms_enabled=enabled, sms_changed=metadata.version)

@@ -1,151 +1,106 @@
-"""The gateway: the HTTP API and the console."""
+"""The gateway service: serves the HTTP API and the console until it is stopped."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
-import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import TypeVar
 
-import uvicorn
 from aiokafka.errors import KafkaError
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
-from fastapi_offline import FastAPIOffline
 
-from contracts.publisher import Publisher, PublisherBroken
-from projections import settings as settings_projection
-from services.gateway import api_keys, change_routes, delivery_routes, history_routes, intents_routes, problems
-from services.gateway.asyncapi import asyncapi
-from services.gateway.audit_routes import router as audit_router
-from services.gateway.feed import Feed
-from services.gateway.routes import router
-from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
+from contracts.kafka.publisher import Publisher, PublisherError
+from contracts.kafka.router import Router
+from projections import MIGRATIONS as PROJECTION_MIGRATIONS
+from services.gateway.application import application
+from services.gateway.authentication import api_keys, sessions
+from services.gateway.authentication.access_log_relay import AccessLogRelay
+from services.gateway.authentication.oidc.configuration import load as load_oidc
+from services.gateway.authentication.oidc.tokens import TrustedIssuers
+from services.gateway.feed.feed import Feed
+from services.gateway.http_server import http_server
+from services.gateway.limits import Limits
+from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINT_MIGRATIONS
+from services.infrastructure.config import Settings, SettingsError
 from services.infrastructure.kafka import security_options
-from services.infrastructure.postgres import OUTAGES, Pool, migrate, pool_of
-from services.infrastructure.settings import Settings, SettingsError
+from services.infrastructure.open_files import raise_open_file_limit
+from services.infrastructure.outages import retry_during_outage
+from services.infrastructure.postgres import migrate, pool_of
+from services.infrastructure.threads import favour_event_loop
 from services.invoker.service import MIGRATIONS as INVOKER_MIGRATIONS
-
-log = logging.getLogger(__name__)
+from services.message_router.service import MIGRATIONS as MESSAGE_ROUTER_MIGRATIONS
 
 Part = TypeVar("Part")
-
-CONSOLE = Path(__file__).with_name("console")
-_CHAPTERS = (
-    "channels",
-    "settings",
-    "business systems",
-    "signatures",
-    "intents",
-    "sms",
-    "otp-scheduling",
-    "invocations",
-    "deliveries",
-    "changes",
-    "history",
-    "audit",
-)
-"""The order of `/docs`: as one sets up a channel, then what comes of it."""
-
-_SAME_ORIGIN = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
-
-def application(pool: Pool) -> FastAPI:
-    """The app; its ``state.publisher`` is set once the broker is there."""
-    app = FastAPIOffline(  # its /docs comes from files of its own, not from a server elsewhere
-        title="Switchboard",
-        description="The service settings of chat message channels. A body is a command's data.",
-        version="1",
-        redoc_url=None,
-        openapi_tags=[{"name": name} for name in _CHAPTERS],
-        static_url="/docs-assets",
-        favicon_url="/console/icon.svg",
-    )
-    app.state.pool = pool
-    app.state.publisher = None
-    app.state.feed = None
-    app.state.now = lambda: time.time_ns() // 1_000_000
-    problems.install(app)
-    app.include_router(audit_router)  # before the others: its settings route knows ?at= besides
-    app.include_router(router)
-    app.include_router(delivery_routes.router)
-    app.include_router(change_routes.router)
-    app.include_router(history_routes.router)
-    app.include_router(intents_routes.router)
-    app.mount("/console", StaticFiles(directory=CONSOLE))
-
-    @app.get("/", include_in_schema=False)
-    async def console() -> Response:
-        return FileResponse(
-            CONSOLE / "index.html", headers={"Content-Security-Policy": _SAME_ORIGIN, "Cache-Control": "no-cache"}
-        )
-
-    @app.get("/asyncapi", include_in_schema=False)
-    async def described_topics() -> JSONResponse:
-        return JSONResponse(asyncapi(), media_type="application/vnd.aai.asyncapi+json")
-
-    @app.get("/healthz", include_in_schema=False)
-    async def healthy() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get("/readyz", include_in_schema=False)
-    async def ready(request: Request) -> JSONResponse:
-        missing = [] if request.app.state.publisher is not None else ["broker"]
-        try:
-            await request.app.state.pool.fetchval("SELECT 1", timeout=2)
-        except OUTAGES:
-            missing.append("database")
-        return JSONResponse({"ready": not missing, "missing": missing}, 503 if missing else 200)
-
-    return app
+_WEBJARS_TIMEOUT_S = 5.0
+"""A gateway whose console has no libraries yet serves the API all the same."""
+_ISSUERS_TIMEOUT_S = 5.0
+"""One that does not know the keys of an issuer takes API keys all the same."""
 
 
 async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
-    """Serves until cancelled; answers 503 while its broker or database is away. Raises `SettingsError`."""
+    """Serves until cancelled; responds 503 while the broker or the database is unavailable. Raises `SettingsError`."""
     bootstrap_servers = settings.kafka_bootstrap_servers
     if bootstrap_servers is None:
         raise SettingsError("SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS is not set; it must be host:port of the broker.")
-    listening = _listening(settings)
-    pool = await pool_of(settings)
+    favour_event_loop()
+    limits = Limits.of(settings, raise_open_file_limit())
+    issuers = TrustedIssuers(load_oidc(settings.oidc_file))
+    listener = _bind(settings)
+    pool = await pool_of(settings, resets=False)  # nothing here outlives its transaction
     for owner, directory in (
         ("checkpoints", CHECKPOINT_MIGRATIONS),
-        ("projections", settings_projection.MIGRATIONS),
+        ("projections", PROJECTION_MIGRATIONS),
         ("invoker", INVOKER_MIGRATIONS),
+        ("message_router", MESSAGE_ROUTER_MIGRATIONS),
         ("gateway", api_keys.MIGRATIONS),
+        ("console", sessions.MIGRATIONS),
     ):
         await migrate(pool, owner, directory)
-    app = application(pool)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, loop="none")
+    app = application(
+        pool,
+        limits,
+        sms_product_url=settings.sms_product_url,
+        cors_origins=settings.http_cors_origins,
+        issuers=issuers,
     )
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    loading = asyncio.create_task(app.state.console_assets.load_webjars())
+    await asyncio.wait([loading], timeout=_WEBJARS_TIMEOUT_S)
+    server = http_server(app, limits.connections, settings)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    relay_pool = await pool_of(settings, size=1, resets=False, takes_over=True)
+    relay = asyncio.create_task(AccessLogRelay(relay_pool, bootstrap_servers, security_options()).run())
+    refusals = asyncio.create_task(app.state.refusals.run(pool))
     try:
         async with (
-            _once_there(lambda: Publisher(bootstrap_servers, source="gateway", **security_options())) as publisher,
-            _once_there(lambda: Feed(bootstrap_servers, security_options())) as feed,
+            issuers.running(wait_s=_ISSUERS_TIMEOUT_S),
+            _retry_until_available(
+                lambda: Publisher(bootstrap_servers, source="gateway", **security_options())
+            ) as publisher,
+            _retry_until_available(
+                lambda: Router(bootstrap_servers, source="gateway", **security_options())
+            ) as message_router,
+            _retry_until_available(lambda: Feed(bootstrap_servers, security_options())) as feed,
         ):
-            app.state.publisher, app.state.feed = publisher, feed
+            app.state.publisher, app.state.message_router, app.state.feed = publisher, message_router, feed
             while not server.started and not serving.done():  # noqa: ASYNC110 -- uvicorn has no event to wait for
                 await asyncio.sleep(0.01)
             ready()
             await asyncio.shield(serving)
     finally:
         server.should_exit = True
-        await asyncio.wait([serving], timeout=5)
+        for task in (loading, relay, refusals):
+            task.cancel()
+        await asyncio.wait([serving, loading, relay, refusals], timeout=5)
+        await app.state.schemas.aclose()
+        await relay_pool.close()
         await pool.close()
 
 
-def _listening(settings: Settings) -> socket.socket:
+def _bind(settings: Settings) -> socket.socket:
     try:
-        return socket.create_server((settings.http_host, settings.http_port), reuse_port=False)
+        family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+        return socket.create_server((settings.http_host, settings.http_port), family=family, reuse_port=False)
     except OSError as error:
         raise SettingsError(
             f"Port {settings.http_port} on {settings.http_host} cannot be used ({error.strerror}); "
@@ -154,20 +109,16 @@ def _listening(settings: Settings) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def _once_there(make: Callable[[], contextlib.AbstractAsyncContextManager[Part]]) -> AsyncIterator[Part]:
-    """What needs the broker, as soon as that is there."""
-    waited = False
-    while True:
-        part = make()
-        try:
-            entered = await part.__aenter__()
-        except (PublisherBroken, KafkaError, OSError) as error:
-            if not waited:
-                log.warning("waiting for the broker (%s)", type(error).__name__)
-            waited = True
-            await asyncio.sleep(1)
-        else:
-            break
+async def _retry_until_available(
+    connect: Callable[[], contextlib.AbstractAsyncContextManager[Part]],
+) -> AsyncIterator[Part]:
+    """Enters a context that needs the broker, again and again until the broker is available."""
+
+    async def enter() -> tuple[contextlib.AbstractAsyncContextManager[Part], Part]:
+        part = connect()
+        return part, await part.__aenter__()
+
+    part, entered = await retry_during_outage(enter, (PublisherError, KafkaError, OSError), "broker")
     try:
         yield entered
     finally:

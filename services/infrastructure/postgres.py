@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from services.infrastructure.settings import Settings, SettingsError
-
-log = logging.getLogger(__name__)
+from services.infrastructure.config import Settings, SettingsError
+from services.infrastructure.outages import retry_during_outage
 
 OUTAGES = (
     OSError,
@@ -21,10 +18,17 @@ OUTAGES = (
     asyncpg.InternalClientError,  # a connection that broke in the midst of a commit
     asyncpg.CannotConnectNowError,
     asyncpg.DeadlockDetectedError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     TimeoutError,
 )
-"""What a database that is away, on its way down or up, or entangled in locks answers with: a second try gets over it.
-Anything else is a fault of ours."""
+"""What a database that is away, on its way down or up, entangled in locks, or takes us for dead answers with: a second
+try gets over it. Anything else is a fault of ours."""
+
+IDLE_TRANSACTION_S, LONGEST_TRANSACTION_S = 15, 60
+"""A process that hangs within a transaction keeps its locks, and whoever takes over its work waits for them. So the
+database ends a transaction that has been idle for so long, or has lasted so long: a client that stopped between the
+messages of one statement does not count as idle. The second limit exists since PostgreSQL 17."""
 
 if TYPE_CHECKING:  # only the stubs know that these are generic
     Pool = asyncpg.Pool[Any]
@@ -43,36 +47,47 @@ would rather read a table of a hundred thousand rows as a whole, again for every
 
 
 async def pool_of(
-    settings: Settings, *, size: int = 10, resets: bool = True, planning: Mapping[str, str] | None = None
+    settings: Settings,
+    *,
+    size: int = 10,
+    resets: bool = True,
+    planning: Mapping[str, str] | None = None,
+    takes_over: bool = False,
 ) -> Pool:
     """A pool, as soon as the database is there, however long that takes. Raises `SettingsError`.
 
     ``resets`` False, a statement less for each use, is for who changes nothing that outlives a transaction: no setting
-    of the session, no lock of its own. ``planning`` are settings of the planner, such as `BY_KEY`.
+    of the session, no lock of its own. ``planning`` are settings of the planner, such as `BY_KEY`. ``takes_over`` is
+    for services whose copies take over each other's work: see `LONGEST_TRANSACTION_S`. It goes with ``resets`` False.
     """
     if settings.database_url is None:
         raise SettingsError("SWITCHBOARD_DATABASE_URL is not set; it must be postgresql://user:password@host/database.")
-    waited = False
-    while True:
+
+    async def connect() -> Pool:
         try:
-            pool = await asyncpg.create_pool(
+            return await asyncpg.create_pool(
                 settings.database_url,
                 min_size=1,
                 max_size=size,
                 command_timeout=60,
                 timeout=10,
                 server_settings=dict(planning or {}),
+                init=_limit_transactions if takes_over else None,
                 reset=None if resets else _as_it_is,
             )
         except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, ValueError) as error:
             raise SettingsError(f"SWITCHBOARD_DATABASE_URL cannot be used: {error}.") from None
-        except OUTAGES as error:
-            if not waited:
-                log.warning("waiting for the database (%s)", type(error).__name__)
-            waited = True
-            await asyncio.sleep(1)
-        else:
-            return pool
+
+    return await retry_during_outage(connect, OUTAGES, "database")
+
+
+async def _limit_transactions(connection: Connection) -> None:
+    await connection.execute(
+        "SELECT set_config(name, CASE name WHEN 'transaction_timeout' THEN $1 ELSE $2 END, false) FROM pg_settings "
+        "WHERE name IN ('transaction_timeout', 'idle_in_transaction_session_timeout')",
+        f"{LONGEST_TRANSACTION_S}s",
+        f"{IDLE_TRANSACTION_S}s",
+    )
 
 
 async def _as_it_is(_: Connection) -> None:
@@ -93,24 +108,5 @@ async def migrate(pool: Pool, owner: str, directory: Path) -> None:
         for path in sorted(directory.glob("*.up.sql")):
             name = path.name.removesuffix(".up.sql")
             if name not in applied:
-                await connection.execute(path.read_text())
+                await connection.execute(path.read_text("utf-8"))
                 await connection.execute("INSERT INTO switchboard.migrations VALUES ($1, $2)", owner, name)
-
-
-async def migrate_down(pool: Pool, owner: str, directory: Path, *, to: str | None) -> list[str]:
-    """Takes back what the owner applied after the migration ``to``, or all of it, the newest first, in one transaction.
-
-    Returns the names of what was taken back, and with it went the data. Raises LookupError where ``to`` is not applied,
-    and FileNotFoundError where one has no ``.down.sql``.
-    """
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
-        rows = await connection.fetch("SELECT name FROM switchboard.migrations WHERE owner = $1", owner)
-        applied = sorted((row["name"] for row in rows), reverse=True)
-        if to is not None and to not in applied:
-            raise LookupError(f"{owner} has no migration {to!r} applied; it has {', '.join(reversed(applied))}")
-        gone = [name for name in applied if to is None or name > to]
-        for name in gone:
-            await connection.execute((directory / f"{name}.down.sql").read_text())
-            await connection.execute("DELETE FROM switchboard.migrations WHERE owner = $1 AND name = $2", owner, name)
-        return gone

@@ -1,4 +1,4 @@
-"""Makes the topics, and checks those that are there."""
+"""Creates the missing topics and aligns the settings of the others."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from contracts.topics import TOPICS
-from services.infrastructure.settings import SettingsError
+from services.infrastructure.config import SettingsError
 
 _REPLICATED = {"min.insync.replicas": "2"}
 
 
-async def settings_of(
+async def topic_settings(
     bootstrap_servers: str, names: Iterable[str], security: dict[str, Any]
 ) -> dict[str, dict[str, str]]:
-    """The settings that the broker has for each topic, by topic and name."""
+    """The broker's settings of each topic, by topic and setting name."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
     await admin.start()
     try:
@@ -33,8 +33,8 @@ async def settings_of(
     }
 
 
-async def partitions_of(bootstrap_servers: str, name: str, security: dict[str, Any]) -> int:
-    """How many partitions the topic has; 0 where it is not there."""
+async def partition_count(bootstrap_servers: str, name: str, security: dict[str, Any]) -> int:
+    """The topic's number of partitions; 0 if the topic does not exist."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
     await admin.start()
     try:
@@ -45,10 +45,10 @@ async def partitions_of(bootstrap_servers: str, name: str, security: dict[str, A
 
 
 async def apply_topics(bootstrap_servers: str, partitions: int, security: dict[str, Any]) -> list[str]:
-    """Makes what is missing, aligns settings, and says so, a line a topic.
+    """Creates missing topics and aligns settings. Returns a line per topic.
 
-    Three replicas where there are three brokers. Raises `SettingsError` where a topic has another number of
-    partitions: channels live on a partition, so that number can never change.
+    Topics get three replicas if there are three brokers. Raises `SettingsError` if a topic has another number
+    of partitions: a channel is assigned to a partition by hash, so the number can never change.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
     await admin.start()
@@ -56,33 +56,35 @@ async def apply_topics(bootstrap_servers: str, partitions: int, security: dict[s
         brokers = len((await admin.describe_cluster())["brokers"])
         replicas = 3 if brokers >= 3 else 1
         extra = _REPLICATED if replicas == 3 else {}
-        there = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics() if topic["topic"]}
+        existing = {
+            topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics() if topic["topic"]
+        }
         for topic in TOPICS:
-            found = there.get(topic.name, partitions)
+            found = existing.get(topic.name, partitions)
             if found != partitions:
                 raise SettingsError(
                     f"Topic {topic.name} has {found} partitions, but SWITCHBOARD_PARTITIONS is {partitions}; "
                     f"set it to {found}: the number cannot change once there are channels."
                 )
-        said = []
-        missing = [topic for topic in TOPICS if topic.name not in there]
-        made = (
+        lines = []
+        missing = [topic for topic in TOPICS if topic.name not in existing]
+        created = (
             await admin.create_topics(
                 [NewTopic(topic.name, partitions, replicas, topic_configs=topic.settings | extra) for topic in missing]
             )
             if missing
             else None
         )
-        for name, code, message in made.topic_errors if made else ():
+        for name, code, message in created.topic_errors if created else ():
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
-                raise SettingsError(f"Topic {name} cannot be made: {message or error.__name__}.")
-            said.append(f"made {name}")
+                raise SettingsError(f"Topic {name} cannot be created: {message or error.__name__}.")
+            lines.append(f"created {name}")
         for topic in TOPICS:
-            if topic.name in there:
+            if topic.name in existing:
                 settings = topic.settings | extra
                 await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, settings)])
-                said.append(f"checked {topic.name}")
-        return said
+                lines.append(f"checked {topic.name}")
+        return lines
     finally:
         await admin.close()

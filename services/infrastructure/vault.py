@@ -1,14 +1,14 @@
 """The key ring, and the encryption of signatures at rest.
 
 A record of ``switchboard.signatures`` has the key ``channel/system/key_id`` and a JSON value with the id of the
-key-encryption key beside the ciphertext, so that key-encryption keys can be replaced one after the other. AES-256-GCM;
-the additional data binds a ciphertext to its place, so that one copied to another system does not open.
+key-encryption key beside the ciphertext, so that key-encryption keys can be rotated. AES-256-GCM;
+the additional data binds a ciphertext to its record key, so that one copied to another system cannot be decrypted.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import urandom
@@ -17,13 +17,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.infrastructure.settings import SettingsError
+from services.infrastructure.config import SettingsError, not_set, parse_keyring
 
 _NONCE_BYTES = 12
 
 
 class VaultError(Exception):
-    """A signature cannot be opened; the sentence says why, and holds no secret."""
+    """A signature cannot be decrypted. The message says why, and has no secret."""
 
 
 class EncryptedSignature(BaseModel):
@@ -39,7 +39,7 @@ class EncryptedSignature(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SignatureAddress:
-    """Where a signature belongs; unique among all channels for ever."""
+    """The identity of a signature, unique among all channels and never reused."""
 
     channel: str
     system: str
@@ -59,8 +59,9 @@ class KeyRing:
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self._oldest = list(keys.values())[-1]
         self.newest = next(iter(keys))
-        self._mark = f'"kek":"{self.newest}"'.encode()
+        self._newest_marker = f'"kek":"{self.newest}"'.encode()
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self._ciphers)})"
@@ -68,30 +69,30 @@ class KeyRing:
     @classmethod
     def parse(cls, text: str | None) -> KeyRing:
         """From ``id:base64 of 32 bytes,…``, as SWITCHBOARD_KEYRING has it; raises `SettingsError`."""
-        wanted = "SWITCHBOARD_KEYRING must be id:base64 of 32 bytes, several separated by commas, the newest first"
         if not text:
-            raise SettingsError(f"{wanted}; it is not set.")
-        keys: dict[str, bytes] = {}
-        for place, part in enumerate(text.split(","), start=1):
-            key_id, _, encoded = part.strip().partition(":")
-            try:
-                key = base64.b64decode(encoded, validate=True)
-            except (binascii.Error, ValueError):
-                key = b""
-            if not key_id or key_id in keys or len(key) != 32:
-                raise SettingsError(f"{wanted}; entry {place} is not.")
-            keys[key_id] = key
-        return cls(keys)
+            raise SettingsError(not_set("keyring"))
+        try:
+            return cls(parse_keyring(text))
+        except ValueError as error:
+            raise SettingsError(f"SWITCHBOARD_KEYRING cannot be used; {error}.") from None
 
     @staticmethod
     def make() -> str:
-        """A fresh key ring of one key, in the form that `parse` takes."""
+        """A new key ring of one key, in the form that `parse` reads."""
         return "k1:" + base64.b64encode(urandom(32)).decode()
 
+    def derived_key(self, purpose: bytes) -> bytes:
+        """A key for that purpose, derived from the oldest key: it stays while newer keys are put in front."""
+        return hmac.digest(self._oldest, purpose, "sha256")
+
     def encrypt(self, secret: bytes, address: SignatureAddress) -> bytes:
-        """The record value that keeps ``secret``, under the newest key."""
+        """The record value with ``secret`` encrypted under the newest key."""
+        return self.encrypt_bound(secret, address.record_key())
+
+    def encrypt_bound(self, secret: bytes, bound_to: bytes) -> bytes:
+        """The same, bound to what it belongs to: it cannot be decrypted as anything else's."""
         nonce = urandom(_NONCE_BYTES)
-        ciphertext = self._ciphers[self.newest].encrypt(nonce, secret, address.record_key())
+        ciphertext = self._ciphers[self.newest].encrypt(nonce, secret, bound_to)
         return (
             EncryptedSignature(
                 kek=self.newest,
@@ -103,8 +104,8 @@ class KeyRing:
         )
 
     def is_newest(self, value: bytes) -> bool:
-        """Whether a record's value is under the key that `encrypt` would take now."""
-        return self._mark in value
+        """Whether a record's value is encrypted under the newest key."""
+        return self._newest_marker in value
 
     def decrypt(self, value: bytes, address: SignatureAddress) -> bytes:
         """The secret in a record's value; raises `VaultError`."""
@@ -117,7 +118,7 @@ class KeyRing:
         if cipher is None:
             raise VaultError(
                 f"{where} is under key {record.kek!r}, "
-                "which SWITCHBOARD_KEYRING does not hold; add that key behind the newest."
+                "which SWITCHBOARD_KEYRING does not have; add that key after the newest."
             )
         try:
             return cipher.decrypt(
@@ -125,6 +126,6 @@ class KeyRing:
             )
         except (InvalidTag, ValueError):
             raise VaultError(
-                f"{where} does not open with key {record.kek!r}: the record was damaged or moved, or the key is "
+                f"{where} cannot be decrypted with key {record.kek!r}: the record was damaged or moved, or the key is "
                 "another one of that id."
             ) from None

@@ -1,4 +1,4 @@
-"""Metrics of signed calls, read from the database: the same whichever process is asked, and however many invoke."""
+"""Metrics of signed calls, read from the database: every process exposes the same, however many invokers run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from services.infrastructure.postgres import Pool
+from services.invoker.poison import POISON_COUNTER
 
 RESULTS = ("delivered", "dead", "retried", "parked", "put_back", "lost")
 
-_QUEUE = """
+_SELECT_UNENDED = """
     SELECT state, count, extract(epoch FROM now() - oldest)::float AS oldest FROM (
         SELECT 'due' AS state, count(*) AS count, min(created_at) AS oldest
             FROM invoker.deliveries WHERE state = 'due' AND lease IS NULL
@@ -21,15 +22,18 @@ _QUEUE = """
         UNION ALL SELECT 'parked', count(*), min(created_at) FROM invoker.deliveries WHERE state = 'parked'
     ) AS counted WHERE count > 0
 """
-_OVERDUE = """
+_SELECT_OVERDUE = """
     SELECT coalesce(extract(epoch FROM now() - min(wake_at)), 0)::float
-    FROM invoker.lines l WHERE wake_at <= now() AND NOT EXISTS (
-        SELECT FROM invoker.circuits c WHERE c.channel = l.channel AND c.system = l.system AND c.open_until > now())
+    FROM invoker.queues l WHERE wake_at <= now() AND NOT EXISTS (
+        SELECT FROM invoker.circuits c WHERE c.channel = l.channel AND c.system = l.system AND c.open_until > now()
+    ) AND NOT EXISTS (
+        SELECT FROM invoker.business_systems s
+        WHERE s.channel = l.channel AND s.system = l.system AND s.verified_at IS NULL)
 """
-_OPEN = "SELECT count(*) FROM invoker.circuits WHERE open_until IS NOT NULL"
+_COUNT_OPEN_CIRCUITS = "SELECT count(*) FROM invoker.circuits WHERE open_until IS NOT NULL"
 
 
-class _Found(Collector):
+class _Metrics(Collector):
     def __init__(self, metrics: list[GaugeMetricFamily | CounterMetricFamily]) -> None:
         self._metrics = metrics
 
@@ -39,8 +43,8 @@ class _Found(Collector):
 
 async def exposition(pool: Pool) -> bytes:
     """The metrics now, in Prometheus' text format."""
-    rows = {row["state"]: row for row in await pool.fetch(_QUEUE)}
-    totals = dict(await pool.fetch("SELECT name, total FROM invoker.tallies"))
+    rows = {row["state"]: row for row in await pool.fetch(_SELECT_UNENDED)}
+    totals = dict(await pool.fetch("SELECT name, total FROM invoker.counters"))
     count = GaugeMetricFamily("switchboard_deliveries", "Deliveries that have not ended.", labels=["state"])
     oldest = GaugeMetricFamily(
         "switchboard_deliveries_oldest_seconds", "Age of the oldest that has not ended.", labels=["state"]
@@ -49,22 +53,29 @@ async def exposition(pool: Pool) -> bytes:
         row = rows.get(state)
         count.add_metric([state], row["count"] if row else 0)
         oldest.add_metric([state], row["oldest"] if row else 0)
-    results = CounterMetricFamily("switchboard_delivery_results", "What came of claimed deliveries.", labels=["result"])
+    results = CounterMetricFamily("switchboard_delivery_results", "Results of claimed deliveries.", labels=["result"])
     for result in RESULTS:
         results.add_metric([result], totals.get(result, 0))
     overdue = GaugeMetricFamily(
         "switchboard_deliveries_overdue_seconds",
-        "How long the longest due one waits for a slot.",
-        value=await pool.fetchval(_OVERDUE),
+        "How long the delivery that is due longest has waited for a slot.",
+        value=await pool.fetchval(_SELECT_OVERDUE),
     )
     circuits = GaugeMetricFamily(
-        "switchboard_circuits_open", "Systems that are not called, or probed only.", value=await pool.fetchval(_OPEN)
+        "switchboard_circuits_open",
+        "Systems whose circuit is open: not called, or probed.",
+        value=await pool.fetchval(_COUNT_OPEN_CIRCUITS),
     )
     outbox = GaugeMetricFamily(
         "switchboard_invocations_unpublished",
-        "Outcomes that are not on Kafka yet.",
+        "Outcomes that are not published to Kafka yet.",
         value=await pool.fetchval("SELECT count(*) FROM invoker.outbox"),
     )
+    poison = CounterMetricFamily(
+        "switchboard_invocation_poison",
+        "Requests that were refused because their handling raised.",
+        value=totals.get(POISON_COUNTER, 0),
+    )
     registry = CollectorRegistry()
-    registry.register(_Found([count, oldest, results, overdue, circuits, outbox]))
+    registry.register(_Metrics([count, oldest, results, overdue, circuits, outbox, poison]))
     return generate_latest(registry)

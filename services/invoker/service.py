@@ -5,37 +5,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
-import resource
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from contracts import topics
-from services.domain.address import Allowances
-from services.infrastructure.consuming import Consumer
-from services.infrastructure.kafka import security_options
-from services.infrastructure.postgres import migrate, pool_of
-from services.infrastructure.settings import Settings, SettingsError
-from services.infrastructure.vault import KeyRing
-from services.invoker.call import Caller
-from services.invoker.dispatch import Dispatcher
-from services.invoker.ingest import Ingest
-from services.invoker.knowledge import learn_events, learn_signatures
-from services.invoker.outbox import Publisher
-from services.invoker.pace import Pace
-from services.invoker.recording import Recorder
-from services.invoker.resolving import addresses_behind
-from services.invoker.results import Recorded
-from services.invoker.sweeping import Sweeper
-from services.invoker.waiting import EventLog, Waiting
+import structlog
 
-log = logging.getLogger(__name__)
+from contracts import topics
+from services.domain.url_policy import Allowlist
+from services.infrastructure.config import Settings, SettingsError
+from services.infrastructure.event_log import KafkaEventLog
+from services.infrastructure.kafka import security_options
+from services.infrastructure.kafka_to_postgres import Consumer
+from services.infrastructure.open_files import raise_open_file_limit
+from services.infrastructure.postgres import migrate, pool_of
+from services.infrastructure.threads import favour_event_loop
+from services.infrastructure.vault import KeyRing
+from services.invoker.delivery.dispatcher import Dispatcher
+from services.invoker.delivery.dns import resolve_addresses
+from services.invoker.delivery.http_call import WebhookClient
+from services.invoker.limits import Limits
+from services.invoker.outbox.relay import OutboxRelay
+from services.invoker.queue.sweeper import Sweeper
+from services.invoker.requests.ingest import Ingest
+from services.invoker.requests.pending_requests import PendingRequests
+from services.invoker.results.attempt import RecordedBatch
+from services.invoker.results.recorder import Recorder
+from services.invoker.settings_replica.event_handlers import apply_events, apply_signatures
+from services.schema_validation.validator import SchemaValidator
+
+log = structlog.stdlib.get_logger(__name__)
 
 NAME = "switchboard.invoker"
-_FILES = 65_536
-_RECORDS_AT_ONCE = 192
-"""Fewer than half of the slots, so that all get one soon: what waits for one waits on Kafka."""
+_MAX_RECORDS = 192
+"""In one batch of requests. Fewer than half of the slots, so that all get one soon; further requests wait on Kafka."""
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -44,107 +47,106 @@ async def run(
     *,
     ready: Callable[[], None],
     on_step: Callable[[str], None] = lambda _: None,
-    pace: Pace | None = None,
+    limits: Limits | None = None,
 ) -> None:
-    """Invokes until cancelled; outlives its broker and database. Raises `SettingsError`.
+    """Runs until cancelled; survives outages of the broker and the database. Raises `SettingsError`.
 
-    ``on_step`` is told each step of a delivery by name: ``ingested`` (before its commit), ``leased`` (after it) or
-    ``claimed``, ``called``, ``recorded``.
+    ``on_step`` is told each step of a delivery: ``ingested`` (before its commit), ``leased`` (after it) or ``claimed``,
+    ``called``, ``recorded``.
     """
-    _collect_garbage_rarely()
-    open_many_connections()
+    _tune_garbage_collection()
+    favour_event_loop()
+    raise_open_file_limit()  # connections are kept alive after each call, to many hosts
     keyring = KeyRing.parse(settings.keyring)
-    own = settings.own_addresses()
-    try:
-        allowances = Allowances.parse(settings.invoker_allow, never=[*own, *await addresses_behind(own)])
-    except ValueError as error:
-        raise SettingsError(f"SWITCHBOARD_INVOKER_ALLOW cannot be used: {error}") from None
-    pace = pace or Pace.of(settings)
-    pool = await pool_of(settings, size=20, resets=False)
+    allowlist = await _allowlist(settings)
+    limits = limits or Limits.of(settings)
+    pool = await pool_of(settings, size=20, resets=False, takes_over=True)
     await migrate(pool, "invoker", MIGRATIONS)
     bootstrap = settings.kafka_bootstrap_servers or ""
-    publisher = Publisher(pool, bootstrap, security_options())
-    async with Caller(allowances, pace) as caller:
+    relay = OutboxRelay(pool, bootstrap, security_options())
+    async with WebhookClient(allowlist, limits) as client, contextlib.aclosing(SchemaValidator()) as schemas:
 
-        def told(recorded: Recorded) -> None:
-            publisher.hold(recorded.rows, recorded.notes)
-            if len(recorded.kept) > len(recorded.rows):
-                publisher.look()
+        def on_recorded(recorded: RecordedBatch) -> None:
+            relay.publish_reserved(recorded.outbox_ids, recorded.outbox_records)
+            if len(recorded.results) > len(recorded.outbox_ids):
+                relay.notify()
 
-        recorder = Recorder(pool, pace, told, on_step)
-        dispatcher = Dispatcher(pool, caller, keyring, recorder, pace, on_step)
+        recorder = Recorder(pool, limits, on_recorded, on_step)
+        dispatcher = Dispatcher(pool, client, keyring, recorder, limits, on_step)
 
-        def changed() -> None:
+        def on_due() -> None:
             dispatcher.wake.set()
-            publisher.look()
+            relay.notify()
 
-        ingest = Ingest(dispatcher, pace, on_step)
+        ingest = Ingest(schemas, dispatcher, limits, on_step)
         consumer = Consumer(
             settings,
             pool,
             NAME,
             {
-                topics.EVENTS.name: learn_events,
-                topics.SIGNATURES.name: learn_signatures,
-                topics.INVOCATION_REQUESTS.name: ingest.take,
+                topics.EVENTS.name: apply_events,
+                topics.SIGNATURES.name: apply_signatures,
+                topics.INVOCATION_REQUESTS.name: ingest.apply,
             },
-            changed,
-            _RECORDS_AT_ONCE,
+            on_due,
+            _MAX_RECORDS,
+            set_aside={topics.INVOCATION_REQUESTS.name: ingest.set_aside},
         )
-        events = EventLog(bootstrap, security_options())
-        sweeper = Sweeper(pool, pace, recorder.tallies, changed)
+        event_log = KafkaEventLog(bootstrap, security_options())
         try:
             async with asyncio.TaskGroup() as tasks:
-                for work in (
-                    lambda: _dispatch(dispatcher, recorder),
-                    publisher.run,
-                    Waiting(pool, events, NAME, pace, changed).run,
-                    sweeper.run,
-                ):
-                    tasks.create_task(_for_ever(work))
-                # What is in the database is called while the broker is away or the group waits for a lost member.
+                parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+                    "dispatcher": lambda: _dispatch_and_record(dispatcher, recorder),
+                    "outbox relay": relay.run,
+                    "pending requests": PendingRequests(pool, event_log, NAME, schemas, limits, on_due).run,
+                    "sweeper": Sweeper(pool, limits, recorder.counters, on_due).run,
+                }
+                for part, work in parts.items():
+                    tasks.create_task(_restart_on_failure(part, work))
+                # Deliveries in the database are called while the broker is away or the group waits for a lost member.
                 try:
                     await consumer.start()
                     ready()
                     await asyncio.Event().wait()
-                finally:  # first of all: what it leases is called to the end
+                finally:  # before the others end: deliveries that it leases are still called
                     await consumer.stop()
         finally:
-            await events.close()
+            await event_log.close()
             await pool.close()
 
 
-def _collect_garbage_rarely() -> None:
-    """What a call allocates is freed without the collector, which by its defaults costs an eighth of a call's time."""
+async def _allowlist(settings: Settings) -> Allowlist:
+    """Raises `SettingsError`."""
+    own = settings.own_addresses()
+    try:
+        return Allowlist.parse(settings.invoker_allow, never=[*own, *await resolve_addresses(own)])
+    except ValueError as error:
+        raise SettingsError(f"SWITCHBOARD_INVOKER_ALLOW cannot be used: {error}") from None
+
+
+def _tune_garbage_collection() -> None:
+    """Reference counts free a call's objects; the collector, at its defaults, costs an eighth of a call's time."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 
 
-def open_many_connections() -> None:
-    """Connections are kept alive a while after each call: to many hosts they are more than the usual 1,024 files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """A fault of ours in one part of the work is said aloud, and stops neither that part nor the others for long."""
+async def _restart_on_failure(part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A bug in one part of the work is logged, and stops neither that part for long nor the others."""
     while True:
         try:
             await work()
         except Exception:
-            log.exception("a part of the invoker failed; it starts again")
+            log.exception("restarting a part of the invoker", part=part)
             await asyncio.sleep(1)
 
 
-async def _dispatch(dispatcher: Dispatcher, recorder: Recorder) -> None:
-    """Calls, and records until the last call that was in flight at the end is recorded too."""
+async def _dispatch_and_record(dispatcher: Dispatcher, recorder: Recorder) -> None:
+    """At the end, results of calls that were in flight are still recorded."""
     recording = asyncio.create_task(recorder.run())
     try:
         await dispatcher.run()
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
-                await recorder.drained()
+                await recorder.drain()
         recording.cancel()

@@ -12,20 +12,19 @@ from aiokafka.admin import AIOKafkaAdminClient
 from pydantic_core import from_json
 
 from contracts import topics
-from projections import catalogue, history
-from projections import settings as settings_projection
+from services.infrastructure.checkpoints import next_offsets
+from services.infrastructure.config import Settings
 from services.infrastructure.kafka import security_options
+from services.infrastructure.log_end import last_record
 from services.infrastructure.postgres import Pool
-from services.infrastructure.settings import Settings
-from services.projector.rebuild import MODEL, building_name, checkpoints
+from services.projector.models import READ_MODELS
+from services.projector.rebuild import building_name
 from services.projector.versions import versions_of
-
-_LOOK_BACK = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """``seconds``: for how long the oldest event that is not applied has been there. ``state`` as the versions are."""
+    """``seconds``: the age of the oldest event that is not applied. ``state``: live, building or kept."""
 
     model: str
     state: str
@@ -37,18 +36,16 @@ class Lag:
 
 
 async def lags(settings: Settings, pool: Pool) -> list[Lag]:
-    """Of every read model and every version of it that is there."""
+    """The lag of every read model, and of each of its versions."""
     async with pool.acquire() as connection:
-        versions = await versions_of(connection, MODEL)
-        consumers = {
-            settings_projection.NAME: (f"{MODEL} v{versions.live}", "live"),
-            history.NAME: ("history", "live"),
-            catalogue.NAME: ("catalogue", "live"),
-        }
-        for version, state in ((versions.building, "building"), (versions.kept, "kept")):
-            if version is not None:
-                consumers[building_name(version)] = (f"{MODEL} v{version}", state)
-        stands = {name: await checkpoints(connection, name) for name in consumers}
+        consumers = {}
+        for model in READ_MODELS.values():
+            versions = await versions_of(connection, model.name)
+            consumers[model.consumer] = (f"{model.name} v{versions.live}", "live")
+            for version, state in ((versions.building, "building"), (versions.kept, "kept")):
+                if version is not None:
+                    consumers[building_name(model, version)] = (f"{model.name} v{version}", state)
+        checkpoints = {name: await next_offsets(connection, name) for name in consumers}
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
         isolation_level="read_committed",
@@ -60,13 +57,14 @@ async def lags(settings: Settings, pool: Pool) -> list[Lag]:
         await consumer.start()
         found = []
         for number in range(await _partitions(settings)):
-            home = TopicPartition(topics.EVENTS.name, number)
-            end = (await consumer.end_offsets([home]))[home]
-            last = await _last_sequence(consumer, home, end)
-            for name, (model, state) in consumers.items():
-                at = stands[name].get(number, 0)
-                events, seconds = await _behind(consumer, home, at, end, last)
-                found.append(Lag(model, state, number, at, end, events, seconds))
+            tp = TopicPartition(topics.EVENTS.name, number)
+            end = (await consumer.end_offsets([tp]))[tp]
+            record = await last_record(consumer, tp, 0, end)
+            last = 0 if record is None else _sequence(record)
+            for name, (version_name, state) in consumers.items():
+                at = checkpoints[name].get(number, 0)
+                events, seconds = await _behind(consumer, tp, at, end, last)
+                found.append(Lag(version_name, state, number, at, end, events, seconds))
         return sorted(found, key=lambda one: (one.model, one.state, one.partition))
     finally:
         await asyncio.sleep(0)  # aiokafka cannot stop a consumer whose tasks never ran
@@ -82,35 +80,18 @@ async def _partitions(settings: Settings) -> int:
         await admin.close()
 
 
-async def _first_from(consumer: Any, home: TopicPartition, at: int, end: int) -> list[Any]:
-    """The first records at or behind an offset; none where only markers follow."""
-    consumer.assign([home])
-    consumer.seek(home, at)
-    while await consumer.position(home) < end:
-        if records := (await consumer.getmany(home, timeout_ms=200)).get(home):
+async def _first_from(consumer: Any, tp: TopicPartition, at: int, end: int) -> list[Any]:
+    """The first records from the offset on; empty where only transaction markers follow."""
+    consumer.assign([tp])
+    consumer.seek(tp, at)
+    while await consumer.position(tp) < end:
+        if records := (await consumer.getmany(tp, timeout_ms=200)).get(tp):
             return list(records)
     return []
 
 
-async def _last_sequence(consumer: Any, home: TopicPartition, end: int) -> int:
-    """The partitionsequence of the last event; 0 where there is none."""
-    back = _LOOK_BACK
-    while end:
-        last = 0
-        at = max(0, end - back)
-        while at < end:
-            records = await _first_from(consumer, home, at, end)
-            if not records:
-                break
-            last, at = _sequence(records[-1]), records[-1].offset + 1
-        if last or back >= end:
-            return last
-        back *= 8
-    return 0
-
-
-async def _behind(consumer: Any, home: TopicPartition, at: int, end: int, last: int) -> tuple[int, float]:
-    records = await _first_from(consumer, home, at, end) if at < end else []
+async def _behind(consumer: Any, tp: TopicPartition, at: int, end: int, last: int) -> tuple[int, float]:
+    records = await _first_from(consumer, tp, at, end) if at < end else []
     if not records:
         return 0, 0.0
     return max(0, last - _sequence(records[0]) + 1), max(0.0, time.time() - records[0].timestamp / 1000)

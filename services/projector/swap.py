@@ -1,25 +1,25 @@
-"""Putting another version of a read model behind the views, in one transaction, so that no reader sees a step back.
+"""Switching the views of a read model to another version, in one transaction, so that no reader sees an older state.
 
-Batches of the live version wait meanwhile: they hold the model's lock shared, the swap holds it alone. Under the lock
-the other version is brought to the very checkpoints of the live one. A reader's snapshot that is older than that would
-show the other version without its last events, through the new views; so such transactions are waited for.
+Batches of the live version wait meanwhile: they hold the model's lock shared, the swap holds it exclusively. Under the
+lock the other version is brought to the checkpoints of the live one. A reader with an older snapshot would see the
+other version without its last events through the new views, so the swap waits for such transactions to end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import asyncpg
+import structlog
 
-from projections import settings as settings_projection
+from services.infrastructure.checkpoints import rename_checkpoints
+from services.infrastructure.config import Settings
 from services.infrastructure.postgres import Connection, Pool
-from services.infrastructure.settings import Settings
-from services.projector import side_by_side
+from services.projector import parallel_build
+from services.projector.models import ReadModel
 from services.projector.rebuild import (
-    MODEL,
     Builder,
     ModelsDiffer,
     Progress,
@@ -29,19 +29,16 @@ from services.projector.rebuild import (
     builder,
     building_name,
     check,
-    checkpoints,
     distance,
     drop,
+    offsets_of,
 )
 from services.projector.versions import lock_of, schema_of, versions_of
 
-log = logging.getLogger(__name__)
-
-VIEWS = ("channels", "business_systems", "intents", "positions")
-"""In the order in which readers read them, so that a reader and a swap never wait for each other."""
+log = structlog.stdlib.get_logger(__name__)
 
 _TAIL = 2_000
-"""So many offsets at most are left to apply while batches wait."""
+"""The most offsets to apply while batches wait."""
 
 _TRIES = 20
 _SNAPSHOT_PATIENCE_S = 5.0
@@ -53,12 +50,13 @@ _OLD_SNAPSHOTS = """
 
 
 Bar = Callable[[str, int], AbstractContextManager[Progress]]
-"""A progress bar for so many offsets, with what it is for."""
+"""Makes a progress bar from a title and a number of offsets."""
 
 
 async def rebuild(
     settings: Settings,
     pool: Pool,
+    model: ReadModel,
     *,
     restart: bool = False,
     accept_differences: bool = False,
@@ -67,12 +65,12 @@ async def rebuild(
 ) -> int:
     """Builds the next version, checks it, makes it live, and returns it. Raises `RebuildRefused` and `ModelsDiffer`."""
     async with alone(pool):
-        version = await begin(pool, restart=restart)
-        schema = schema_of(MODEL, version)
-        with bar(f"building {schema}", await distance(pool, version)) as progress:
-            async with builder(settings, pool, version, progress) as building:
-                live = await _live_checkpoints(pool)
-                await side_by_side.build(settings, pool, version, live, progress)
+        version = await begin(pool, model, restart=restart)
+        schema = schema_of(model.name, version)
+        with bar(f"building {schema}", await distance(pool, model, version)) as progress:
+            async with builder(settings, pool, model, version, progress) as building:
+                live = await building.live_offsets(pool)
+                await parallel_build.build(settings, pool, model, version, live, progress)
                 await building.catch_up(live)
                 try:
                     rows = await check(pool, building)
@@ -89,6 +87,7 @@ async def rebuild(
 async def roll_back(
     settings: Settings,
     pool: Pool,
+    model: ReadModel,
     *,
     say: Callable[[str], None] = log.info,
     bar: Bar = lambda _, __: nullcontext(lambda _: None),
@@ -96,36 +95,31 @@ async def roll_back(
     """Brings the kept version up to date, makes it live, and returns it. Raises `RebuildRefused`."""
     async with alone(pool):
         async with pool.acquire() as connection:
-            kept = (await versions_of(connection, MODEL)).kept
+            kept = (await versions_of(connection, model.name)).kept
         if kept is None:
-            raise RebuildRefused("No version is kept to go back to.")
-        schema = schema_of(MODEL, kept)
-        with bar(f"catching up {schema}", await distance(pool, kept)) as progress:
-            async with builder(settings, pool, kept, progress) as building:
+            raise RebuildRefused("No earlier version is kept, so there is nothing to roll back to.")
+        schema = schema_of(model.name, kept)
+        with bar(f"catching up {schema}", await distance(pool, model, kept)) as progress:
+            async with builder(settings, pool, model, kept, progress) as building:
                 await swap(pool, building)
         say(f"{schema} is live again; the version before is kept")
         return kept
 
 
-async def _live_checkpoints(pool: Pool) -> dict[int, int]:
-    async with pool.acquire() as connection:
-        return await checkpoints(connection, settings_projection.NAME)
-
-
 async def swap(pool: Pool, building: Builder) -> None:
-    """Makes the version live, and keeps the one that was. Raises `RebuildRefused`."""
+    """Makes the version live, and keeps the previous one. Raises `RebuildRefused`."""
     for _ in range(_TRIES):
         async with pool.acquire() as connection:
-            await building.catch_up(await checkpoints(connection, settings_projection.NAME))
+            await building.catch_up(await building.live_offsets(connection))
             try:
                 async with connection.transaction():
-                    dropped = await _swap(connection, pool, building)
+                    dropped = await _swap(connection, building)
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, _TooFar, _StillRead) as error:
-                log.info("the swap tries again: %s", type(error).__name__)
+                log.info("swap retried", version=building.version, reason=type(error).__name__)
             else:
                 async with connection.transaction():
                     if dropped is not None:
-                        await drop(connection, dropped)
+                        await drop(connection, building.model, dropped)
                 return
         await asyncio.sleep(0.2)
     raise RebuildRefused(
@@ -135,47 +129,44 @@ async def swap(pool: Pool, building: Builder) -> None:
 
 
 class _TooFar(Exception):
-    """More came in than is to be applied while batches wait."""
+    """More than `_TAIL` offsets are left to apply."""
 
 
 class _StillRead(Exception):
-    """A transaction from before is still open."""
+    """A transaction with an older snapshot is still open."""
 
 
-async def _swap(connection: Connection, pool: Pool, building: Builder) -> int | None:
-    """Returns a version that nobody needs any more."""
+async def _swap(connection: Connection, building: Builder) -> int | None:
+    """Returns the version to drop, if any."""
     await connection.execute("SET LOCAL lock_timeout = '2s'")
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_of(MODEL))
-    if await distance(pool, building.version) > _TAIL:
+    model = building.model
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_of(model.name))
+    stands = await building.live_offsets(connection)
+    built = await offsets_of(connection, model, building.name)
+    if sum(max(0, end - built.get(tp, 0)) for tp, end in stands.items()) > _TAIL:
         raise _TooFar
-    stands = await checkpoints(connection, settings_projection.NAME)
     await building.catch_up(stands)
-    if await checkpoints(connection, building_name(building.version)) != stands:
+    if await offsets_of(connection, model, building.name) != stands:
         raise _TooFar
     await _until_read_anew(connection)
-    versions = await versions_of(connection, MODEL)
-    schema = schema_of(MODEL, building.version)
-    for view in VIEWS:
+    versions = await versions_of(connection, model.name)
+    schema = schema_of(model.name, building.version)
+    for view in model.keys:
         await connection.execute(
-            f"CREATE OR REPLACE VIEW {MODEL}.{view} AS SELECT * FROM {schema}.{view}"  # noqa: S608 -- our names
+            f"CREATE OR REPLACE VIEW {model.name}.{view} AS SELECT * FROM {schema}.{view}"  # noqa: S608 -- our names
         )
     await connection.execute(
         "UPDATE switchboard.read_models SET live = $2, kept = live, building = NULLIF(building, $2) WHERE model = $1",
-        MODEL,
+        model.name,
         building.version,
     )
-    await connection.execute("DELETE FROM switchboard.checkpoints WHERE consumer = $1", building_name(building.version))
-    await connection.execute(
-        "INSERT INTO switchboard.checkpoints SELECT $1, topic, partition, next_offset, moved_at "
-        "FROM switchboard.checkpoints WHERE consumer = $2",
-        building_name(versions.live),
-        settings_projection.NAME,
-    )
+    await rename_checkpoints(connection, model.consumer, to=building_name(model, versions.live))
+    await rename_checkpoints(connection, building.name, to=model.consumer)
     return versions.kept if versions.kept not in (None, building.version) else None
 
 
 async def _until_read_anew(connection: Connection) -> None:
-    """Until every transaction that could have an older snapshot has ended. Batches that wait for us read anew then."""
+    """Waits for every transaction with an older snapshot. Batches that wait for the lock take a new snapshot then."""
     now = await connection.fetchval("SELECT clock_timestamp()")
     deadline = asyncio.get_running_loop().time() + _SNAPSHOT_PATIENCE_S
     while await connection.fetch(_OLD_SNAPSHOTS, now):

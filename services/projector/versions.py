@@ -1,5 +1,4 @@
-"""Which version of a read model is live: version 3 of settings lies in schema ``settings_v3``, behind the views of
-schema ``settings``."""
+"""The versions of a read model: version 3 of settings is in schema ``settings_v3``, behind views in ``settings``."""
 
 from __future__ import annotations
 
@@ -10,8 +9,8 @@ from services.infrastructure.postgres import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Versions:
-    """``building`` is one that a rebuild has begun, ``kept`` the one that was live before."""
+class ModelVersions:
+    """``building`` is the version of an unfinished rebuild, ``kept`` the previously live one."""
 
     live: int
     building: int | None
@@ -23,22 +22,22 @@ def schema_of(model: str, version: int) -> str:
 
 
 def lock_of(model: str) -> int:
-    """The advisory lock of the model: shared by whoever writes the live version, exclusive for who swaps versions.
+    """The advisory lock of the model: shared for writers of the live version, exclusive for a swap of versions.
 
-    An advisory lock, because it queues: a swap that waits would never get a row lock that batches keep sharing.
+    An advisory lock, because its waiters queue: a swap would never get a row lock that batches keep sharing.
     """
     return 0x5B0A_0000_0000 | crc32(model.encode())
 
 
-async def versions_of(connection: Connection, model: str) -> Versions:
+async def versions_of(connection: Connection, model: str) -> ModelVersions:
     row = await connection.fetchrow("SELECT * FROM switchboard.read_models WHERE model = $1", model)
     if row is None:
         raise LookupError(f"there is no read model {model!r}")
-    return Versions(row["live"], row["building"], row["kept"])
+    return ModelVersions(row["live"], row["building"], row["kept"])
 
 
 async def use_live(connection: Connection, model: str) -> None:
-    """For the rest of the transaction, table names mean those of the live version, and no other becomes live."""
+    """For the rest of the transaction, tables are those of the live version, and the live version stays the same."""
     await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", lock_of(model))
     # A statement of its own: its snapshot must be younger than the lock.
     await connection.execute(

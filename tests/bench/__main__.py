@@ -1,6 +1,8 @@
 """`make bench`: runs benchmarks, prints a table, and writes `.bench/results.json`.
 
 python -m tests.bench --only decider,restore --scale 0.1
+
+The rates of audits have a command of their own: `python -m tests.bench.audit`.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from importlib import import_module
 
 from rich.console import Console
 
+from services.infrastructure.logging_setup import configure_structlog
 from tests.bench.report import Result, merge, show
-from tests.bench.surroundings import surroundings
+from tests.bench.testbed import open_testbed
 
 BENCHMARKS = {
     "decider": "tests.bench.decider",
@@ -27,6 +30,8 @@ BENCHMARKS = {
     "change-feed": "tests.bench.change_feed",
     "invoker": "tests.bench.invoker",
     "gateway": "tests.bench.gateway",
+    "what-if": "tests.bench.what_if",
+    "message-router": "tests.bench.message_router",
 }
 """The names in `results.json`, and where each is measured."""
 
@@ -37,16 +42,16 @@ def run(names: list[str], scale: float, console: Console) -> tuple[list[Result],
     failed: list[str] = []
     for name in names:
         console.rule(name)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
-            with surroundings(scale, console) as place:
-                found = asyncio.run(import_module(BENCHMARKS[name]).run(place))
+            with open_testbed(scale, console) as testbed:
+                found = asyncio.run(import_module(BENCHMARKS[name]).run(testbed))
         except Exception:  # noqa: BLE001 -- the others are worth having
             console.print_exception()
             failed.append(name)
             continue
         merge(found)
-        console.print(f"{name} took {time.perf_counter() - begun:.0f} s")
+        console.print(f"{name} took {time.perf_counter() - started:.0f} s")
         results += found
     return results, failed
 
@@ -59,6 +64,7 @@ def main() -> None:
     names = arguments.only.split(",")
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    configure_structlog()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it grumbles at topics that were made this moment
     console = Console(width=160)
     results, failed = run(names, arguments.scale, console)

@@ -23,10 +23,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from contracts import topics
 from contracts.envelope import GENESIS
 from contracts.message import rfc3339
-from services.audit.as_of import channel_at, moment
-from services.audit.difference import difference
-from services.audit.kafka_log import KafkaLog
-from services.audit.verify import verify
+from services.audit.log.kafka_log import KafkaLog
+from services.audit.timeline.diff import diff_report
+from services.audit.timeline.settings_at import channel_at, parse_moment
+from services.audit.verification.verify import verify
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.topics import apply_topics
 from tests.audit import START
@@ -106,10 +106,10 @@ async def audit_verify(broker: str) -> int:
 
 
 async def audit_at(broker: str, count: int) -> int:
-    """As of the middle and the end of a channel of 100 thousand events, and the difference between them."""
+    """Settings at the middle and the end of a channel of 100 thousand events, and the difference between them."""
     async with KafkaLog(broker, {}) as log:
-        middle, end = await channel_at(log, BIG, [moment(str(count // 20)), moment("now")], START + count)
-    assert difference(middle, end)["words"] is not None
+        middle, end = await channel_at(log, BIG, [parse_moment(str(count // 20)), parse_moment("now")], START + count)
+    assert diff_report(middle, end)["words"] is not None
     assert end.settings is not None
     assert end.settings.version == -(-count // 10)
     return count

@@ -26,9 +26,9 @@ async def rate(urls: list[str], at_once: int, count: int) -> float:
                     await response.read()
 
         await asyncio.gather(*(post(range(one, len(urls), at_once)) for one in range(at_once)))
-        began = time.perf_counter()
+        started = time.perf_counter()
         await asyncio.gather(*(post(range(one, count, at_once)) for one in range(at_once)))
-        return count / (time.perf_counter() - began)
+        return count / (time.perf_counter() - started)
 
 
 def addresses(port: int, hosts: int) -> list[str]:

@@ -1,9 +1,10 @@
 """The limit: a consume-transact-produce loop of the decider's shape that decides nothing.
 
-One process, one transactional id a partition, up to 500 commands a transaction, three output records a command, each
-with the command's own bytes as its value. Either record by record with `send`, or as whole batches.
+One process, one transactional id a partition, up to 500 commands a transaction, three output records a command (or one
+to each of the topics that are named), each with the command's own bytes as its value. Either record by record with
+`send`, or as whole batches.
 
-    python -m tests.bench.bare_loop send|batches bootstrap-servers prefix partitions
+    python -m tests.bench.bare_loop send|batches bootstrap-servers prefix partitions [output …]
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.producer import sender as aiokafka_sender
 
-from services.decider.owner import COMMANDS_PER_TRANSACTION
+from contracts.topics import FETCH_BYTES_PER_PARTITION
+from services.decider.partition_owner import COMMANDS_PER_TRANSACTION
 from services.infrastructure.transactions import LARGEST_BATCH_BYTES
-from tests.bench.parent import say_ready
+from tests.bench.child_process import report_ready
 
-OUTPUTS = ("events", "outcomes", "state")
+OUTPUTS = tuple(sys.argv[5:]) or ("events", "outcomes", "state")
 
 
 async def _own(how: str, bootstrap_servers: str, prefix: str, partition: int, ready: asyncio.Event) -> None:
@@ -34,7 +36,7 @@ async def _own(how: str, bootstrap_servers: str, prefix: str, partition: int, re
         isolation_level="read_committed",
         auto_offset_reset="latest",
         enable_auto_commit=False,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
+        max_partition_fetch_bytes=FETCH_BYTES_PER_PARTITION,
     )
     await producer.start()
     await consumer.start()
@@ -83,7 +85,7 @@ async def main(how: str, bootstrap_servers: str, prefix: str, partitions: int) -
             tasks.create_task(_own(how, bootstrap_servers, prefix, partition, event))
         for event in ready:
             await event.wait()
-        say_ready()
+        report_ready()
 
 
 if __name__ == "__main__":

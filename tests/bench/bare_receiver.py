@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from tests.bench.parent import say_ready
+from tests.bench.child_process import report_ready
 
 _ANSWER = b'{"ok": true}'
 _WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(_ANSWER), _ANSWER)
@@ -40,7 +40,7 @@ class Answering(asyncio.Protocol):
 async def main() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Answering, "0.0.0.0", int(sys.argv[1]), backlog=1024)  # noqa: S104 -- every 127.x
-    say_ready()
+    report_ready()
     await server.serve_forever()
 
 

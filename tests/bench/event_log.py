@@ -15,7 +15,7 @@ from contracts.envelope import CONTENT_TYPE, GENESIS
 from contracts.ids import new_id
 from contracts.message import rfc3339
 from contracts.partitioner import partition_of
-from tests.bench.traffic import ACCOUNT, SYSTEM, channel_name
+from tests.bench.load_driver import ACCOUNT, SYSTEM, channel_name
 
 _COUNTRIES = ("ID", "IN", "BR", "MX", "EG", "MY")
 
@@ -94,12 +94,12 @@ class EventLog:
             before = await self._end(reader)
             await producer.begin_transaction()
             count, partitions = await self._write(producer, events)
-            begun = time.perf_counter()
+            started = time.perf_counter()
             await producer.commit_transaction()
             # The broker answers before the last partition has its marker, behind which all is visible.
             while await self._end(reader) < before + count + partitions:  # noqa: ASYNC110 -- nobody tells
                 await asyncio.sleep(0.002)
-            return begun
+            return started
         finally:
             await reader.stop()
             await producer.stop()

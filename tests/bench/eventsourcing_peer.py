@@ -74,7 +74,7 @@ def application(dsn: str) -> PeerSettings:
 def rate(peer: PeerSettings, commands: Iterable[tuple[str, bytes]]) -> float:
     """Commands a second, one after the other, as their aggregate is read, changed and saved."""
     values = [value for _, value in commands]
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for value in values:
         peer.handle(from_json(value))
-    return len(values) / (time.perf_counter() - begun)
+    return len(values) / (time.perf_counter() - started)

@@ -19,7 +19,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
 from contracts.ids import new_id
-from tests.bench.parent import say_ready
+from tests.bench.child_process import report_ready
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS peer_channels (channel text PRIMARY KEY, version int NOT NULL, state jsonb NOT NULL);
@@ -63,7 +63,7 @@ async def main(bootstrap_servers: str, dsn: str, prefix: str) -> None:
         ack_policy=AckPolicy.NACK_ON_ERROR,
     )(decide)
     await broker.start()
-    say_ready()
+    report_ready()
     await asyncio.Event().wait()
 
 

@@ -7,35 +7,39 @@ import time
 
 import aiohttp
 
-from services.gateway import api_keys
+from services.gateway.authentication import api_keys
+from services.gateway.authentication.roles import Scope
+from services.infrastructure.config import Settings
 from services.infrastructure.embedded.process import free_port
 from services.infrastructure.postgres import migrate, pool_of
-from services.infrastructure.settings import Settings
-from tests.bench.lanes import OURS, make_bare_lane
-from tests.bench.report import Result, middle, ratio_of
-from tests.bench.surroundings import Surroundings
-from tests.bench.traffic import ACCOUNT, channel_name, registrations, track
+from tests.bench.load_driver import ACCOUNT, channel_name, load_driver, registrations
+from tests.bench.report import Result, ratio_of, rounded_median
+from tests.bench.testbed import Testbed
+from tests.bench.topic_pairs import OUR_TOPICS, create_bare_topics
 
-_AT_ONCE = 16
+_CONCURRENCY = 16
 
 
-async def run(place: Surroundings) -> list[Result]:
-    count = place.scaled(2_000)
-    servers, partitions = place.bootstrap_servers, place.partitions
-    await make_bare_lane(servers, "bare", partitions)
+async def run(testbed: Testbed) -> list[Result]:
+    count = testbed.scaled(2_000)
+    servers, partitions = testbed.bootstrap_servers, testbed.partitions
+    await create_bare_topics(servers, "bare", partitions)
     ours_port, bare_port = free_port(), free_port()
-    more = {"SWITCHBOARD_DATABASE_URL": place.dsn, "SWITCHBOARD_HTTP_PORT": str(ours_port)}
+    more = {"SWITCHBOARD_DATABASE_URL": testbed.dsn, "SWITCHBOARD_HTTP_PORT": str(ours_port)}
+    more |= {f"SWITCHBOARD_HTTP_REQUESTS_PER_{one}": "1000000" for one in ("KEY", "ACCOUNT")}
     rates: dict[str, list[float]] = {"ours": [], "bare": []}
     with (
-        place.service("decider"),
-        place.service("projector", **more),
-        place.service("gateway", **more),
-        place.script("bare_loop", "send", servers, "bare", str(partitions)),
-        place.script("bare_gateway", servers, "bare", str(partitions), str(bare_port)),
+        testbed.service("decider"),
+        testbed.service("projector", **more),
+        testbed.service("gateway", **more),
+        testbed.script("bare_loop", "send", servers, "bare", str(partitions)),
+        testbed.script(
+            "bare_server", "commands", servers, "bare.outcomes", str(partitions), str(bare_port), "bare.commands"
+        ),
     ):
-        async with track(servers, partitions) as running:
-            await running.race(OURS, registrations(range(count)))
-        headers = {"Authorization": f"Bearer {await api_key(place, more)}"}
+        async with load_driver(servers, partitions) as driver:
+            await driver.seconds_to_process(OUR_TOPICS, registrations(range(count)))
+        headers = {"Authorization": f"Bearer {await api_key(testbed, more)}"}
         ports = {"ours": ours_port, "bare": bare_port}
         async with aiohttp.ClientSession(headers=headers) as session:
             for turn in range(4):
@@ -47,20 +51,20 @@ async def run(place: Surroundings) -> list[Result]:
         Result(
             "gateway",
             "requests/s",
-            ours=middle(rates["ours"]),
-            limit=middle(rates["bare"]),
+            ours=rounded_median(rates["ours"]),
+            limit=rounded_median(rates["bare"]),
             limit_is="bare FastAPI endpoint through a bare Kafka loop",
             ratio=ratio_of(rates["ours"], rates["bare"]),
-            details={"requests a round": count, "at once": _AT_ONCE},
+            details={"requests a round": count, "at once": _CONCURRENCY},
         )
     ]
 
 
-async def api_key(place: Surroundings, more: dict[str, str]) -> str:
-    pool = await pool_of(Settings.from_environment(place.environment() | more), size=1)
+async def api_key(testbed: Testbed, more: dict[str, str]) -> str:
+    pool = await pool_of(Settings.from_environment(testbed.environment() | more), size=1)
     try:
         await migrate(pool, "gateway", api_keys.MIGRATIONS)
-        return await api_keys.create(pool, role="account", account=ACCOUNT, label="bench")
+        return await api_keys.create(pool, scope=Scope(ACCOUNT), label="bench")
     finally:
         await pool.close()
 
@@ -77,6 +81,6 @@ async def _round_trips(session: aiohttp.ClientSession, port: int, count: int, *,
                     raise RuntimeError(f"{address} answered {response.status}: {await response.text()}")
                 await response.read()
 
-    begun = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(_AT_ONCE)))
-    return count / (time.perf_counter() - begun)
+    started = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(_CONCURRENCY)))
+    return count / (time.perf_counter() - started)

@@ -10,67 +10,68 @@ from typing import Any
 from contracts import topics
 from services.infrastructure.embedded.process import free_port
 from tests.bench.bare_caller import addresses
-from tests.bench.lanes import OURS
+from tests.bench.load_driver import LoadDriver, TopicPair, channel_name, command, load_driver
 from tests.bench.queue_claims import claim_rates
-from tests.bench.report import Result, middle, ratio_of
-from tests.bench.surroundings import Surroundings
-from tests.bench.traffic import Lane, Track, channel_name, command, track
+from tests.bench.report import Result, ratio_of, rounded_median
+from tests.bench.testbed import Testbed
+from tests.bench.topic_pairs import OUR_TOPICS
 
 _SYSTEMS_A_CHANNEL = 10
 _HOSTS = 200
-_AT_ONCE = 200
-_LOOK_EVERY_S = 0.02
+_CONCURRENCY = 200
+_POLL_INTERVAL_S = 0.02
 _CODE = "ORDER_STATUS"
-_CALLS = Lane(topics.INVOCATION_REQUESTS.name, topics.INVOCATIONS.name)
+_CALLS = TopicPair(topics.INVOCATION_REQUESTS.name, topics.INVOCATIONS.name)
 
 
-async def run(place: Surroundings) -> list[Result]:
-    count, hosts = place.scaled(10_000), place.scaled(_HOSTS)
+async def run(testbed: Testbed) -> list[Result]:
+    count, hosts = testbed.scaled(10_000), testbed.scaled(_HOSTS)
     port = free_port()
     urls = addresses(port, hosts)
     more = {
-        "SWITCHBOARD_DATABASE_URL": place.dsn,
+        "SWITCHBOARD_DATABASE_URL": testbed.dsn,
         "SWITCHBOARD_INVOKER_ALLOW": f"127.0.0.0/8:{port}",
+        "SWITCHBOARD_INVOKER_CALLS_PER_HOST": "1000000",
         "SWITCHBOARD_HTTP_PORT": str(free_port()),
     }
-    with place.script("bare_receiver", str(port)), place.service("decider", **more):
-        async with track(place.bootstrap_servers, place.partitions) as running:
-            await running.race(OURS, _settings(urls))
-            with place.service("invoker", **more) as invoker:
-                one = await _rounds(place, running, port, hosts, count)
+    with testbed.script("bare_receiver", str(port)), testbed.service("decider", **more):
+        async with load_driver(testbed.bootstrap_servers, testbed.partitions) as driver:
+            await driver.seconds_to_process(OUR_TOPICS, _settings(urls))
+            with testbed.service("invoker", **more) as invoker:
+                one = await _rounds(testbed, driver, port, hosts, count)
                 resident = invoker.resident_bytes()
-                with place.service("invoker", **more):
-                    two = await _rounds(place, running, port, hosts, count)
+                with testbed.service("invoker", **more):
+                    two = await _rounds(testbed, driver, port, hosts, count)
     return [
         Result(
             "invoker",
             "calls/s",
-            ours=middle(one["ours"]),
-            limit=middle(one["bare"]),
+            ours=rounded_median(one["ours"]),
+            limit=rounded_median(one["bare"]),
             limit_is="bare aiohttp loop that posts as many, and keeps nothing",
             ratio=ratio_of(one["ours"], one["bare"]),
             details={
                 "calls a turn": count,
                 "hosts": hosts,
                 "rounds": {name: [round(rate) for rate in found] for name, found in one.items()},
-                "two invokers": f"{middle(two['ours']):,.0f}/s",
+                "two invokers": f"{rounded_median(two['ours']):,.0f}/s",
                 "two invokers, ratio to one bare loop": ratio_of(two["ours"], two["bare"]),
                 "resident MB": round(resident / 1e6),
-                **await claim_rates(place),
+                **await claim_rates(testbed),
             },
         )
     ]
 
 
-async def _rounds(place: Surroundings, running: Track, port: int, hosts: int, count: int) -> dict[str, list[float]]:
+async def _rounds(testbed: Testbed, driver: LoadDriver, port: int, hosts: int, count: int) -> dict[str, list[float]]:
     """Calls a second of ours and of the bare loop, turn about; the first turn warms both up."""
     rates: dict[str, list[float]] = {"ours": [], "bare": []}
-    for turn in range(place.rounds + 1):
+    for turn in range(testbed.rounds + 1):
         found = {
-            "ours": count / await running.race(_CALLS, requests(count, hosts), _LOOK_EVERY_S),
-            "bare": await _bare(place, port, hosts, count),
+            "ours": count / await driver.seconds_to_process(_CALLS, requests(count, hosts), _POLL_INTERVAL_S),
+            "bare": await _bare(testbed, port, hosts, count),
         }
-        place.say(f"turn {turn}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in found.items()))
+        testbed.log(f"turn {turn}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in found.items()))
         for name, rate in found.items():
             rates[name] += [rate] * (turn > 0)
     return rates
@@ -105,11 +106,11 @@ def requests(count: int, hosts: int) -> Iterator[tuple[str, bytes]]:
         )
 
 
-async def _bare(place: Surroundings, port: int, hosts: int, count: int) -> float:
+async def _bare(testbed: Testbed, port: int, hosts: int, count: int) -> float:
     """In a process of its own, as the invoker is."""
-    arguments: list[Any] = [sys.executable, "-m", "tests.bench.bare_caller", port, hosts, _AT_ONCE, count]
+    arguments: list[Any] = [sys.executable, "-m", "tests.bench.bare_caller", port, hosts, _CONCURRENCY, count]
     process = await asyncio.create_subprocess_exec(
-        *map(str, arguments), env=place.environment(), stdout=asyncio.subprocess.PIPE
+        *map(str, arguments), env=testbed.environment(), stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     if process.returncode:

@@ -1,4 +1,4 @@
-"""What a benchmark reports: an entry of `.bench/results.json`, and a row of the table."""
+"""The result of a benchmark: an entry of `.bench/results.json`, and a row of the table."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ RESULTS = Path(".bench/results.json")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Ours beside a ``limit``, which does no more than any solution must, and a ``peer``, which solves the same.
+    """Our rate, a ``limit`` that does only what any solution must, and a ``peer`` that solves the same problem.
 
-    ``ratio`` is such that more is better: ours / limit for rates, limit / ours where ``unit`` is a time.
+    A higher ``ratio`` is better: ours / limit for rates, limit / ours if ``unit`` is a time.
     """
 
     name: str
@@ -33,18 +33,18 @@ class Result:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def middle(measured: Iterable[float]) -> float:
+def rounded_median(measured: Iterable[float]) -> float:
     """The median, to three significant digits."""
     return float(f"{median(measured):.3g}")
 
 
 def ratio_of(ours: Iterable[float], limit: Iterable[float]) -> float:
-    """The median of the ratios round by round: what slowed the machine in a round slowed both."""
-    return middle(one / other for one, other in zip(ours, limit, strict=True))
+    """The median of the ratios per round: other load in a round slows both sides."""
+    return rounded_median(one / other for one, other in zip(ours, limit, strict=True))
 
 
 def merge(results: Iterable[Result], path: Path = RESULTS) -> None:
-    """Puts the results into the file, each in the place of an earlier one of its name."""
+    """Writes the results into the file; each replaces an earlier one of its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {entry["name"]: entry for entry in json.loads(path.read_text())} if path.exists() else {}
     known |= {result.name: asdict(result) for result in results}

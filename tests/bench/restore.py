@@ -12,41 +12,41 @@ from pydantic_core import to_json
 
 from contracts import topics
 from contracts.partitioner import partition_of
-from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, channel_key, system_key
 from services.decider.restore import restore
-from services.domain.records import BUSINESS_SYSTEM, CHANNEL
 from services.domain.state import BusinessSystem, Channel, Signature
+from services.domain.state_codec import BUSINESS_SYSTEM, CHANNEL
+from services.domain.state_topic import CHECKPOINT_KEY, Checkpoint, channel_key, system_key
 from services.infrastructure.vault import KeyRing, SignatureAddress
-from tests.bench.lanes import OURS
-from tests.bench.report import Result, middle, ratio_of
-from tests.bench.surroundings import Contestant, Surroundings
-from tests.bench.traffic import ACCOUNT, SYSTEM, Track, changes, channel_name, track
+from tests.bench.load_driver import ACCOUNT, SYSTEM, LoadDriver, changes, channel_name, load_driver
+from tests.bench.report import Result, ratio_of, rounded_median
+from tests.bench.testbed import Contestant, Testbed
+from tests.bench.topic_pairs import OUR_TOPICS
 
 _MILLION = 1_000_000
 _GOAL_GB = 1.5
 
 
-async def run(place: Surroundings) -> list[Result]:
-    channels = place.scaled(_MILLION, least=2_000)
+async def run(testbed: Testbed) -> list[Result]:
+    channels = testbed.scaled(_MILLION, least=2_000)
     few = min(1_000, channels // 2)
-    with place.service("decider") as decider:
+    with testbed.service("decider") as decider:
         empty = decider.resident_bytes()
-    place.say(f"writing the state of {channels:,} channels, each with one business system and its signature")
-    await _write_state(place, channels)
-    ours, bare = await _restoring(place)
-    with place.service("decider") as decider:
+    testbed.log(f"writing the state of {channels:,} channels, each with one business system and its signature")
+    await _write_state(testbed, channels)
+    ours, bare = await _restoring(testbed)
+    with testbed.service("decider") as decider:
         resident = decider.resident_bytes()
-        async with track(place.bootstrap_servers, place.partitions) as running:
-            rates = await _rates(place, running, decider, channels, few)
+        async with load_driver(testbed.bootstrap_servers, testbed.partitions) as driver:
+            rates = await _rates(testbed, driver, decider, channels, few)
             after = decider.resident_bytes()
-            history = await _long_history(place, running, decider)
+            history = await _long_history(testbed, driver, decider)
     per_million = (empty + (resident - empty) / channels * _MILLION) / 1e9
     return [
         Result(
             "restore",
             "records/s",
-            ours=middle(ours),
-            limit=middle(bare),
+            ours=rounded_median(ours),
+            limit=rounded_median(bare),
             limit_is="bare aiokafka consumer of the same topics",
             ratio=ratio_of(ours, bare),
             details={
@@ -81,7 +81,7 @@ def _records(channels: int, keyring: KeyRing) -> Iterator[tuple[str, int, bytes,
             time=now,
             channel_changed=1,
             systems={SYSTEM: "CRM"},
-            signatures_drawn=1,
+            signatures_issued=1,
         )
         signature = Signature("s-1", f"{number:016x}", now)
         system = BusinessSystem(
@@ -100,10 +100,10 @@ def _records(channels: int, keyring: KeyRing) -> Iterator[tuple[str, int, bytes,
         yield topics.SIGNATURES.name, partition, address.record_key(), secret
 
 
-async def _write_state(place: Surroundings, channels: int) -> None:
+async def _write_state(testbed: Testbed, channels: int) -> None:
     """Writes records straight to the decider's topics, in transactions, as its own past would have."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=place.bootstrap_servers,
+        bootstrap_servers=testbed.bootstrap_servers,
         transactional_id=f"bench-{uuid4()}",
         transaction_timeout_ms=600_000,
         max_batch_size=900_000,
@@ -112,7 +112,7 @@ async def _write_state(place: Surroundings, channels: int) -> None:
     batches: dict[tuple[str, int], Any] = {}
     try:
         await producer.begin_transaction()
-        for topic, partition, key, value in _records(channels, KeyRing.parse(place.keyring)):
+        for topic, partition, key, value in _records(channels, KeyRing.parse(testbed.keyring)):
             home = topic, partition
             batch = batches.setdefault(home, producer.create_batch())
             if batch.append(key=key, value=value, timestamp=None) is None:
@@ -120,7 +120,7 @@ async def _write_state(place: Surroundings, channels: int) -> None:
                 batches[home] = producer.create_batch()
                 batches[home].append(key=key, value=value, timestamp=None)
         checkpoint = to_json(Checkpoint(partitionsequence=3 * channels))
-        for partition in range(place.partitions):
+        for partition in range(testbed.partitions):
             home = topics.CHANNEL_STATE.name, partition
             batch = batches.setdefault(home, producer.create_batch())
             batch.append(key=CHECKPOINT_KEY, value=checkpoint, timestamp=None)
@@ -131,19 +131,19 @@ async def _write_state(place: Surroundings, channels: int) -> None:
         await producer.stop()
 
 
-async def _restoring(place: Surroundings) -> tuple[list[float], list[float]]:
+async def _restoring(testbed: Testbed) -> tuple[list[float], list[float]]:
     """Records a second of partition after partition, restored and merely consumed."""
     ours, bare = [], []
-    for turn in range(place.rounds):
-        partition = turn % place.partitions
-        begun = time.perf_counter()
-        state = await restore(place.bootstrap_servers, {}, partition)
+    for turn in range(testbed.rounds):
+        partition = turn % testbed.partitions
+        started = time.perf_counter()
+        state = await restore(testbed.bootstrap_servers, {}, partition)
         count = len(state.records) + len(state.signatures)
-        ours.append(count / (time.perf_counter() - begun))
+        ours.append(count / (time.perf_counter() - started))
         del state
-        begun = time.perf_counter()
-        bare.append(await _consume(place.bootstrap_servers, partition) / (time.perf_counter() - begun))
-        place.say(f"{count:,} records: ours {ours[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
+        started = time.perf_counter()
+        bare.append(await _consume(testbed.bootstrap_servers, partition) / (time.perf_counter() - started))
+        testbed.log(f"{count:,} records: ours {ours[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
     return ours, bare
 
 
@@ -172,13 +172,13 @@ async def _consume(bootstrap_servers: str, partition: int) -> int:
     return count
 
 
-async def _rates(place: Surroundings, running: Track, decider: Contestant, channels: int, few: int) -> dict[str, Any]:
+async def _rates(testbed: Testbed, driver: LoadDriver, decider: Contestant, channels: int, few: int) -> dict[str, Any]:
     """Commands a second with the commands spread over few channels, and over all of them."""
     waiting = min(10_000, channels)
     step = channels // waiting
     numbers = {"few": [number % few for number in range(waiting)], "all": list(range(0, channels, step))[:waiting]}
     runs: dict[str, list[_Run]] = {name: [] for name in numbers}
-    for turn in range(place.rounds + 1):
+    for turn in range(testbed.rounds + 1):
         # Each channel of the few is changed several times in a row: each of those in another way.
         few_changes = [
             one
@@ -187,8 +187,8 @@ async def _rates(place: Surroundings, running: Track, decider: Contestant, chann
         ]
         all_changes = list(changes([number + turn % step for number in numbers["all"]], turn))
         for name, commands in (("few", few_changes), ("all", all_changes)):
-            runs[name].append(await _timed(running, decider, commands))
-        place.say(", ".join(f"{name} {found[-1].rate:,.0f}/s" for name, found in runs.items()))
+            runs[name].append(await _timed(driver, decider, commands))
+        testbed.log(", ".join(f"{name} {found[-1].rate:,.0f}/s" for name, found in runs.items()))
     few_runs, all_runs = runs["few"][1:], runs["all"][1:]
     return {
         f"over {few:,} channels": _shown(few_runs),
@@ -197,13 +197,13 @@ async def _rates(place: Surroundings, running: Track, decider: Contestant, chann
     }
 
 
-async def _long_history(place: Surroundings, running: Track, decider: Contestant) -> dict[str, Any]:
+async def _long_history(testbed: Testbed, driver: LoadDriver, decider: Contestant) -> dict[str, Any]:
     """Commands a second on one channel after its first 10 thousand events, and after 100 thousand."""
-    block = place.scaled(10_000, least=200)
+    block = testbed.scaled(10_000, least=200)
     runs = []
     for turn in range(10):
         commands = [one for at in range(block) for one in changes([2], turn * block + at)]
-        runs.append(await _timed(running, decider, commands))
+        runs.append(await _timed(driver, decider, commands))
     early, late = runs[1:4], runs[7:10]
     return {
         f"on one channel with {block:,} to {4 * block:,} events": _shown(early),
@@ -219,16 +219,15 @@ class _Run(NamedTuple):
     spent: float
 
 
-async def _timed(running: Track, decider: Contestant, commands: Sequence[tuple[str, bytes]]) -> _Run:
+async def _timed(driver: LoadDriver, decider: Contestant, commands: Sequence[tuple[str, bytes]]) -> _Run:
     before = decider.processor_s()
-    seconds = await running.race(OURS, commands)
+    seconds = await driver.seconds_to_process(OUR_TOPICS, commands)
     return _Run(len(commands) / seconds, (decider.processor_s() - before) / len(commands) * 1e6)
 
 
 def _shown(runs: Sequence[_Run]) -> str:
-    return (
-        f"{middle(run.rate for run in runs):,.0f} commands/s, {middle(run.spent for run in runs)} µs of processor each"
-    )
+    rate, spent = rounded_median(run.rate for run in runs), rounded_median(run.spent for run in runs)
+    return f"{rate:,.0f} commands/s, {spent} µs of processor time each"
 
 
 def _ratios(runs: Sequence[_Run], beside: Sequence[_Run]) -> dict[str, float]:

@@ -17,7 +17,7 @@ class Reader(asyncio.Protocol):
     def __init__(self, request: bytes, told: Callable[[int], None]) -> None:
         self._request, self._told = request, told
         self._tail = b""
-        self.begun = asyncio.Event()
+        self.started = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -26,11 +26,11 @@ class Reader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         text = self._tail + data
-        if not self.begun.is_set():
+        if not self.started.is_set():
             if not text.startswith(b"HTTP/1.1 200 "):
                 raise RuntimeError(text.decode(errors="replace"))
             if _FIRST in text:
-                self.begun.set()
+                self.started.set()
             self._tail = text
             return
         if count := text.count(_DATA):
@@ -82,7 +82,7 @@ async def audience(port: int, size: int, token: str) -> AsyncIterator[Audience]:
             readers.append(reader)
         async with asyncio.timeout(60):
             for reader in readers:
-                await reader.begun.wait()
+                await reader.started.wait()
         yield made
     finally:
         for reader in readers:

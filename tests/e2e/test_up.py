@@ -22,7 +22,7 @@ import pytest
 
 from services.infrastructure.embedded.process import free_port
 
-_VERIFIED = re.compile("Receiver: .* its signature is verified")
+_VERIFIED = re.compile("Receiver: verified the signature of")
 
 
 class Up:
@@ -51,12 +51,12 @@ class Up:
 
     def settings(self) -> dict[str, Any]:
         """The demo channel's settings, over HTTP."""
-        return self._ask("GET", "settings")
+        return self.ask("GET", "settings")
 
     def switch_sms_off(self) -> dict[str, Any]:
-        return self._ask("PUT", "sms", b'{"enabled": false}')
+        return self.ask("PUT", "sms", b'{"enabled": false}')
 
-    def _ask(self, method: str, resource: str, body: bytes | None = None) -> dict[str, Any]:
+    def ask(self, method: str, resource: str, body: bytes | None = None) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310 -- our own address
             f"{self.said('API ')}/channels/demo-whatsapp/{resource}",
             data=body,
@@ -105,6 +105,10 @@ def test_it_runs_and_comes_back(tmp_path: Path) -> None:
     first = Up(tmp_path, ports)
     with _ended(first):
         assert any(_VERIFIED.search(line) for line in first.lines), "\n".join(first.lines)
+        story = first.ask("GET", "messages/demo-otp-india")
+        assert {one["type"] for one in story["timeline"]} >= {"MessageRouted", "ReportStatus", "MessageCharged"}
+        routed = [line.split()[2] for line in first.lines if line.startswith("  To ")]
+        assert routed == ["scheduled.", "failed.", "not_applicable."]
         settings = first.settings()
         assert settings["sms"] == {"enabled": True}
         assert settings["otp_scheduling"]["countries"] == ["ID", "IN"]

@@ -1,107 +1,90 @@
-"""``python -m tests.faults --rounds N --seed S``: seeded rounds of faults on real servers, and what they found.
+"""Seeded rounds of injected faults on real servers: ``python -m tests.faults --kind KIND --rounds N --seed S``.
 
-N rounds strike the decider; a third as many each strike the read models and the invoker (``--only`` plays one suite).
-``--control NAME`` takes one thing away that the decider needs, and ends with 0 if the checker notices within a few
-rounds. ``--fault NAME`` strikes the decider with that one alone.
+Without ``--kind``, it plays N rounds against the decider and a third as many against each other kind. A round of the
+subscriber is one kill; of ``verify``, one run of the audit while everything moves. At the end of the other kinds the
+oracle judges what the product says about the log. ``--fault NAME`` plays one fault of a kind only. ``--control NAME``
+removes one safeguard of the decider or the message router, and exits with 0 if the checker notices within five rounds;
+``no-fence`` is the decider's unless ``--kind message-router`` says otherwise.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import sys
 import tempfile
-import time
-from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.faults import invoker_rounds, projector_rounds
-from tests.faults.arena import Arena
-from tests.faults.nemesis import CONTROLS, FAULTS, Round
-
-ROUNDS_ON_ONE_BROKER = 10
-CONTROL_ROUNDS = 5
-SUITES = ("decider", "read-models", "invoker")
-
-
-def _rounds(rounds: int, seed: int, names: list[str], directory: Path) -> tuple[int, str]:
-    """Plays them, a line each; returns how many did not hold, and how often each fault was played."""
-    broken: Counter[str] = Counter()
-    with ExitStack() as stack:
-        arena, left = None, 0
-        for number in range(rounds):
-            if arena is None or left == 0:
-                stack.close()
-                arena, left = stack.enter_context(Arena(directory / f"broker-{number}")), ROUNDS_ON_ONE_BROKER
-            name = names[number % len(names)]
-            started = time.monotonic()
-            what, found = asyncio.run(Round(arena, number, seed).run(FAULTS[name]))
-            verdict = "holds" if not found else f"{len(found)} VIOLATIONS"
-            print(f"{number:4} {name:32} {time.monotonic() - started:5.1f} s  {verdict}  {what}", flush=True)
-            for sentence in found[:20]:
-                print(f"       {sentence}", flush=True)
-            broken[name] += bool(found)
-            # What is on this log would be found again by every round after it.
-            left = 0 if found else left - 1
-    return broken.total(), _counted(rounds, names, broken)
+from services.infrastructure.logging_setup import configure_structlog
+from tests.faults.decider import suite as decider
+from tests.faults.decider.faults import CONTROLS
+from tests.faults.decider.faults import FAULTS as DECIDER_FAULTS
+from tests.faults.invoker import rounds as invoker
+from tests.faults.message_router import rounds as message_router
+from tests.faults.projector import rounds as projector
+from tests.faults.subscriber import rounds as subscriber
+from tests.faults.verify import rounds as verify
 
 
-def _counted(rounds: int, names: list[str], broken: Counter[str]) -> str:
-    played = Counter(names[number % len(names)] for number in range(rounds))
-    return ", ".join(
-        f"{name} {count}" + (f" ({broken[name]} VIOLATED)" if broken[name] else "") for name, count in played.items()
-    )
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the faults are injected into; ``play_rounds(rounds, seed, faults, directory)`` returns how many failed."""
+
+    faults: Sequence[str]
+    play_rounds: Callable[[int, int, Sequence[str], Path], int]
 
 
-def _suite(name: str, rounds: int, seed: int, faults: list[str], directory: Path) -> int:
-    """Plays a suite's rounds and sums them up; returns how many did not hold."""
-    print(f"== {rounds} rounds against the {name}", flush=True)
-    counted = ""
-    if name == "decider":
-        broken, counted = _rounds(rounds, seed, faults, directory)
-    elif name == "read-models":
-        broken = projector_rounds.rounds(list(projector_rounds.FAULTS), rounds, seed, directory)
-    else:
-        broken = asyncio.run(invoker_rounds.run(rounds, seed, directory, lambda line: print(line, flush=True)))
-    print(f"== {name}: {rounds} rounds with seed {seed}, {broken or 'none'} with violations; {counted}", flush=True)
-    return broken
-
-
-def caught(control: str, seed: int, directory: Path, rounds: int = CONTROL_ROUNDS) -> list[str]:
-    """What the checker says of a decider that lacks something; empty where it does not notice."""
-    for number in range(rounds):
-        with Arena(directory / f"control-{number}") as arena:
-            what, found = asyncio.run(Round(arena, number, seed, control).run(FAULTS[CONTROLS[control]]))  # type: ignore[index,arg-type]
-        print(f"without {control}, round {number + 1}: {len(found)} violations; {what}", flush=True)
-        if found:
-            return found
-    return []
+KINDS = {
+    "decider": Kind(tuple(DECIDER_FAULTS), decider.play_rounds),
+    "projector": Kind(tuple(projector.FAULTS), projector.play_rounds),
+    "invoker": Kind(invoker.FAULTS, invoker.play_rounds),
+    "message-router": Kind(message_router.FAULTS, message_router.play_rounds),
+    "subscriber": Kind(("kill",), subscriber.play_rounds),
+    "verify": Kind(tuple(verify.FAULTS), verify.play_rounds),
+}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tests.faults", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--kind", choices=KINDS, action="append")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=SUITES, action="append")
-    parser.add_argument("--fault", choices=FAULTS, action="append")
-    parser.add_argument("--control", choices=CONTROLS)
-    parser.add_argument("--keep", type=Path, help="a directory in which everything is left to be looked at")
+    parser.add_argument("--fault", action="append", help="of one kind: only this one; may be repeated")
+    parser.add_argument("--control", choices=sorted({*CONTROLS, *message_router.CONTROLS}))
+    parser.add_argument("--keep", type=Path, help="a directory that keeps all files and logs")
     arguments = parser.parse_args()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that go away are what this is about
+    if arguments.fault:
+        kind = (
+            arguments.kind[0] if arguments.kind and len(arguments.kind) == 1 else parser.error("--fault needs a --kind")
+        )
+        if unknown := set(arguments.fault) - set(KINDS[kind].faults):
+            parser.error(f"unknown faults of the {kind}: {', '.join(unknown)}; known: {', '.join(KINDS[kind].faults)}")
+    configure_structlog()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its complaints about absent brokers are expected here
     with tempfile.TemporaryDirectory(prefix="switchboard-faults-") as temporary:
         directory = arguments.keep or Path(temporary)
         if arguments.control:
-            found = caught(arguments.control, arguments.seed, directory)
-            print("\n".join(found[:5]))
-            return 0 if found else 1
-        suites = arguments.only or (["decider"] if arguments.fault else SUITES)
-        broken = 0
-        for name in suites:
-            rounds = arguments.rounds if name == suites[0] else -(-arguments.rounds // 3)
-            broken += _suite(name, rounds, arguments.seed, arguments.fault or list(FAULTS), directory / name)
-        return 1 if broken else 0
+            of_router = arguments.kind == ["message-router"] or arguments.control not in CONTROLS
+            suite: Any = message_router if of_router else decider
+            violations = suite.violations_without(arguments.control, arguments.seed, directory)
+            print("\n".join(violations[:5]))
+            return 0 if violations else 1
+        failed = 0
+        for name in arguments.kind or KINDS:
+            everything = arguments.kind or name == "decider"
+            rounds = arguments.rounds if everything else -(-arguments.rounds // 3)
+            failed += _play(name, rounds, arguments.seed, arguments.fault, directory / name)
+        return 1 if failed else 0
+
+
+def _play(name: str, rounds: int, seed: int, faults: Sequence[str] | None, directory: Path) -> int:
+    print(f"== {name}: rounds: {rounds}, seed: {seed}", flush=True)
+    failed = KINDS[name].play_rounds(rounds, seed, faults or KINDS[name].faults, directory)
+    print(f"== {name}: rounds: {rounds}, seed: {seed}, violated: {failed}", flush=True)
+    return failed
 
 
 if __name__ == "__main__":

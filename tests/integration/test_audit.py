@@ -49,10 +49,11 @@ async def test_as_of_diff_and_log(installation: Installation) -> None:
     async with installation.api(account) as api:
         live = await api("GET", f"channels/{channel}/settings?min_version=7")
     assert now["settings"] == live.body
-    assert now["rests_on"]["topic"] == "switchboard.events"
+    assert now["rests_on"]["position"].startswith("switchboard.events/")
     third = (await command(installation, "audit", "at", 4, "--channel", channel)).json
     assert (third["settings"]["version"], third["settings"]["sms"]) == (4, {"enabled": False})
-    assert third["rests_on"]["offset"] < now["rests_on"]["offset"] < now["read_to"]["offset"]
+    read = [third["rests_on"]["position"], now["rests_on"]["position"], now["read_to"]]
+    assert [int(one.rpartition("/")[2]) for one in read] == sorted(int(one.rpartition("/")[2]) for one in read)
     between = (await command(installation, "audit", "at", 2, "--channel", channel)).json
     assert "between two events of one command" in between["notes"][0]
     early = (await command(installation, "audit", "at", "2020-01-01", "--channel", channel)).json
@@ -108,7 +109,7 @@ async def test_over_http(installation: Installation) -> None:
         await api("GET", f"channels/{channel}/settings?min_version=2")
         then = await api("GET", f"channels/{channel}/settings?at=1")
         assert (then.status, then.body["version"], then.body["sms"]) == (200, 1, {"enabled": False})
-        assert then.headers["Switchboard-Position"].startswith("switchboard.events/")
+        assert then.headers["Switchboard-LogPosition"].startswith("switchboard.events/")
         early = await api("GET", f"channels/{channel}/settings?at=2020-01-01T00:00:00Z")
         assert (early.status, early.body["type"]) == (404, "urn:switchboard:problem:NotYetRegistered")
         yet = await api("GET", f"channels/{channel}/settings?at=3")
@@ -156,7 +157,7 @@ async def test_undo_of_each_kind_of_change(installation: Installation) -> None:
         for kind in kinds:
             made = (await happen(publisher, channel, account, kind))[0]
             done = await command(installation, "audit", "undo", version + 1, "--channel", channel, "--yes")
-            assert (done.code, "By these commands:" in done.out) == (0, True), (kind, done)
+            assert (done.code, "It would send:" in done.out) == (0, True), (kind, done)
             left = (await command(installation, "audit", "diff", version, "now", "--channel", channel, "--json")).json
             assert [one for one in left["words"] if not one.startswith("Signatures of")] == [], kind
             assert any(one.startswith("Signatures of") for one in left["words"]) == (
@@ -170,7 +171,7 @@ async def test_undo_of_each_kind_of_change(installation: Installation) -> None:
         assert deleted.code in (0, 1)
         for kind, sentence in (
             (RefreshSignature(system="crm", grace_seconds=0, force=True), "is deleted and never comes back"),
-            (RevealSignature(system="crm", seal_to=SealKey().seal_to), "has seen it"),
+            (RevealSignature(system="crm", seal_to=SealKey().seal_to), "stays known"),
         ):
             version = (await happen(publisher, channel, account, kind))[-1]
             none = await command(installation, "audit", "undo", version, "--channel", channel, "--yes")
@@ -247,10 +248,10 @@ async def test_verify_anchor_and_copies(installation: Installation, tmp_path: Pa
     arguments = ("audit", "verify", "--database", "--anchor", kept, "--public-key", f"{key}.pub")
     verified = await command(installation, *arguments)
     assert (verified.code, "The log is sound." in verified.out) == (0, True), verified
-    assert "versions held against the read model" in verified.out
+    assert "compared with the read model" in verified.out
     with process(installation, "audit", "verify", "--anchor", kept, "--jobs", 2) as verifying:
         out, error = await asyncio.to_thread(verifying.communicate, None, 50)
-    assert (verifying.returncode, "The log is sound." in out, "4 partitions held" in out) == (0, True, True), (
+    assert (verifying.returncode, "The log is sound." in out, "4 partitions compared" in out) == (0, True, True), (
         out,
         error,
     )
@@ -276,7 +277,7 @@ async def test_verify_anchor_and_copies(installation: Installation, tmp_path: Pa
         (("audit", "verify", "--from", "/no/such/file"), "/no/such/file cannot be read"),
         (("audit", "verify", "--anchor", "/no/such/file"), "/no/such/file cannot be read"),
         (("audit", "verify", "--partition", "99"), "The log has no partition 99"),
-        (("audit", "verify", "--public-key", "/no/such/file"), "name that with --anchor"),
+        (("audit", "verify", "--public-key", "/no/such/file"), "name it with --anchor"),
         (("audit", "anchor", "--key", "/no/such/file"), "--make-key makes a key there"),
         (("audit", "log", "--since", "7"), "it must be a time"),
         (("settings", "apply", "/no/such/file"), "/no/such/file cannot be read"),

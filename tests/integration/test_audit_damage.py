@@ -37,7 +37,7 @@ async def test_a_byte_flipped_on_the_brokers_disk(installation: Installation, sh
         await happen(publisher, channel, account, REGISTER.model_copy(update={"name": name}), OPEN, INTENT)
     at = (await command(installation, "audit", "at", 1, "--channel", channel)).json
     partition = partition_of(channel, PARTITIONS)
-    offset = f"{topics.EVENTS.name}/{partition}/{at['rests_on']['offset']}"
+    offset = at["rests_on"]["position"]
     files = directory / "logs" / f"{topics.EVENTS.name}-{partition}"
     mark = f'"name":"{name[:-1]}'.encode()
     flip(files, mark)
@@ -71,11 +71,24 @@ async def test_read_models_that_show_something_else(installation: Installation) 
 
     sound = await verified()
     assert (sound.code, "The log is sound." in sound.out) == (0, True), sound
-    assert "channels against the intent catalogue" in sound.out
+    assert "with the intent catalogue" in sound.out
     connection = await asyncpg.connect(installation.settings.database_url)
     try:
         for table, change, back, clause in (
-            ("settings.channels", "sms_enabled = false", "sms_enabled = true", "shows other settings in this version"),
+            (
+                "settings.channels",
+                "sections = jsonb_set(sections, '{sms,settings,enabled}', 'false')",
+                "sections = jsonb_set(sections, '{sms,settings,enabled}', 'true')",
+                "shows other settings in this version",
+            ),
+            ("settings.channels", "channel_changed = 3", "channel_changed = 1", "shows other settings in this version"),
+            ("settings.intents", "changed = 3", "changed = 4", "shows other settings in this version"),
+            (
+                "settings.channels",
+                "channel_type = 'fax'",
+                "channel_type = 'whatsapp'",
+                "rows of the channel cannot be read",
+            ),
             ("settings.channels", "version = 4", "version = 5", "shows version 4, though it has read version 5"),
             ("catalogue.intents", "name = 'x'", "name = 'Order'", "the intent catalogue shows other intents"),
             ("catalogue.systems", "disabled = true", "disabled = false", "the intent catalogue shows other intents"),
@@ -97,6 +110,33 @@ async def test_read_models_that_show_something_else(installation: Installation) 
         columns = ", ".join(f"${number}" for number in range(1, len(row) + 1))
         await connection.execute(f"INSERT INTO history.entries VALUES ({columns})", *row.values())  # noqa: S608
         assert (gone.code, "the history has no entry of it, though it has read it" in gone.out) == (1, True), gone
+        added = """
+            INSERT INTO history.entries
+                (topic, partition, log_offset, id, time, account, channel, type, command_id, correlation_id, repeated)
+            SELECT topic, partition, log_offset + $2, 'no-event', time, account, channel, type, 'none', 'none', false
+            FROM history.entries WHERE topic = 'events' AND channel = $1 AND version = 1
+        """
+        for distance in (1, 10**9):  # a marker's offset, and one that is yet to come
+            await connection.execute(added, channel, distance)
+            more = await command(installation, "audit", "verify", "--database")
+            await connection.execute("DELETE FROM history.entries WHERE id = 'no-event'")
+            assert (more.code, f"(channel '{channel}'): the history has an entry of it" in more.out) == (1, True), more
+        orphan = "UPDATE settings.business_systems SET channel = $2 WHERE channel = $1"
+        await connection.execute(orphan, channel, "no-such-channel")
+        lost = await command(installation, "audit", "verify", "--database")
+        await connection.execute(orphan, "no-such-channel", channel)
+        assert "(channel 'no-such-channel'): the read model has a row of business system crm whose owner" in lost.out
+        assert "a row of intent crm/" in lost.out, lost
+        for column, clause in (
+            ("sequence", "the checkpoint of the catalogue counts"),
+            ("next_offset", "and the log ends here"),
+        ):
+            where = "partition = $1 AND consumer = 'switchboard.projector-catalogue'"
+            change = f"UPDATE switchboard.checkpoints SET {column} = {column} + $2 WHERE {where}"  # noqa: S608
+            await connection.execute(change, partition, 10**9)
+            ahead = await verified()
+            await connection.execute(change, partition, -(10**9))
+            assert (ahead.code, clause in ahead.out) == (1, True), ahead
         await connection.execute("INSERT INTO catalogue.systems VALUES ('no-such-channel', 'crm', 'CRM', false)")
         strange = await command(installation, "audit", "verify", "--database")
         await connection.execute("DELETE FROM catalogue.systems WHERE channel = 'no-such-channel'")

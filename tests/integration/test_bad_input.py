@@ -12,9 +12,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from contracts.channel import RegisterChannel
+from contracts.kafka.publisher import Publisher
 from contracts.outcome import CommandRejected
 from contracts.partitioner import partition_of
-from contracts.publisher import Publisher
 from contracts.sms import ToggleSms
 from tests.installation import Installation, fresh
 from tests.servers import PARTITIONS
@@ -64,7 +64,7 @@ async def _version(publisher: Publisher, channel: str) -> int:
             {"system": "crm", "name": "CRM", "api_request_url": PRIVATE},
             "acme",
             "ApiRequestUrlRefused",
-            "private or reserved address",
+            "no public address",
         ),
         (
             "AddIntent",
@@ -110,7 +110,7 @@ async def test_a_channel_that_nobody_registered(publisher: Publisher) -> None:
     ("value", "reason"),
     [
         (b"not json", "not JSON"),
-        (b"[1]", "no object"),
+        (b"[1]", "not an object"),
         (b'{"enabled": true}', "'id' is missing"),
         (None, "no value"),
         (b"\xff\xfe\x00", "not JSON"),
@@ -168,7 +168,7 @@ async def test_what_has_no_envelope_is_kept_as_a_dead_letter(
             {"json": {"name": "CRM", "api_request_url": PRIVATE}},
             422,
             "ApiRequestUrlRefused",
-            "private or reserved",
+            "no public address",
         ),
         (
             "PUT",

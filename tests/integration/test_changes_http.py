@@ -1,4 +1,4 @@
-"""Changes over HTTP on a running Switchboard: each once and in order, snapshots that meet them, readers that err."""
+"""Changes over HTTP on a running Switchboard: each once and in order, consistent with snapshots; invalid requests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from contracts.changes import Cursor, Place
 from contracts.channel import RegisterChannel
+from contracts.cursor import Cursor, Position
 from contracts.sms import ToggleSms
 from tests.installation import Installation, fresh
 from tests.read_models import load
@@ -42,7 +42,7 @@ async def test_server_sent_events_through_many_reconnects_during_load(installati
 
 
 async def test_a_snapshot_and_its_changes_meet(installation: Installation) -> None:
-    """Settings and lists read while commands keep coming: what their cursor leads to is exactly what they lack."""
+    """Settings and lists are read while commands arrive: the changes after their cursor are exactly what they lack."""
     account, random = fresh("acct"), Random(12)  # noqa: S311 -- repeatable, not secret
     channels = [fresh("ch") for _ in range(4)]
     snapshots: list[tuple[dict[str, int], str]] = []
@@ -94,7 +94,7 @@ async def test_every_list_has_a_cursor_that_its_changes_follow(installation: Ins
 
             async with asyncio.timeout(10):
                 while await behind("beginning") < count:
-                    pass  # the feed itself may be a moment behind
+                    pass  # the feed itself may lag behind
                 while await behind(cursor := (await api("GET", path)).body["cursor"]):
                     pass
             await publisher.send_raw("EditChannel", {"name": path}, channel=channel)
@@ -147,7 +147,7 @@ async def test_polling(installation: Installation) -> None:
         assert pages[2]["more"] is False
 
 
-async def test_what_cannot_be_followed_is_answered_clearly_and_tells_nothing(installation: Installation) -> None:
+async def test_an_invalid_request_gets_a_clear_problem_that_discloses_nothing(installation: Installation) -> None:
     account, other = fresh("acct"), fresh("acct")
     theirs = fresh("ch")
     async with installation.publisher(other) as publisher:
@@ -156,14 +156,16 @@ async def test_what_cannot_be_followed_is_answered_clearly_and_tells_nothing(ins
         assert (await api("GET", f"channels/{theirs}?min_version=1")).status == 200
     async with installation.api(account) as api:
         here = Cursor.parse((await api("GET", "changes")).body["cursor"])
-        beyond = tuple(Place(10**9, None) for _ in here.places)
-        partial = (None, *here.places[1:])
-        wrong_count = tuple(place and Place(place.offset, (place.sequence or 0) + 5) for place in here.places)
+        beyond = tuple(Position(10**9, None) for _ in here.positions)
+        partial = (None, *here.positions[1:])
+        wrong_count = tuple(
+            position and Position(position.offset, (position.sequence or 0) + 5) for position in here.positions
+        )
         for accept in ("text/event-stream", "application/json"):
             for query, status, name in (
                 ("cursor=tomorrow", 400, "CursorRefused"),
                 ("cursor=" + "c2." + "A" * 2_000, 400, "CursorRefused"),
-                (f"cursor={Cursor('elsewhere', here.places)}", 400, "CursorRefused"),
+                (f"cursor={Cursor('elsewhere', here.positions)}", 400, "CursorRefused"),
                 (f"cursor={Cursor(here.deployment, beyond)}", 400, "CursorRefused"),
                 (f"cursor={Cursor(here.deployment, partial)}", 400, "CursorRefused"),
                 (f"cursor={Cursor(here.deployment, wrong_count)}", 400, "CursorRefused"),
@@ -188,7 +190,7 @@ async def test_what_cannot_be_followed_is_answered_clearly_and_tells_nothing(ins
             assert response.status == 401
 
 
-async def test_the_stream_is_asked_for_by_its_media_type(installation: Installation) -> None:
+async def test_the_stream_is_requested_by_its_media_type(installation: Installation) -> None:
     async with installation.api(fresh("acct")) as api:
         for accept, kind in (
             ("Text/Event-Stream", "text/event-stream; charset=utf-8"),
@@ -197,8 +199,8 @@ async def test_the_stream_is_asked_for_by_its_media_type(installation: Installat
         ):
             async with api.session.get("changes", headers={"Accept": accept}) as response:
                 assert (response.status, response.headers["Content-Type"]) == (200, kind)
-        refused = await api("OPTIONS", "changes")
-        assert (refused.status, refused.headers["Allow"]) == (405, "GET")
+        refused = await api("PUT", "changes")
+        assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
         described = (await api("GET", "/openapi.json")).body["paths"]["/v1/changes"]["get"]["responses"]["200"]
         assert set(described["content"]) == {"application/json", "text/event-stream"}
 

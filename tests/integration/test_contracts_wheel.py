@@ -13,6 +13,7 @@ import contracts
 from contracts.business_system import OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from tests.installation import Installation, fresh, run_apart
+from tests.messages import SINGAPOREAN, now, report_resource, scheduled_channel
 
 CONTRACTS = Path(contracts.__file__).parent
 
@@ -102,11 +103,40 @@ def test_the_readme_example(installation: Installation, python: Path) -> None:
 
 def test_it_imports_nothing_of_the_rest(python: Path) -> None:
     done = _run(
-        python, "import switchboard_contracts.publisher, sys; print('services' in sys.modules)\nimport services"
+        python, "import switchboard_contracts.kafka.publisher, sys; print('services' in sys.modules)\nimport services"
     )
 
     assert done.stdout == "False\n"
     assert "No module named 'services'" in done.stderr
+
+
+@pytest.mark.timeout(180)
+def test_the_examples_of_messages(installation: Installation, python: Path) -> None:
+    account = fresh("wheel")
+    channel, version = run_apart(scheduled_channel(installation, account))
+
+    async def have_one_charged() -> None:
+        async with installation.api(None, **{"Switchboard-Account": account}) as platform:
+            await report_resource(platform, 1, fresh("pool"))
+            assert (await platform("GET", f"channels/{channel}/settings?min_version={version}")).status == 200
+            status = {"status": "sent", "via": "chat", "at": now()}
+            assert (await platform("POST", f"channels/{channel}/messages/otp-1/statuses", status)).status == 202
+
+    run_apart(have_one_charged())
+    routing, following = (
+        one.replace("127.0.0.1:9092", installation.bootstrap_servers).replace('"acme"', f'"{account}"')
+        for one in _examples()[3:5]
+    )
+    routed = _run(python, routing.replace("demo-whatsapp", channel).replace("+919812345678", SINGAPOREAN))
+
+    assert routed.stdout.startswith("scheduled: SG is chosen"), routed.stderr
+
+    following = following.replace("demo-sms-sender", f"demo-{account}")
+    code = following.replace("no rate'}\")", "no rate'}\")\n                    return")
+    assert code != following
+    followed = _run(python, code)
+
+    assert followed.stdout == "otp-1 is charged: no rate\n", followed.stderr
 
 
 def test_the_sealing_example(installation: Installation, python: Path) -> None:

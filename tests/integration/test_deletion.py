@@ -16,9 +16,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from contracts import topics
 from contracts.business_system import DeleteBusinessSystem, OpenBusinessSystem
 from contracts.channel import RegisterChannel
-from contracts.publisher import Publisher
+from contracts.kafka.publisher import Publisher
 from contracts.signature import RefreshSignature
-from services.domain.signing import fingerprint
+from services.domain.webhook_signature import fingerprint
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.topics import apply_topics
 from services.infrastructure.vault import KeyRing, SignatureAddress, VaultError
@@ -146,7 +146,7 @@ async def test_deleted_and_expired_secrets_leave_the_disk(idle: Installation, ow
 
     # A newer key takes over, and what the older one encrypted leaves the disk like what was deleted.
     newer = KeyRing.make().replace("k1:", "k2:")
-    idle.environment["SWITCHBOARD_KEYRING"] = f"{newer},{idle.keyring}"
+    idle.services["decider"].environment["SWITCHBOARD_KEYRING"] = f"{newer},{idle.keyring}"
     idle.services["decider"].stop()
     idle.restart("decider")
     assert _until(lambda: not _on_disk(directory, keyring, drawn)), "the older key still opens something"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from services.domain.signing import fingerprint
+from services.domain.webhook_signature import fingerprint
 from tests.customer import CODE, Customer, customer
 from tests.installation import Installation, fresh
 from tests.receivers import Call, Receiver, statuses, verifies, verify
@@ -47,12 +47,12 @@ async def cli(installation: Installation, *arguments: str) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
-async def test_410_disables_the_system_and_what_waits_goes_on_when_it_is_enabled(
+async def test_410_disables_the_system_and_deliveries_continue_when_it_is_enabled(
     receiver: Receiver, shop: Customer
 ) -> None:
     await shop.open("crm", receiver.on("gone", statuses(410, 200)))
-    asked = await shop.invoke("crm")
-    assert (asked["delivery"]["state"], asked["delivery"]["reason"]) == ("dead", "EndpointGone")
+    invocation = await shop.invoke("crm")
+    assert (invocation["delivery"]["state"], invocation["delivery"]["reason"]) == ("dead", "EndpointGone")
     await shop.disabled("crm")
     later = await shop.invoke("crm", wait=0)
     await shop.until(later["request_id"], "parked")
@@ -60,15 +60,15 @@ async def test_410_disables_the_system_and_what_waits_goes_on_when_it_is_enabled
     await shop.send("EnableBusinessSystem", {"system": "crm"})
     await shop.until(later["request_id"], "delivered")
 
-    replayed = await shop.api("POST", f"deliveries/{asked['delivery']['id']}/replay")
+    replayed = await shop.api("POST", f"deliveries/{invocation['delivery']['id']}/replay")
     assert replayed.status == 202
-    ended = await shop.until(asked["request_id"], "delivered")
+    ended = await shop.until(invocation["request_id"], "delivered")
     assert (ended["replays"], [one["status"] for one in ended["attempt_log"]]) == (1, [410, 200])
     ids = [call.webhook_id for call in receiver.calls["gone"]]
     assert ids[0] == ids[2] != ids[1]
 
 
-async def test_the_log_is_listed_by_page_and_shown_to_its_account_alone(
+async def test_the_log_is_paged_and_visible_to_its_account_only(
     installation: Installation, receiver: Receiver, shop: Customer
 ) -> None:
     await shop.open("crm", receiver.on("list", statuses(200)))
@@ -95,40 +95,52 @@ async def test_the_log_is_listed_by_page_and_shown_to_its_account_alone(
         assert (await other("POST", "deliveries/replay", everything)).body == {"replayed": 0, "more": False}
 
 
-async def test_many_are_sent_again(receiver: Receiver, shop: Customer) -> None:
+async def test_many_deliveries_are_replayed(receiver: Receiver, shop: Customer) -> None:
     broken = True
 
     async def answer(_: Call) -> web.StreamResponse:
         return web.Response(status=500 if broken else 200)
 
     await shop.open("crm", receiver.on("many", answer))
-    asked = await asyncio.gather(*(shop.invoke("crm") for _ in range(2)))
-    assert {one["delivery"]["state"] for one in asked} == {"dead"}
+    invocations = await asyncio.gather(*(shop.invoke("crm") for _ in range(2)))
+    assert {invocation["delivery"]["state"] for invocation in invocations} == {"dead"}
     broken = False
     everything = {"channel": shop.channel, "system": "crm"}
     replayed = await shop.api("POST", "deliveries/replay", everything)
     assert (replayed.status, replayed.body) == (202, {"replayed": 2, "more": False})
-    for one in asked:
-        await shop.until(one["request_id"], "delivered")
+    for invocation in invocations:
+        await shop.until(invocation["request_id"], "delivered")
     assert len({call.webhook_id for call in receiver.calls["many"]}) == 2
+    calls = len(receiver.calls["many"])
     assert (await shop.api("POST", "deliveries/replay", everything)).body["replayed"] == 0
-    refused = await shop.api("POST", "deliveries/replay", everything | {"states": ["due"]})
-    assert refused.status == 422
+    for states in (["due"], []):
+        refused = await shop.api("POST", "deliveries/replay", everything | {"states": states})
+        assert refused.status == 422, refused.body
+    assert len(receiver.calls["many"]) == calls, "what was delivered is not called again"
 
 
-async def test_what_was_refused_is_judged_anew(receiver: Receiver, shop: Customer) -> None:
+@pytest.mark.parametrize("header", ["", "x" * 256, "00-zz-zz-zz"], ids=["empty", "long", "no trace"])
+async def test_a_request_with_a_bad_trace_header_is_found(receiver: Receiver, shop: Customer, header: str) -> None:
+    await shop.open("crm", receiver.url("traced"))
+    body, headers = {"system": "crm", "code": CODE}, {"traceparent": header, "tracestate": header}
+    accepted = await shop.api("POST", f"channels/{shop.channel}/invocations", body, headers=headers)
+    assert accepted.status == 202
+    await shop.until(accepted.body["request_id"], "delivered")
+
+
+async def test_a_refused_request_is_validated_again_by_a_replay(receiver: Receiver, shop: Customer) -> None:
     await shop.open("crm", receiver.url("anew"))
     body = {"system": "crm", "code": "LATER"}
-    asked = (await shop.api("POST", f"channels/{shop.channel}/invocations?wait=20", body)).body
-    assert asked["delivery"]["reason"] == "IntentUnknown"
+    answer = (await shop.api("POST", f"channels/{shop.channel}/invocations?wait=20", body)).body
+    assert answer["delivery"]["reason"] == "IntentUnknown"
     added = await shop.api("PUT", f"{shop.path('crm')}/intents/LATER", {"name": "Later", "default_data": {"a": 1}})
     await shop.known(added)
-    await shop.api("POST", f"deliveries/{asked['delivery']['id']}/replay")
-    await shop.until(asked["request_id"], "delivered")
+    await shop.api("POST", f"deliveries/{answer['delivery']['id']}/replay")
+    await shop.until(answer["request_id"], "delivered")
     assert receiver.calls["anew"][0].json["data"] == {"a": 1}
 
 
-async def test_a_test_call_takes_the_path_of_a_real_one(receiver: Receiver, shop: Customer) -> None:
+async def test_a_test_call_is_made_like_a_real_one(receiver: Receiver, shop: Customer) -> None:
     secret = await shop.open("crm", receiver.on("test", statuses(200, 500)))
     answer = await shop.api("POST", f"{shop.path('crm')}/test-calls")
     assert answer.status == 200, answer.body
@@ -149,7 +161,7 @@ async def test_a_test_call_takes_the_path_of_a_real_one(receiver: Receiver, shop
     assert (await shop.api("POST", f"{shop.path('crm')}/test-calls", {"colour": 1})).status == 422
 
 
-async def test_an_old_signature_is_retired_once_the_new_one_is_proven(receiver: Receiver, shop: Customer) -> None:
+async def test_an_old_signature_is_revoked_once_the_new_one_is_accepted(receiver: Receiver, shop: Customer) -> None:
     known: list[str] = []
 
     async def check(call: Call) -> web.StreamResponse:
@@ -207,8 +219,8 @@ async def test_a_receiver_names_the_signature_that_it_verified(receiver: Receive
     field = "key_id" if by == "key id" else "fingerprint"
     names |= {old: before[field], refreshed.body["signature"]: new[field]}
     assert fingerprint(b"") not in names.values()
-    asked = await shop.invoke("crm")
-    assert asked["delivery"]["attempt_log"][0]["accepted_key_id"] == new["key_id"]
+    invocation = await shop.invoke("crm")
+    assert invocation["delivery"]["attempt_log"][0]["accepted_key_id"] == new["key_id"]
     proven = (await _signatures(shop))[0]
     assert (proven["key_id"], proven["accepted_how"]) == (new["key_id"], "named")
     retired = await shop.api("POST", f"{shop.path('crm')}/signature/{before['key_id']}/retirement")
@@ -217,7 +229,7 @@ async def test_a_receiver_names_the_signature_that_it_verified(receiver: Receive
     assert newest.status == 409
 
 
-async def test_metrics_say_what_is_due_and_what_came_of_it(
+async def test_metrics_count_due_deliveries_and_results(
     installation: Installation, receiver: Receiver, shop: Customer
 ) -> None:
     async def metrics() -> dict[str, float]:
@@ -239,14 +251,15 @@ async def test_metrics_say_what_is_due_and_what_came_of_it(
         "switchboard_deliveries_overdue_seconds",
         "switchboard_circuits_open",
         "switchboard_invocations_unpublished",
+        "switchboard_reservations_open",
     ):
         assert name in after
 
 
 async def test_the_command_line(installation: Installation, receiver: Receiver, shop: Customer) -> None:
     await shop.open("crm", receiver.on("cli", statuses(410, 200)))
-    asked = await shop.invoke("crm")
-    delivery = asked["delivery"]["id"]
+    invocation = await shop.invoke("crm")
+    delivery = invocation["delivery"]["id"]
     mine = ("--account", "acme", "--channel", shop.channel)
     listing, showing = await asyncio.gather(
         cli(installation, "deliveries", "list", *mine, "--state", "dead"),
@@ -265,5 +278,5 @@ async def test_the_command_line(installation: Installation, receiver: Receiver, 
     assert (calling[0], json.loads(calling[1])["state"]) == (0, "delivered")
     assert missing[0] == 2
     assert missing[1].startswith("switchboard: There is no delivery")
-    await shop.until(asked["request_id"], "delivered")
+    await shop.until(invocation["request_id"], "delivered")
     assert CODE in showing[1]

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from services.infrastructure.embedded.broker_jvm import java, startup_cache, use_startup_cache
 from services.infrastructure.embedded.jars import (
     Jar,
     JarMismatch,
@@ -67,6 +68,33 @@ def test_a_killed_database_comes_back_with_what_it_had(tmp_path: Path) -> None:
     database.kill()
     with database:
         assert [tuple(row) for row in asyncio.run(run("SELECT * FROM kept"))] == [(1,)]
+
+
+def test_the_services_role_is_no_superuser(tmp_path: Path) -> None:
+    async def ask() -> tuple[bool, ...]:
+        connection = await asyncpg.connect(database.dsn)
+        try:
+            [row] = await connection.fetch(
+                "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls FROM pg_roles "
+                "WHERE rolname = current_user"
+            )
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute("COPY (SELECT 1) TO PROGRAM 'true'")
+            return tuple(row)
+        finally:
+            await connection.close()
+
+    with EmbeddedPostgres(tmp_path / "postgres") as database:
+        assert asyncio.run(ask()) == (False,) * 5
+
+
+def test_a_database_of_superusers_is_refused(tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path / "postgres"):
+        pass
+    (tmp_path / "postgres" / "superuser-password").unlink()
+
+    with pytest.raises(DirectoryUnusable, match=r"an earlier version, .* set SWITCHBOARD_DATA_DIR to a fresh"):
+        EmbeddedPostgres(tmp_path / "postgres").start()
 
 
 _PARENT = """
@@ -208,3 +236,25 @@ def test_no_way_to_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(JarsUnavailable, match=r"no Maven registry answers.*SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS"):
         verified_jars([Jar("org.slf4j:slf4j-api:1.7.36", "0" * 64)], tmp_path)
+
+
+def _new_uuid(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [*java(*options), "kafka.tools.StorageTool", "random-uuid"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_startup_cache_of_the_setup_fits() -> None:
+    done = _new_uuid(*use_startup_cache(), "-XX:AOTMode=on")  # which would end a JVM that cannot use it
+    assert use_startup_cache(), "make setup makes it"
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_damaged_startup_cache_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jars = cache_directory()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache_directory().parent.mkdir()
+    cache_directory().symlink_to(jars)
+    assert use_startup_cache() == ()
+    startup_cache().write_bytes(b"no cache")
+    done = _new_uuid(*use_startup_cache())
+    assert (done.returncode, len(done.stdout.split()[-1])) == (0, 22), done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Readers of changes that are slow, stalled, idle or no longer welcome: none is served wrongly, none hurts another."""
+"""Slow, stalled, idle and revoked readers of changes: each is served correctly, and none harms another."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 import json
 import socket
 from contextlib import AsyncExitStack, ExitStack, closing
-from typing import Any
 
 import pytest
 
-from contracts.changes import Wanted
 from contracts.channel import RegisterChannel
+from contracts.cursor import EventFilter
 from contracts.sms import ToggleSms
-from services.gateway import api_keys, change_routes, event_stream, follower
-from services.gateway.feed import CATCHING_UP_AT_ONCE, CutOff, Feed
-from services.gateway.follower import Follower
+from services.gateway.authentication import api_keys
+from services.gateway.feed import event_stream, follower
+from services.gateway.feed.feed import MAX_CONCURRENT_CATCH_UPS, CutOff, Feed
+from services.gateway.feed.follower import Follower
 from services.infrastructure.postgres import pool_of
 from tests.gateways import gateway
 from tests.installation import Api, Installation, fresh
@@ -27,7 +27,7 @@ SHOP = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenti
 
 
 def stalled_reader(api: Api) -> socket.socket:
-    """Asks for everything from the beginning, and takes nothing of it."""
+    """Requests everything from the beginning, and reads nothing of it."""
     stalled = socket.socket()
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     stalled.connect(("127.0.0.1", api.session._base_url.port))  # type: ignore[union-attr]
@@ -38,18 +38,18 @@ def stalled_reader(api: Api) -> socket.socket:
 
 
 async def test_a_slow_reader_is_cut_off_with_its_cursor(installation: Installation) -> None:
-    """What memory has dropped is gone for who waits for it; with its cursor it gets everything from Kafka."""
+    """Events evicted from memory are lost for a waiting follower; with its cursor it gets them from Kafka."""
     account, channel = fresh("acct"), fresh("ch")
     async with (
-        Feed(installation.bootstrap_servers, {}, kept=40, warm=0) as feed,
+        Feed(installation.bootstrap_servers, {}, max_events=40, preload=0) as feed,
         installation.publisher(account) as publisher,
     ):
-        slow, brisk, idle = (Follower(feed, Wanted(name), None) for name in (account, account, "nobody"))
+        slow, brisk, idle = (Follower(feed, EventFilter(name), None) for name in (account, account, "nobody"))
         seen: list[int] = []
 
         async def follow(follower: Follower, until: int) -> None:
             while not seen or seen[-1] < until:
-                seen.extend(int(json.loads(value)["sequence"]) for value, _ in follower.take())
+                seen.extend(int(json.loads(value)["sequence"]) for value, _ in follower.read())
                 await follower.wait(0.2)
 
         following, waiting = asyncio.create_task(follow(brisk, 121)), asyncio.create_task(idle.wait(60))
@@ -60,19 +60,19 @@ async def test_a_slow_reader_is_cut_off_with_its_cursor(installation: Installati
             await following
         assert seen == list(range(1, 122))
         with pytest.raises(CutOff):
-            slow.take()
-        assert idle.take() == [], "who has nothing to read is never too slow"
+            slow.read()
+        assert idle.read() == [], "a follower with nothing to read is never too slow"
         waiting.cancel()
-        again = Follower(feed, Wanted(account), slow.cursor)
+        again = Follower(feed, EventFilter(account), slow.cursor)
         await again.start()
-        assert again.behind
+        assert again.is_behind
         caught_up = []
-        while again.behind:
+        while again.is_behind:
             caught_up += await again.catch_up()
-        assert [json.loads(value)["sequence"] for value, _ in caught_up + again.take()] == seen
+        assert [json.loads(value)["sequence"] for value, _ in caught_up + again.read()] == seen
 
 
-async def test_a_stalled_connection_is_ended_and_hurts_nobody(
+async def test_a_stalled_connection_is_aborted_and_harms_nobody(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "STALLED_AFTER_S", 0.5)
@@ -85,10 +85,10 @@ async def test_a_stalled_connection_is_ended_and_hurts_nobody(
         stalled, stream = stalled_reader(api), Stream()
         reading = asyncio.create_task(stream.read(api, "changes?cursor=beginning"))
         async with asyncio.timeout(60):
-            await until(lambda: feed.followers == 2)
+            await until(lambda: feed.open_streams == 2)
             await publisher.send_raw("AddIntent", intent, channel=channel)
             sent = 0
-            while feed.followers == 2:
+            while feed.open_streams == 2:
                 change = {"system": "crm", "code": "BIG", "default_data": {"x": f"{sent}" + "y" * 3_900}}
                 await publisher.send_raw("EditIntent", change, channel=channel)
                 sent += 1
@@ -100,11 +100,11 @@ async def test_a_stalled_connection_is_ended_and_hurts_nobody(
         assert_each_once_in_order(stream.changes(), everything)
 
 
-async def test_stalled_readers_that_catch_up_keep_nobody_else_from_it(
+async def test_stalled_readers_do_not_keep_others_from_catching_up(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More of them than may catch up at once; each would hold its turn for as long as it takes nothing."""
-    monkeypatch.setattr(follower, "TURN_BYTES", 20_000)
+    """More stalled readers than may catch up at once; each would otherwise keep its turn while it reads nothing."""
+    monkeypatch.setattr(follower, "CATCH_UP_TURN_BYTES", 20_000)
     account, channel = fresh("acct"), fresh("ch")
     opened = {"system": "crm", "name": "CRM", "api_request_url": "https://crm.example/"}
     async with installation.publisher(account) as publisher:
@@ -113,62 +113,56 @@ async def test_stalled_readers_that_catch_up_keep_nobody_else_from_it(
         for number in range(60):
             intent = {"system": "crm", "code": f"BIG_{number}", "name": "Big", "default_data": {"x": "y" * 4_000}}
             await publisher.send_raw("AddIntent", intent, channel=channel)
-    stream, stalled = Stream(), CATCHING_UP_AT_ONCE + 2
-    async with gateway(installation, account, warm=0) as (api, feed):
+    stream, stalled = Stream(), MAX_CONCURRENT_CATCH_UPS + 2
+    async with gateway(installation, account, preload=0) as (api, feed):
         with ExitStack() as stack:
             for _ in range(stalled):
                 stack.enter_context(closing(stalled_reader(api)))
-            async with asyncio.timeout(25):  # a stalled connection is ended after 30 s
-                await until(lambda: feed.followers == stalled)
+            async with asyncio.timeout(25):  # a stalled connection is aborted after 30 s
+                await until(lambda: feed.open_streams == stalled)
                 await stream.read(api, "changes?cursor=beginning", most=63)
                 assert len((await api("GET", "changes?cursor=beginning&limit=1000")).body["changes"]) == 63
-            assert feed.followers >= stalled
+            assert feed.open_streams >= stalled
     assert [sequence for _, sequence in stream.changes()] == list(range(1, 64))
 
 
-async def test_who_waits_for_its_turn_to_catch_up_hears_heartbeats_and_may_leave(
+async def test_a_reader_that_waits_for_a_catch_up_turn_gets_heartbeats_and_may_disconnect(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT_S", 0.1)
     account, channel, streams = fresh("acct"), fresh("ch"), [Stream(), Stream()]
     async with installation.publisher(account) as publisher:
         await publisher.send(SHOP, channel=channel)
-    async with gateway(installation, account, warm=0) as (api, feed), asyncio.timeout(20):
+    async with gateway(installation, account, preload=0) as (api, feed), asyncio.timeout(20):
         async with AsyncExitStack() as turns:
-            for _ in range(CATCHING_UP_AT_ONCE):
-                await turns.enter_async_context(feed.catching_up)
+            for _ in range(MAX_CONCURRENT_CATCH_UPS):
+                await turns.enter_async_context(feed.catch_up_turn(None))
             staying, leaving = (asyncio.create_task(one.read(api, "changes?cursor=beginning")) for one in streams)
             await until(lambda: all(one.comments > 3 for one in streams))
             leaving.cancel()
-            await until(lambda: feed.followers == 1)
+            await until(lambda: feed.open_streams == 1)
         await until(lambda: streams[0].changes() == [(channel, 1)])
         staying.cancel()
         await asyncio.gather(staying, leaving, return_exceptions=True)
-        await until(lambda: feed.followers == 0)
+        await until(lambda: feed.open_streams == 0)
     assert streams[1].got == []
 
 
-async def test_a_heartbeat_while_catching_up_does_not_pass_over_what_is_found_meanwhile(
+async def test_a_heartbeat_while_catching_up_skips_no_event(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A heartbeat carries a cursor, and comes after a look at the key, which may take as long as a turn."""
-
-    async def slow(*of: Any) -> Any:
-        await asyncio.sleep(1)
-        return await api_keys.access_of(*of)
-
+    """A heartbeat has a cursor, which must not be that of events which are not sent yet."""
     monkeypatch.setattr(event_stream, "HEARTBEAT_S", 0.01)
     account, channel, stream = fresh("acct"), fresh("ch"), Stream()
     async with installation.publisher(account) as publisher:
         await publisher.send(SHOP, channel=channel)
-    async with gateway(installation, account, warm=0) as (api, feed), asyncio.timeout(20):
-        monkeypatch.setattr(change_routes, "access_of", slow)
+    async with gateway(installation, account, preload=0) as (api, feed), asyncio.timeout(20):
         reading = asyncio.create_task(stream.read(api, "changes?cursor=beginning"))
         await until(lambda: stream.comments > 2)
         await until(lambda: stream.changes() == [(channel, 1)])
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
-        await until(lambda: feed.followers == 0)
+        await until(lambda: feed.open_streams == 0)
 
 
 async def test_heartbeats_come_and_a_revoked_key_ends_the_stream_however_much_happens(
@@ -214,10 +208,10 @@ async def test_heartbeats_come_and_a_revoked_key_ends_the_stream_however_much_ha
                 await publisher.send(ToggleSms(enabled=False), channel=busy)
         for one in streams:
             _, event, data = one.got[-1]
-            assert (event, data["detail"]) == ("problem", "The API key was revoked.")
+            assert (event, data["detail"]) == ("problem", "The API key is not valid any more.")
 
 
-async def test_a_gateway_that_ends_says_so(installation: Installation) -> None:
+async def test_a_gateway_that_stops_says_so(installation: Installation) -> None:
     account, stream = fresh("acct"), Stream()
     async with gateway(installation, account) as (api, feed):
         reading = asyncio.create_task(stream.read(api))

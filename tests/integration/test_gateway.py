@@ -1,4 +1,4 @@
-"""The HTTP API on a running Switchboard: a command's answer is its outcome, and everybody reads their own writes."""
+"""The HTTP API on a running Switchboard: a command's response is its outcome, and callers read their own writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from contracts.sealing import SealKey
 from services.cli.up import Child
-from services.gateway import requests
+from services.gateway import commands
 from services.infrastructure.embedded.process import free_port
 from tests.gateways import gateway
 from tests.installation import Api, Installation, fresh
@@ -49,8 +49,10 @@ async def test_every_resource_by_its_route(api: Api, channel: str) -> None:
     form = {"enabled": True, "countries": ["IN", "ID", "IN"], "use_own_numbers": False}
     saved = await api("PUT", f"{at}/otp-scheduling", form)
     assert saved.body["version"] == 8
+    guard = {"mode": "monitor", "max_rate": None, "daily_messages_per_country": 100}
+    assert (await api("PUT", f"{at}/spend-guard", guard)).body["version"] == 9
 
-    settings = (await api("GET", f"{at}/settings?min_version=8")).body
+    settings = (await api("GET", f"{at}/settings?min_version=9")).body
     one = settings["business_systems"][0]
     assert settings == {
         "channel": channel,
@@ -59,7 +61,9 @@ async def test_every_resource_by_its_route(api: Api, channel: str) -> None:
         "name": "Shop",
         "provider": None,
         "retired": False,
-        "version": 8,
+        "home_country": None,
+        "international_rates_from": None,
+        "version": 9,
         "business_systems": [
             {
                 "system": "crm",
@@ -81,24 +85,27 @@ async def test_every_resource_by_its_route(api: Api, channel: str) -> None:
         ],
         "sms": {"enabled": True},
         "otp_scheduling": {"enabled": True, "countries": ["ID", "IN"], "use_own_numbers": False},
+        "spend_guard": guard,
+        "approvals": {"required_for": []},
     }
     assert [signature["valid_until"] for signature in one["signatures"]] == [None]
     assert (await api("GET", system)).body == one
     assert (await api("GET", intent)).body == one["intents"][0]
     assert (await api("GET", f"{at}/sms")).body == settings["sms"]
     assert (await api("GET", f"{at}/otp-scheduling")).body == settings["otp_scheduling"]
+    assert (await api("GET", f"{at}/spend-guard")).body == settings["spend_guard"]
 
-    assert (await api("DELETE", intent)).body["version"] == 9
+    assert (await api("DELETE", intent)).body["version"] == 10
     deleted = await api("DELETE", system)
-    assert deleted.body["version"] == 10
-    assert (await api("GET", f"{at}/business-systems?min_version=10")).body == {"business_systems": []}
-    assert (await api("DELETE", at)).body["version"] == 11
-    assert (await api("GET", f"{at}?min_version=11")).body["retired"] is True
+    assert deleted.body["version"] == 11
+    assert (await api("GET", f"{at}/business-systems?min_version=11")).body == {"business_systems": []}
+    assert (await api("DELETE", f"{at}?confirm={channel}")).body["version"] == 12
+    assert (await api("GET", f"{at}?min_version=12")).body["retired"] is True
     assert (await api("PUT", f"{at}/sms", {"enabled": False})).status == 410
 
 
 async def test_idempotency_key(api: Api, channel: str) -> None:
-    """The same request again gets the same answer, and changes nothing; another one with the key is refused."""
+    """A repeated request gets the same response and changes nothing; another one with the same key is refused."""
     system, key = f"channels/{channel}/business-systems/crm", {"Idempotency-Key": fresh("key")}
     await api("PUT", system, CRM)
 
@@ -113,7 +120,7 @@ async def test_idempotency_key(api: Api, channel: str) -> None:
 
 
 async def test_etag_and_if_match(api: Api, channel: str) -> None:
-    """Two people who change different things do not collide; who changes the same thing is told."""
+    """Changes of different resources do not conflict; a stale change of the same resource is refused."""
     at = f"channels/{channel}"
     await api("PUT", f"{at}/sms", {"enabled": True})
     await api("PUT", f"{at}/business-systems/crm", CRM)
@@ -137,8 +144,8 @@ async def test_a_dry_run_changes_nothing(api: Api, channel: str) -> None:
     assert (dry.body["version"], real.body["version"]) == (1, 2)
 
 
-async def test_a_secret_is_drawn_shown_and_sealed(api: Api, channel: str) -> None:
-    """Drawn before Open is confirmed and taken over by it; sealed for a key of the caller where one is given."""
+async def test_a_secret_is_issued_shown_and_sealed(api: Api, channel: str) -> None:
+    """Issued before the system is opened and adopted by it; sealed for the caller's key if one is given."""
     system = f"channels/{channel}/business-systems/crm"
     drafts = [
         (await api("POST", f"{system}/signature", {"api_request_url": CRM["api_request_url"]})).body["signature"]
@@ -183,7 +190,7 @@ async def test_pages(api: Api, channel: str) -> None:
 
 
 async def test_a_revoked_key_is_refused_at_once(installation: Installation, api: Api) -> None:
-    from services.gateway import api_keys
+    from services.gateway.authentication import api_keys
     from services.infrastructure.postgres import pool_of
 
     token = api.session.headers["Authorization"].removeprefix("Bearer ")
@@ -200,12 +207,12 @@ async def test_a_revoked_key_is_refused_at_once(installation: Installation, api:
 
 
 @pytest.mark.parametrize("path", ["healthz", "readyz", "docs", "openapi.json", "asyncapi", ""])
-async def test_what_needs_no_key(installation: Installation, api: Api, path: str) -> None:
+async def test_public_routes_need_no_key(installation: Installation, api: Api, path: str) -> None:
     async with api.session.get(f"{installation.address}/{path}", headers={"Authorization": ""}) as response:
         assert response.status == 200
 
 
-async def test_without_a_broker_it_says_so_and_serves_what_it_can(
+async def test_without_a_broker_reads_work_and_commands_get_503(
     installation: Installation, channel: str, tmp_path: Path
 ) -> None:
     environment = installation.environment | {
@@ -245,11 +252,11 @@ async def _until_it_listens(session: aiohttp.ClientSession) -> None:
 
 
 @pytest.mark.parametrize(("headers", "says"), [({}, "reveal the signature"), ({"Idempotency-Key": "k"}, "Repeat")])
-async def test_a_secret_that_is_not_answered_in_time(
+async def test_a_secret_whose_outcome_does_not_arrive_in_time(
     installation: Installation, channel: str, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], says: str
 ) -> None:
-    """Without an Idempotency-Key its answer is sealed for nobody: sending it again would be another command."""
-    monkeypatch.setattr(requests, "LONGEST_WAIT_S", 0)
+    """Without an Idempotency-Key nobody can open its outcome: sending it again would be another command."""
+    monkeypatch.setattr(commands, "OUTCOME_TIMEOUT_S", 0)
     async with gateway(installation, "acme") as (api, _):
         answer = await api(
             "POST",

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,17 +13,19 @@ import pytest
 
 from contracts import topics
 from contracts.envelope import EventEnvelope
-from contracts.message import milliseconds_of
-from projections import catalogue, history, history_queries
-from projections import settings as settings_projection
-from services.audit.kafka_log import KafkaLog
-from services.audit.trail import Asked, spans_asked, trail
-from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
-from services.infrastructure.postgres import Pool, migrate, migrate_down, pool_of
-from services.infrastructure.settings import Settings
+from contracts.message import unix_milliseconds
+from projections import MIGRATIONS as PROJECTION_MIGRATIONS
+from projections import catalogue, history
+from projections.catalogue import queries as catalogue_queries
+from projections.history import fold as history_fold
+from projections.history import queries as history_queries
+from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINT_MIGRATIONS
+from services.infrastructure.config import Settings
+from services.infrastructure.postgres import Pool, migrate, pool_of
+from services.projector import versions
 from services.projector.service import projections
-from tests.installation import Api, Installation, fresh
-from tests.read_models import load
+from tests.installation import Installation, fresh
+from tests.read_models import history_of
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -36,7 +37,7 @@ async def tables(database_url: str) -> AsyncIterator[Pool]:
     """A database with nothing but the tables."""
     pool = await pool_of(Settings.from_environment({"SWITCHBOARD_DATABASE_URL": database_url}), size=2)
     await migrate(pool, "checkpoints", CHECKPOINT_MIGRATIONS)
-    await migrate(pool, "projections", settings_projection.MIGRATIONS)
+    await migrate(pool, "projections", PROJECTION_MIGRATIONS)
     yield pool
     await pool.close()
 
@@ -50,41 +51,6 @@ async def apply(pool: Pool, name: str, topic: str, batch: list[Any]) -> None:
         await projections()[name][topic](connection, 0, batch)
 
 
-async def caught_up(api: Api, channel: str, version: int) -> list[dict[str, Any]]:
-    answer = await api("GET", f"channels/{channel}/history?min_version={version}&limit=1000")
-    assert answer.status == 200, answer.body
-    entries: list[dict[str, Any]] = answer.body["entries"]
-    return entries
-
-
-async def test_equal_to_the_audit_of_the_log(installation: Installation) -> None:
-    """Who, what, before and after of every entry, told independently by a fold of the log."""
-    account, channels = fresh("acct"), [fresh("ch") for _ in range(3)]
-    async with installation.api(account) as api, installation.publisher(account) as publisher:
-        await load(publisher, Random(5), channels, 250)  # noqa: S311 -- repeatable, not secret
-        seen = []
-        for channel in channels:
-            last = await publisher.send_raw("AddIntent", {"system": "none", "code": "X"}, channel=channel)
-            assert not last.accepted
-            version = last.version
-            if version is None:
-                version = (
-                    await publisher.send_raw("RevokeSignature", {"system": "no", "key_id": "x"}, channel=channel)
-                ).version
-            entries = await caught_up(api, channel, version or 1)
-            seen.append([one for one in entries if one["type"] != "CommandRejected"])
-    for channel, entries in zip(channels, seen, strict=True):
-        async with KafkaLog(installation.bootstrap_servers, {}) as log:
-            asked = Asked(channel=channel)
-            told = trail(log, asked, await spans_asked(log, asked))
-            expected = [one.answer() async for one in told if one.rejection is None]
-        names = ("id", "time", "account", "channel", "type", "command", "command_id", "actor", "source", "version",
-                 "resource", "before", "after", "data")  # fmt: skip
-        assert [{name: one.get(name) for name in names} for one in reversed(entries)] == [
-            {name: one.get(name) for name in names} for one in expected
-        ]
-
-
 async def test_found_by_channel_type_actor_and_time(installation: Installation) -> None:
     account, channel = fresh("acct"), fresh("ch")
     begun = datetime.now(UTC) - timedelta(seconds=5)
@@ -95,7 +61,7 @@ async def test_found_by_channel_type_actor_and_time(installation: Installation) 
         await publisher.send_raw("AddIntent", {"system": "crm", "code": "A", "name": "A", "default_data": {}},
                                  channel=channel, actor="jo@acme")  # fmt: skip
         await publisher.send_raw("ToggleSms", {"enabled": False}, channel=channel, actor="ops@acme")
-        await caught_up(api, channel, 3)
+        await history_of(api, channel, 3)
 
         async def found(query: str) -> list[str]:
             body = (await api("GET", f"channels/{channel}/history?{query}")).body
@@ -191,15 +157,30 @@ async def test_the_golden_history_in_batches_of_any_size(tables: Pool, size: int
     entries, _ = await history_queries.find(tables, history_queries.Sought(), 1000)
     events = [one for one in entries if one["position"].startswith("switchboard.events")]
     assert [one["version"] for one in reversed(events)] == list(range(1, 25))
-    assert all(milliseconds_of(one["time"]) for one in entries)
+    assert all(unix_milliseconds(one["time"]) for one in entries)
     rejected = [json.loads(value) for value in outcomes if b'"CommandRejected"' in value]
     assert sorted(one["rejection"] for one in entries if "rejection" in one) == sorted(
         one["data"]["rejection"] for one in rejected
     )
     retired = events[0]
-    assert retired["before"]["business-systems/crm"] is True
-    assert retired["after"] == {"channel/retired": True}
-    assert await catalogue.find(tables, None) == []
+    assert retired["before"]["channel/retired"] is False
+    assert retired["before"]["business-systems/crm/signatures"]
+    assert retired["after"] == {"business-systems/crm/signatures": [], "channel/retired": True}
+    assert await catalogue_queries.find(tables, None) == []
+
+
+@pytest.mark.parametrize(("microseconds", "shown"), [(0, True), (400, True), (999, True), (1_000, False)])
+async def test_since_is_cut_to_milliseconds_and_hides_nothing_earlier(
+    tables: Pool,
+    microseconds: int,
+    shown: bool,  # noqa: FBT001 -- a case
+) -> None:
+    """An event has milliseconds: one of .000 happened at .000, and may have happened at .0009."""
+    value = (GOLDEN / "events.jsonl").read_bytes().splitlines()[0]
+    await apply(tables, history.NAME, topics.EVENTS.name, records([value]))
+    since = datetime.fromisoformat(json.loads(value)["time"]) + timedelta(microseconds=microseconds)
+    entries, _ = await history_queries.find(tables, history_queries.Sought(since=since), 10)
+    assert bool(entries) is shown
 
 
 @pytest.mark.parametrize("name", list(projections()))
@@ -214,7 +195,7 @@ async def test_no_character_stops_a_projection(tables: Pool, name: str) -> None:
     await apply(tables, name, topics.EVENTS.name, records(values[:12]))
     await apply(tables, name, topics.EVENTS.name, records(values[12:], 12))
     if name == catalogue.NAME:
-        [intent] = await catalogue.find(tables, None)
+        [intent] = await catalogue_queries.find(tables, None)
         assert intent["default_data"] == {"nul\x00": "\x00 😀"}
     if name == history.NAME:
         entries, _ = await history_queries.find(tables, history_queries.Sought(), 1000)
@@ -225,7 +206,7 @@ async def test_what_is_remembered_is_true_whatever_became_of_a_batch(tables: Poo
     """A batch that was rolled back, and one that another process applied meanwhile: told as if nobody remembered."""
     values = records((GOLDEN / "events.jsonl").read_bytes().splitlines())
     told = await _told(tables, values)
-    ours, others = history.EventHistory(), history.EventHistory()
+    ours, others = history_fold.EventHistory(), history_fold.EventHistory()
     await _apply(tables, ours, values[:9])
     with pytest.raises(_LostItsDatabase):
         await _apply(tables, ours, values[9:20], then=_LostItsDatabase())
@@ -239,9 +220,9 @@ async def test_what_is_remembered_is_not_loaded_again(tables: Pool) -> None:
     """Nobody but the batch before says what was: the table may be empty."""
     values = records((GOLDEN / "events.jsonl").read_bytes().splitlines())
     told = await _told(tables, values[:2])
-    remembering = history.EventHistory()
+    remembering = history_fold.EventHistory()
     await _apply(tables, remembering, values[:1])
-    await tables.execute("TRUNCATE history.resources")
+    await tables.execute("TRUNCATE history_v1.resources")
     await _apply(tables, remembering, values[1:2])
     assert await _entries(tables) == told
 
@@ -250,8 +231,9 @@ class _LostItsDatabase(Exception):
     pass
 
 
-async def _apply(pool: Pool, into: history.EventHistory, batch: list[Any], then: Exception | None = None) -> None:
+async def _apply(pool: Pool, into: history_fold.EventHistory, batch: list[Any], then: Exception | None = None) -> None:
     async with pool.acquire() as connection, connection.transaction():
+        await versions.use_live(connection, history.MODEL)
         await into.apply(connection, 0, batch)
         if then is not None:
             raise then
@@ -263,27 +245,8 @@ async def _entries(pool: Pool) -> list[Any]:
 
 async def _told(pool: Pool, batch: list[Any]) -> list[Any]:
     """What is entered where nothing is remembered; the tables are empty again."""
-    await _apply(pool, history.EventHistory(), batch)
+    await _apply(pool, history_fold.EventHistory(), batch)
     told = await _entries(pool)
-    await pool.execute("TRUNCATE history.entries, history.resources")
+    await pool.execute("TRUNCATE history_v1.entries, history_v1.resources")
     assert told
     return told
-
-
-async def test_migrations_go_back_and_forward(tables: Pool) -> None:
-    async def schemas() -> set[str]:
-        rows = await tables.fetch("SELECT nspname FROM pg_namespace")
-        return {row["nspname"] for row in rows} & {"settings", "settings_v1", "history", "catalogue"}
-
-    assert await migrate_down(tables, "projections", settings_projection.MIGRATIONS, to="0002_read_models") == [
-        "0005_room", "0004_catalogue", "0003_history"
-    ]  # fmt: skip
-    assert await schemas() == {"settings", "settings_v1"}
-    await migrate(tables, "projections", settings_projection.MIGRATIONS)
-    assert await schemas() == {"settings", "settings_v1", "history", "catalogue"}
-    await migrate_down(tables, "projections", settings_projection.MIGRATIONS, to=None)
-    assert await schemas() == set()
-    assert await tables.fetchval("SELECT count(*) FROM switchboard.migrations WHERE owner = 'projections'") == 0
-    await migrate(tables, "projections", settings_projection.MIGRATIONS)
-    with pytest.raises(LookupError, match="no migration"):
-        await migrate_down(tables, "projections", settings_projection.MIGRATIONS, to="0009_tomorrow")

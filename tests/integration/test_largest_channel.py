@@ -11,15 +11,15 @@ from contracts.business_system import EditBusinessSystem, OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from contracts.countries import ISO_3166_ALPHA_2
 from contracts.intent import AddIntent, EditIntent, ReferToIntent
+from contracts.kafka.publisher import Publisher
 from contracts.message import CommandData
 from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.outcome import CommandRejected
 from contracts.partitioner import partition_of
-from contracts.publisher import Publisher
 from contracts.signature import RefreshSignature
-from services.decider.partition_state import system_key
 from services.decider.restore import restore
 from services.domain.state import BUSINESS_SYSTEM_BYTES_LIMIT
+from services.domain.state_topic import system_key
 from tests.installation import Installation, fresh
 from tests.servers import PARTITIONS
 

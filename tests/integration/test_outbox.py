@@ -1,6 +1,7 @@
-"""What is told reaches Kafka: from the memory of who recorded it, or from the outbox by whoever finds it.
+"""Outbox records reach Kafka: from the memory of the process that recorded them, or from the table by any process.
 
-Here it is dead letters, which other tests pass by."""
+The records here are dead letters, which other tests ignore.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from contracts import topics
 from contracts.partitioner import partition_of
 from services.infrastructure.postgres import Pool, migrate
-from services.invoker.notifications import Note
-from services.invoker.outbox import Publisher, tell
+from services.invoker.outbox.records import OutboxRecord, add_to_outbox
+from services.invoker.outbox.relay import OutboxRelay
 from services.invoker.service import MIGRATIONS
 from tests.installation import Installation, fresh
 from tests.servers import PARTITIONS
 
-LATER = "UPDATE invoker.outbox SET held_until = now() + interval '1 hour'"
+RESERVE = "UPDATE invoker.outbox SET reserved_until = now() + interval '1 hour'"
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 
 @asynccontextmanager
-async def publishing(publisher: Publisher) -> AsyncIterator[None]:
-    running = asyncio.create_task(publisher.run())
+async def publishing(relay: OutboxRelay) -> AsyncIterator[None]:
+    running = asyncio.create_task(relay.run())
     try:
         yield
     finally:
@@ -41,62 +42,62 @@ async def publishing(publisher: Publisher) -> AsyncIterator[None]:
         await asyncio.wait([running])
 
 
-async def put(pool: Pool, note: Note, *, held: bool) -> list[int]:
+async def put(pool: Pool, record: OutboxRecord, *, reserved: bool) -> list[int]:
     async with pool.acquire() as connection, connection.transaction():
-        await tell(connection, [note])
-        if held:
-            await connection.execute(LATER)
+        await add_to_outbox(connection, [record])
+        if reserved:
+            await connection.execute(RESERVE)
     return [row["id"] for row in await pool.fetch("SELECT id FROM invoker.outbox")]
 
 
 async def until_empty(pool: Pool) -> None:
     async with asyncio.timeout(15):
-        while await pool.fetchval("SELECT count(*) FROM invoker.outbox"):  # noqa: ASYNC110 -- nobody tells
+        while await pool.fetchval("SELECT count(*) FROM invoker.outbox"):  # noqa: ASYNC110 -- there is no event to wait for
             await asyncio.sleep(0.05)
 
 
 async def published(installation: Installation, channel: str) -> list[bytes]:
-    source = TopicPartition(topics.DEAD_LETTERS.name, partition_of(channel, PARTITIONS))
+    tp = TopicPartition(topics.DEAD_LETTERS.name, partition_of(channel, PARTITIONS))
     consumer = AIOKafkaConsumer(bootstrap_servers=installation.bootstrap_servers, isolation_level="read_committed")
     await consumer.start()
     found: list[bytes] = []
     try:
-        consumer.assign([source])
-        end = (await consumer.end_offsets([source]))[source]
-        consumer.seek(source, 0)
-        while await consumer.position(source) < end:
-            records = (await consumer.getmany(source, timeout_ms=500)).get(source, ())
+        consumer.assign([tp])
+        end = (await consumer.end_offsets([tp]))[tp]
+        consumer.seek(tp, 0)
+        while await consumer.position(tp) < end:
+            records = (await consumer.getmany(tp, timeout_ms=500)).get(tp, ())
             found += [record.value for record in records if record.key == channel.encode()]
     finally:
         await consumer.stop()
     return found
 
 
-async def test_what_is_held_is_published_from_memory_and_by_nobody_else(installation: Installation, pool: Pool) -> None:
+async def test_reserved_rows_are_published_from_memory_by_their_process_only(
+    installation: Installation, pool: Pool
+) -> None:
     channel = fresh("outbox")
-    note = Note(topics.DEAD_LETTERS.name, channel.encode(), b'{"told": 1}')
-    holder, other = (Publisher(pool, installation.bootstrap_servers, {}) for _ in range(2))
-    rows = await put(pool, note, held=True)
+    record = OutboxRecord(topics.DEAD_LETTERS.name, channel.encode(), b'{"told": 1}')
+    owner, other = (OutboxRelay(pool, installation.bootstrap_servers, {}) for _ in range(2))
+    ids = await put(pool, record, reserved=True)
     async with publishing(other):
-        # What it finds beside it is published: so it has looked, and passed by what is held.
-        await put(pool, Note(topics.DEAD_LETTERS.name, channel.encode(), b'{"told": 2}'), held=False)
+        # It publishes the other row, so it has read the table and skipped the reserved row.
+        await put(pool, OutboxRecord(topics.DEAD_LETTERS.name, channel.encode(), b'{"told": 2}'), reserved=False)
         async with asyncio.timeout(15):
             while await pool.fetchval("SELECT count(*) FROM invoker.outbox") > 1:
-                other.look()
+                other.notify()
                 await asyncio.sleep(0.05)
         assert await published(installation, channel) == [b'{"told": 2}']
-    async with publishing(holder):
-        holder.hold(rows, [note])
+    async with publishing(owner):
+        owner.publish_reserved(ids, [record])
         await until_empty(pool)
     assert await published(installation, channel) == [b'{"told": 2}', b'{"told": 1}']
 
 
-async def test_what_a_lost_process_had_held_is_published_once_its_time_is_over(
-    installation: Installation, pool: Pool
-) -> None:
+async def test_rows_reserved_by_a_lost_process_are_published_later(installation: Installation, pool: Pool) -> None:
     channel = fresh("outbox")
-    await put(pool, Note(topics.DEAD_LETTERS.name, channel.encode(), b'{"told": 1}'), held=True)
-    async with publishing(Publisher(pool, installation.bootstrap_servers, {})):
-        await pool.execute("UPDATE invoker.outbox SET held_until = now()")
+    await put(pool, OutboxRecord(topics.DEAD_LETTERS.name, channel.encode(), b'{"told": 1}'), reserved=True)
+    async with publishing(OutboxRelay(pool, installation.bootstrap_servers, {})):
+        await pool.execute("UPDATE invoker.outbox SET reserved_until = now()")
         await until_empty(pool)
     assert await published(installation, channel) == [b'{"told": 1}']

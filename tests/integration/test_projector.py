@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -15,25 +14,29 @@ import pytest
 from aiokafka import TopicPartition
 
 from contracts import topics
-from contracts.commands import EVENTS
+from contracts.cursor import Position
 from contracts.envelope import EventEnvelope
-from projections import history, settings_queries
-from projections import settings as settings_projection
-from services.audit.as_of import settings_of
-from services.audit.history import fold, happened
+from contracts.message_types import EVENTS
+from projections import MIGRATIONS as PROJECTION_MIGRATIONS
+from projections.settings import fold as settings_fold
+from projections.settings import queries as settings_queries
+from services.audit.log.recorded_event import fold, parse_event
+from services.audit.timeline.channel_settings import channel_settings
 from services.domain.state import ChannelState
-from services.infrastructure.consuming import MIGRATIONS as CHECKPOINT_MIGRATIONS
-from services.infrastructure.consuming import Consumer, NotAtCheckpoint
+from services.infrastructure.checkpointed_commits import NotAtCheckpoint
+from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINT_MIGRATIONS
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.embedded.postgres import EmbeddedPostgres
+from services.infrastructure.kafka_to_postgres import Consumer
 from services.infrastructure.postgres import Pool, migrate, pool_of
-from services.projector.service import apply_settings
+from services.projector.models import HISTORY, SETTINGS
 from tests.installation import Installation, fresh, fresh_database
+from tests.migrations import migrate_down
 from tests.read_models import assert_equals_fold, load, until_caught_up
 
 pytestmark = pytest.mark.timeout(180)  # a busy machine takes its time to start a broker
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "events.jsonl"
+GOLDEN = Path(__file__).parents[1] / "golden"
 NOW = "2026-09-21T14:21:00.000Z"
 
 
@@ -123,8 +126,8 @@ async def test_two_projectors_share_the_partitions(running: Installation, pool: 
 # Without a broker: what one batch does to the tables.
 
 
-def golden() -> list[bytes]:
-    return GOLDEN.read_bytes().splitlines()
+def golden(file: str = "events.jsonl") -> list[bytes]:
+    return (GOLDEN / file).read_bytes().splitlines()
 
 
 def record(offset: int, value: bytes, partition: int = 0) -> Any:
@@ -135,46 +138,72 @@ def record(offset: int, value: bytes, partition: int = 0) -> Any:
 
 @pytest.fixture
 async def tables(running: Installation, own_postgres: EmbeddedPostgres) -> AsyncIterator[Pool]:
-    pool = await pool_of(replace(running.settings, database_url=fresh_database(own_postgres.dsn)), size=2)
+    pool = await pool_of(running.settings.model_copy(update={"database_url": fresh_database(own_postgres.dsn)}), size=2)
     await migrate(pool, "checkpoints", CHECKPOINT_MIGRATIONS)
-    await migrate(pool, "projections", settings_projection.MIGRATIONS)
+    await migrate(pool, "projections", PROJECTION_MIGRATIONS)
     yield pool
     await pool.close()
 
 
-async def apply(pool: Pool, records: list[Any]) -> None:
+async def apply(pool: Pool, records: list[Any], partition: int = 0) -> None:
     async with pool.acquire() as connection, connection.transaction():
-        await apply_settings(connection, 0, records)
+        await SETTINGS.live_appliers()[topics.EVENTS.name](connection, partition, records)
 
 
 async def shown(pool: Pool, channel: str) -> Any:
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
-        found = await settings_queries.settings_of(connection, channel, NOW)
+        found = await settings_queries.channel_settings(connection, None, channel, NOW)
     return None if found is None else found[0]
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
 async def test_every_event_type_is_applied(tables: Pool, size: int) -> None:
-    """However the golden history is cut into batches, each batch leaves what the domain's own fold has."""
-    records = [record(offset, value) for offset, value in enumerate(golden())]
-    assert {json.loads(one.value)["type"] for one in records} == EVENTS.keys()
+    """However the golden histories are cut into batches, each batch leaves what the domain's own fold has."""
+    stories = {"golden-1": golden(), "golden-2": golden("later_events.jsonl")}
+    assert {json.loads(value)["type"] for values in stories.values() for value in values} == EVENTS.keys()
+    for partition, (channel, values) in enumerate(stories.items()):
+        records = [record(offset, value, partition) for offset, value in enumerate(values)]
+        await _assert_applied_as_folded(tables, channel, records, size)
+
+
+async def _assert_applied_as_folded(tables: Pool, channel: str, records: list[Any], size: int) -> None:
     state = ChannelState()
     for start in range(0, len(records), size):
         batch = records[start : start + size]
-        await apply(tables, batch)
+        await apply(tables, batch, records[0].partition)
         for one in batch:
             one.timestamp = 0
-            state = fold(state, happened(one))
+            state = fold(state, parse_event(one))
         clock = 1_790_000_460_000
-        assert settings_of("golden-1", state, clock) == await shown_at(tables, "golden-1", clock)
+        assert channel_settings(channel, state, clock) == await shown_at(tables, channel, clock)
 
 
 async def shown_at(pool: Pool, channel: str, clock: int) -> Any:
     from contracts.message import rfc3339
 
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
-        found = await settings_queries.settings_of(connection, channel, rfc3339(clock))
+        found = await settings_queries.channel_settings(connection, None, channel, rfc3339(clock))
     return None if found is None else found[0]
+
+
+async def test_the_migration_to_sections_carries_the_settings_forward_and_back(tables: Pool) -> None:
+    await apply(tables, [record(offset, value) for offset, value in enumerate(golden()[:2])])
+    await tables.execute(
+        "INSERT INTO settings_v1.channels SELECT 'golden-2', account, channel_type, name, provider, retired, version, "
+        """channel_changed, '{"sms": {"settings": {"enabled": true}, "changed": 4}, "otp-scheduling": {"settings": """
+        """{"enabled": true, "countries": ["BR", "ID"], "use_own_numbers": true}, "changed": 5}}', 2 """
+        "FROM settings_v1.channels"
+    )
+    before = await tables.fetch("SELECT * FROM settings.channels ORDER BY channel")
+    await migrate_down(tables, "projections", PROJECTION_MIGRATIONS, to="0005_room")
+    columns = await tables.fetch("SELECT * FROM settings.channels ORDER BY channel")
+    assert [(row["sms_enabled"], row["sms_changed"]) for row in columns] == [(False, 0), (True, 4)]
+    assert [(row["otp_countries"], row["otp_changed"]) for row in columns] == [([], 0), (["BR", "ID"], 5)]
+    assert [(row["otp_enabled"], row["otp_use_own_numbers"]) for row in columns] == [(False, False), (True, True)]
+    await migrate(tables, "projections", PROJECTION_MIGRATIONS)
+    after = await tables.fetch("SELECT * FROM settings.channels ORDER BY channel")
+    assert [dict(row) | {"closed_changed": 0} for row in after] == [dict(row) | {"closed_changed": 0} for row in before]
+    assert [row["closed_changed"] for row in after] == [row["version"] for row in after]
 
 
 async def test_deleted_and_opened_again_in_one_batch_starts_empty(tables: Pool) -> None:
@@ -212,7 +241,7 @@ async def test_a_channel_that_stands_elsewhere_is_a_gap(tables: Pool, tampering:
     """Its row is changed without being read; it must be at the version before all the same."""
     await apply(tables, [record(0, golden()[0])])
     await tables.execute(tampering.format("settings_v1.channels"))
-    with pytest.raises(settings_projection.Gap, match=f"event 2 of 'golden-1' came after version {stands}"):
+    with pytest.raises(settings_fold.SequenceGap, match=f"event 2 of 'golden-1' came after version {stands}"):
         await apply(tables, [record(1, golden()[1])])
 
 
@@ -221,16 +250,16 @@ async def test_a_zombie_is_refused_by_the_checkpoint(running: Installation, tabl
     home = TopicPartition(topics.EVENTS.name, 0)
     kafka = SimpleNamespace(commit=lambda *_: asyncio.sleep(0), seek=lambda *_: None, assignment=lambda: {home})
     records = [record(offset, value) for offset, value in enumerate(golden())]
-    live, zombie = (Consumer(running.settings, tables, "test", {topics.EVENTS.name: apply_settings}) for _ in range(2))
+    live, zombie = (Consumer(running.settings, tables, "test", SETTINGS.live_appliers()) for _ in range(2))
     for consumer in (live, zombie):
-        consumer._next[home] = 0
-    await live._apply(kafka, home, records[:12])
-    with pytest.raises((NotAtCheckpoint, settings_projection.Gap)):
-        await zombie._apply(kafka, home, records[:5])
+        consumer._next[home] = Position(0, 0)
+    await live._apply_batch(kafka, home, records[:12])
+    with pytest.raises((NotAtCheckpoint, settings_fold.SequenceGap)):
+        await zombie._apply_batch(kafka, home, records[:5])
     # A batch that would do no harm to the tables is refused all the same: by the checkpoint alone.
     zombie._appliers = {topics.EVENTS.name: lambda *_: asyncio.sleep(0)}
     with pytest.raises(NotAtCheckpoint):
-        await zombie._apply(kafka, home, records[:5])
+        await zombie._apply_batch(kafka, home, records[:5])
     assert (await shown(tables, "golden-1")).version == 12
     assert await tables.fetchval("SELECT next_offset FROM switchboard.checkpoints WHERE consumer = 'test'") == 12
 
@@ -240,12 +269,12 @@ async def test_a_checkpoint_that_was_lost_is_begun_at_the_beginning(running: Ins
     home = TopicPartition(topics.EVENTS.name, 0)
     kafka = SimpleNamespace(commit=lambda *_: asyncio.sleep(0), seek=lambda *_: None, assignment=lambda: {home})
     records = [record(offset, value) for offset, value in enumerate(golden())]
-    consumer = Consumer(running.settings, tables, "lossy", {topics.EVENTS.name: history.EventHistory().apply})
-    await consumer._apply(kafka, home, records[:5])
-    await tables.execute("TRUNCATE switchboard.checkpoints, history.entries, history.resources")
+    consumer = Consumer(running.settings, tables, "lossy", HISTORY.live_appliers())
+    await consumer._apply_batch(kafka, home, records[:5])
+    await tables.execute("TRUNCATE switchboard.checkpoints, history_v1.entries, history_v1.resources")
     with pytest.raises(NotAtCheckpoint):
-        await consumer._apply(kafka, home, records[5:9])
+        await consumer._apply_batch(kafka, home, records[5:9])
     assert await tables.fetchval("SELECT count(*) FROM history.entries") == 0
     consumer._next.clear()
-    await consumer._apply(kafka, home, records[:9])
+    await consumer._apply_batch(kafka, home, records[:9])
     assert await tables.fetchval("SELECT count(*) FROM history.entries") == 9

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from services.gateway import requests
+from services.gateway import reads
 from tests.gateways import gateway
 from tests.installation import Installation, fresh
 
@@ -35,7 +35,7 @@ async def test_everybody_reads_their_own_writes(installation: Installation) -> N
 async def test_a_version_that_does_not_come_is_answered_in_time(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requests, "LONGEST_WAIT_S", 0.3)
+    monkeypatch.setattr(reads, "READ_MODEL_TIMEOUT_S", 0.3)
     account, channel = fresh("acct"), fresh("ch")
     async with installation.publisher(account) as publisher, gateway(installation, account) as (api, _):
         await publisher.send_raw("RegisterChannel", SHOP, channel=channel)
@@ -53,7 +53,7 @@ async def test_a_version_that_does_not_come_is_answered_in_time(
 async def test_another_accounts_channel_is_waited_for_as_one_that_nobody_registered(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requests, "LONGEST_WAIT_S", 0.3)
+    monkeypatch.setattr(reads, "READ_MODEL_TIMEOUT_S", 0.3)
     theirs, nobodys = fresh("ch"), fresh("ch")
     async with installation.publisher(fresh("acct")) as publisher, gateway(installation, fresh("acct")) as (api, _):
         await publisher.send_raw("RegisterChannel", SHOP, channel=theirs)

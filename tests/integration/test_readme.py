@@ -21,7 +21,10 @@ from contracts.business_system import OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from contracts.intent import AddIntent
 from contracts.sms import ToggleSms
-from services.domain.signing import shown, webhook_signature
+from services.domain.webhook_signature import encode_secret, webhook_signature
+from services.infrastructure.config import Settings
+from services.infrastructure.embedded.acls import CUSTOMER
+from services.infrastructure.embedded.credentials import kcat_conf
 from tests.installation import Installation, run_apart
 
 HOME = Path(contracts.__file__).parent.parent
@@ -65,8 +68,17 @@ def _command(demo: Installation, script: str, tmp_path: Path) -> tuple[str, ...]
     (tmp_path / ".data" / "api-key").write_text(demo.api_key("acme"))
     (tmp_path / ".venv").symlink_to(HOME / ".venv")
     script = script.replace("localhost:8080", f"127.0.0.1:{demo.http_port}")
-    script = script.replace("127.0.0.1:9092", demo.bootstrap_servers)
+    (tmp_path / ".data" / "kcat.conf").write_text(_kcat_conf(demo))
     return ("bash", "-euo", "pipefail", "-c", script)
+
+
+def _kcat_conf(demo: Installation) -> str:
+    """As `up` writes it; on a broker without logins, its address alone."""
+    login = demo.logins(CUSTOMER)
+    if not login:
+        return f"bootstrap.servers={demo.bootstrap_servers}\n"
+    given = Settings.from_environment(login)
+    return kcat_conf(given.kafka_bootstrap_servers or "", CUSTOMER, given.kafka_sasl_password or "")
 
 
 def _shell(demo: Installation, script: str, tmp_path: Path) -> str:
@@ -95,6 +107,22 @@ def test_over_http(demo: Installation, tmp_path: Path) -> None:
 
     assert '"channel":"demo-whatsapp"' in said
     assert '"command_id":"sms-on-1"' in said
+
+
+def test_routing(demo: Installation, tmp_path: Path) -> None:
+    said = _shell(demo, _block("sh", "messages route"), tmp_path)
+
+    assert '"rule": "SchedulingOff"' in said
+    assert '"report_id"' in said
+    assert '"timeline"' in said
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+def test_routing_over_http(demo: Installation, tmp_path: Path) -> None:
+    said = _shell(demo, _block("sh", "message-decisions"), tmp_path)
+
+    assert '"country":"SG"' in said
+    assert "day,account,channel,country,fee_class,messages,amount,currency" in said
 
 
 @pytest.mark.parametrize("word", ["switchboard", "curl"])
@@ -152,7 +180,7 @@ def _call() -> tuple[str, bytes, dict[str, str]]:
     secret, body, now = os.urandom(32), b'{"type":"ORDER_STATUS","data":{}}', int(time.time())
     signed = webhook_signature(secret, "msg_1", now, body)
     headers = {"webhook-id": "msg_1", "webhook-timestamp": str(now), "webhook-signature": f"v1,AAAA {signed}"}
-    return shown(secret), body, headers
+    return encode_secret(secret), body, headers
 
 
 def test_receiving_in_python() -> None:
@@ -168,7 +196,7 @@ def test_receiving_in_python() -> None:
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no node on this machine")
 def test_receiving_in_javascript() -> None:
     secret, body, headers = _call()
-    other = shown(os.urandom(32))
+    other = encode_secret(os.urandom(32))
 
     def verify(secret: str, text: str, headers: dict[str, str]) -> str:
         call = f"console.log(verify({json.dumps(secret)}, {json.dumps(text)}, {json.dumps(headers)}))"

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from contracts.publisher import Publisher
-from projections import settings as settings_projection
+from contracts.kafka.publisher import Publisher
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.postgres import Pool, pool_of
-from services.projector import rebuild, side_by_side
+from services.projector import parallel_build, rebuild
+from services.projector.models import SETTINGS
 from services.projector.swap import rebuild as rebuild_and_swap
 from services.projector.swap import roll_back, swap
-from services.projector.versions import Versions, versions_of
+from services.projector.versions import ModelVersions, versions_of
 from tests.installation import Installation, fresh
 from tests.read_models import assert_equals_fold, load, random_commands, registrations, until_caught_up
 from tests.servers import Servers
@@ -58,7 +58,7 @@ async def switchboard(running: Installation, *arguments: str) -> subprocess.Comp
     )
 
 
-async def versions(pool: Pool) -> Versions:
+async def versions(pool: Pool) -> ModelVersions:
     async with pool.acquire() as connection:
         return await versions_of(connection, "settings")
 
@@ -137,13 +137,13 @@ async def test_rebuilt_and_rolled_back_while_commands_keep_coming(running: Insta
             done = await switchboard(running, "rebuild", "settings")
             assert done.returncode == 0, done.stderr
             assert "equals the live version at the same cut" in done.stdout
-            assert await versions(pool) == Versions(2, None, 1)
+            assert await versions(pool) == ModelVersions(2, None, 1)
             await asyncio.sleep(0.5)
-            assert await roll_back(running.settings, pool) == 1
-            assert await versions(pool) == Versions(1, None, 2)
+            assert await roll_back(running.settings, pool, SETTINGS) == 1
+            assert await versions(pool) == ModelVersions(1, None, 2)
             await asyncio.sleep(0.5)
-            assert await rebuild_and_swap(running.settings, pool) == 3
-            assert await versions(pool) == Versions(3, None, 1)
+            assert await rebuild_and_swap(running.settings, pool, SETTINGS) == 3
+            assert await versions(pool) == ModelVersions(3, None, 1)
             assert await pool.fetchval("SELECT to_regnamespace('settings_v2')") is None
         assert counts[0] > 50
         await settled(running, pool, publisher)
@@ -157,10 +157,9 @@ async def test_a_rebuild_that_was_killed_goes_on(
     live = (await versions(pool)).live
     left = []
     for tries in range(3):  # each ends in one of its first transactions, as a kill would end it
-        version = await rebuild.begin(pool, restart=tries == 0)
-        left.append(await rebuild.distance(pool, version))
-        async with pool.acquire() as connection:
-            target = await rebuild.checkpoints(connection, settings_projection.NAME)
+        version = await rebuild.begin(pool, SETTINGS, restart=tries == 0)
+        left.append(await rebuild.distance(pool, SETTINGS, version))
+        target = await rebuild.offsets_of(pool, SETTINGS, SETTINGS.consumer)
         looks = 0
 
         def progress(_: int) -> None:
@@ -169,12 +168,12 @@ async def test_a_rebuild_that_was_killed_goes_on(
             if looks > 2 * running.settings.partitions:
                 raise KeyboardInterrupt
 
-        async with rebuild.builder(running.settings, pool, version, progress) as builder:
+        async with rebuild.builder(running.settings, pool, SETTINGS, version, progress) as builder:
             with pytest.raises(KeyboardInterrupt):
                 await builder.catch_up(target)
     assert left == sorted(left, reverse=True)
     assert left[0] > left[-1]
-    assert await rebuild_and_swap(running.settings, pool) == version
+    assert await rebuild_and_swap(running.settings, pool, SETTINGS) == version
     assert (await versions(pool)).kept == live
     await assert_equals_fold(pool, running.bootstrap_servers)
 
@@ -182,9 +181,9 @@ async def test_a_rebuild_that_was_killed_goes_on(
 async def test_processes_build_side_by_side_and_end_with_who_started_them(
     running: Installation, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(side_by_side, "WORTHWHILE", 0)
+    monkeypatch.setattr(parallel_build, "WORTHWHILE", 0)
     live = (await versions(pool)).live
-    ended = asyncio.create_task(rebuild_and_swap(running.settings, pool, restart=True))
+    ended = asyncio.create_task(rebuild_and_swap(running.settings, pool, SETTINGS, restart=True))
     while not active_children():  # noqa: ASYNC110 -- nobody tells
         await asyncio.sleep(0.001)
     ended.cancel()
@@ -193,7 +192,7 @@ async def test_processes_build_side_by_side_and_end_with_who_started_them(
     assert (await versions(pool)).live == live
     moved: list[int] = []
     async with running.publisher("acme") as publisher, readers(running), commands(publisher):
-        version = await rebuild_and_swap(running.settings, pool, bar=lambda *_: nullcontext(moved.append))
+        version = await rebuild_and_swap(running.settings, pool, SETTINGS, bar=lambda *_: nullcontext(moved.append))
     assert version == (await versions(pool)).live > live
     assert sum(moved) > 100
     async with running.publisher("acme") as publisher:
@@ -209,7 +208,7 @@ async def test_processes_build_side_by_side_and_end_with_who_started_them(
     ],
 )
 def test_shares_are_alike(behind: dict[int, int], shares: int, expected: list[list[int]]) -> None:
-    assert side_by_side.shares_of(behind, shares) == expected
+    assert parallel_build.shares_of(behind, shares) == expected
 
 
 async def test_killed_by_a_signal_at_any_moment(running: Installation, pool: Pool) -> None:
@@ -226,7 +225,7 @@ async def test_killed_by_a_signal_at_any_moment(running: Installation, pool: Poo
             await asyncio.sleep(random.uniform(1, 2.5))
             process.kill()
             await asyncio.to_thread(process.wait)
-        await rebuild_and_swap(running.settings, pool)
+        await rebuild_and_swap(running.settings, pool, SETTINGS)
     async with running.publisher("acme") as publisher:
         await settled(running, pool, publisher)
 
@@ -240,7 +239,7 @@ async def test_a_live_model_that_differs_from_the_log_is_found_and_named(running
     assert refused.returncode == 2
     assert "channels ch-3 was built otherwise" in refused.stderr
     assert (await versions(pool)).live == live
-    await rebuild_and_swap(running.settings, pool, accept_differences=True)
+    await rebuild_and_swap(running.settings, pool, SETTINGS, accept_differences=True)
     assert (await versions(pool)).live > live
     await assert_equals_fold(pool, running.bootstrap_servers)
 
@@ -249,10 +248,9 @@ async def test_a_reader_that_holds_on_to_the_views_delays_the_swap_and_no_reader
     running: Installation, pool: Pool
 ) -> None:
     """Its snapshot, older than the swap, goes on seeing what it saw."""
-    version = await rebuild.begin(pool, restart=True)
-    async with pool.acquire() as connection:
-        target = await rebuild.checkpoints(connection, settings_projection.NAME)
-    async with rebuild.builder(running.settings, pool, version, lambda _: None) as builder:
+    version = await rebuild.begin(pool, SETTINGS, restart=True)
+    target = await rebuild.offsets_of(pool, SETTINGS, SETTINGS.consumer)
+    async with rebuild.builder(running.settings, pool, SETTINGS, version, lambda _: None) as builder:
         await builder.catch_up(target)
         async with pool.acquire() as reader, reader.transaction(isolation="repeatable_read"):
             before = await reader.fetch("SELECT channel, version FROM settings.channels ORDER BY channel")
@@ -271,8 +269,8 @@ async def test_status_and_what_cannot_be_done(running: Installation, pool: Pool)
     assert {(one["model"], one["state"]) for one in lines} == {
         (f"settings v{(await versions(pool)).live}", "live"),
         (f"settings v{(await versions(pool)).kept}", "kept"),
-        ("history", "live"),
-        ("catalogue", "live"),
+        ("history v1", "live"),
+        ("catalogue v1", "live"),
     }
     settings = [one for one in lines if one["model"].startswith("settings") and one["state"] == "live"]
     assert [one["events"] for one in settings] == [0] * len(settings)
@@ -289,4 +287,4 @@ async def test_status_and_what_cannot_be_done(running: Installation, pool: Pool)
     assert (unknown.returncode, unknown.stdout) == (2, "")
     async with rebuild.alone(pool):
         with pytest.raises(rebuild.RebuildRefused, match="Another rebuild"):
-            await rebuild_and_swap(running.settings, pool)
+            await rebuild_and_swap(running.settings, pool, SETTINGS)

@@ -16,13 +16,13 @@ from contracts import topics
 from contracts.business_system import OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from contracts.intent import AddIntent
+from contracts.kafka.publisher import OutcomeTimeout, Publisher
 from contracts.outcome import CommandRejected
 from contracts.partitioner import partition_of
-from contracts.publisher import OutcomeTimeout, Publisher
 from contracts.sms import ToggleSms
-from services.decider.fence import transactional_id
-from services.decider.partition_state import channel_key, system_key
+from services.decider.fencing import transactional_id
 from services.decider.restore import restore
+from services.domain.state_topic import channel_key, system_key
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
 from tests.installation import Installation

@@ -49,7 +49,7 @@ async def test_settings_as_a_file(installation: Installation, tmp_path: Path) ->
         # An edited file is applied to its own channel, and then says the version that it shows.
         file.write_text(applied(file.read_text(), sms={"enabled": False}, name="Store"))
         done = await command(installation, "settings", "apply", file, "--yes")
-        assert (done.code, f"{file} now says version 9" in done.out) == (0, True), done.out
+        assert (done.code, f"{file} now has version 9" in done.out) == (0, True), done.out
         assert yaml.safe_load(file.read_text())["version"] == 9
 
         # Somebody changes what the file shows: it is refused, with both versions.
@@ -79,9 +79,47 @@ async def test_a_change_while_a_person_thinks(installation: Installation, tmp_pa
             await happen(publisher, channel, account, other)
             out, _ = await asyncio.to_thread(applying.communicate, "y\n", 50)
     assert applying.returncode == 1
-    assert "OTP delivery scheduling lost ID." in shown
+    assert "OTP delivery scheduling would lose ID." in shown
     assert "SaveOtpScheduling was refused (VersionConflict)" in out
     assert "Seen was version 2; the channel is at version 3 now." in out
+
+
+async def test_a_change_of_another_section_is_not_reverted_by_the_next_apply(
+    installation: Installation, tmp_path: Path
+) -> None:
+    """The file does not show that change, so its version stays before it; its line ends stay too."""
+    channel, account = fresh("audit"), fresh("acct")
+    file = tmp_path / "settings.yaml"
+    async with installation.publisher(account) as publisher:
+        await happen(publisher, channel, account, REGISTER, FORM)
+        await command(installation, "settings", "export", "--channel", channel, "--out", file)
+        text = applied(file.read_text(), sms={"enabled": True}).replace("\n", "\r\n")
+        file.write_bytes(text.encode())
+        with process(installation, "settings", "apply", file) as applying:
+            assert applying.stdin is not None
+            assert applying.stdout is not None
+            shown = ""
+            while "[y/N]" not in shown:
+                shown += await asyncio.to_thread(applying.stdout.read, 1)
+            await happen(
+                publisher, channel, account, SaveOtpScheduling(enabled=False, countries=["IN"], use_own_numbers=False)
+            )
+            out, _ = await asyncio.to_thread(applying.communicate, "y\n", 50)
+    assert applying.returncode == 0
+    assert "keeps its version, as somebody changed the channel in between" in out
+    assert file.read_bytes() == text.encode()
+    stale = await command(installation, "settings", "apply", file, "--yes")
+    assert (stale.code, "changed in between" in stale.out) == (1, True), stale
+
+
+async def test_a_dry_run_asks_about_addresses(installation: Installation, tmp_path: Path) -> None:
+    channel, account = fresh("audit"), fresh("acct")
+    file = tmp_path / "settings.yaml"
+    file.write_text("business_systems: {crm: {name: CRM, api_request_url: https://10.1.2.3/x}}\n")
+    async with installation.publisher(account) as publisher:
+        await happen(publisher, channel, account, REGISTER)
+    dry = await command(installation, "settings", "apply", file, "--channel", channel, "--dry-run")
+    assert (dry.code, "OpenBusinessSystem was refused (ApiRequestUrlRefused)" in dry.out) == (1, True), dry
 
 
 async def test_onto_all_channels_of_a_provider(installation: Installation, tmp_path: Path) -> None:
@@ -112,8 +150,8 @@ async def test_an_address_that_would_be_refused_stops_everything(installation: I
     text = file.read_text().replace("  crm:", "  erp:").replace("https://crm.example", "https://10.0.0.1")
     file.write_text(text)
     done = await command(installation, "settings", "apply", file, "--yes")
-    assert "This deletes the secret of key-1 of business system 'crm' for good." in done.out
+    assert "Would delete the secret of key-1 of business system 'crm' for good." in done.out
     assert (done.code, "OpenBusinessSystem was refused (ApiRequestUrlRefused)" in done.out) == (1, True), done.out
-    assert "0 commands were accepted before it" in done.out
+    assert "Accepted before it: 0 commands." in done.out
     now = (await command(installation, "audit", "at", "now", "--channel", channel)).json["settings"]
     assert (now["version"], [one["system"] for one in now["business_systems"]]) == (3, ["crm"])

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from contracts.changes import Cursor, CursorRefused
 from contracts.channel import RegisterChannel
+from contracts.cursor import Cursor, InvalidCursor
+from contracts.kafka.subscriber import Change, Subscriber, SubscriberError
 from contracts.sms import ToggleSms
-from contracts.subscriber import Change, Subscriber, SubscriberBroken
 from tests.installation import Installation, fresh
 from tests.read_models import load
 
@@ -146,20 +146,20 @@ async def test_cursors_that_cannot_be_used(installation: Installation) -> None:
     subscriber = Subscriber(installation.bootstrap_servers)
     async with subscriber.changes() as changes:
         here = Cursor.parse(changes.cursor)
-    beyond = tuple(place and type(place)(place.offset + 1_000_000, place.sequence) for place in here.places)
+    beyond = tuple(place and type(place)(place.offset + 1_000_000, place.sequence) for place in here.positions)
     for cursor, sentence in (
-        ("tomorrow", "no cursor"),
-        (str(Cursor("elsewhere", here.places)), "another deployment"),
-        (str(Cursor(here.deployment, here.places[:-1])), "another deployment"),
+        ("tomorrow", "not a cursor"),
+        (str(Cursor("elsewhere", here.positions)), "another deployment"),
+        (str(Cursor(here.deployment, here.positions[:-1])), "another deployment"),
         (str(Cursor(here.deployment, beyond)), "has no offset"),
-        (str(Cursor(here.deployment, (None, *here.places[1:]))), "member of a group"),
+        (str(Cursor(here.deployment, (None, *here.positions[1:]))), "member of a group"),
     ):
-        with pytest.raises(CursorRefused, match=sentence):
+        with pytest.raises(InvalidCursor, match=sentence):
             await anext(subscriber.changes(cursor))
 
 
 async def test_a_broker_that_is_not_there() -> None:
-    with pytest.raises(SubscriberBroken, match="cannot be used"):
+    with pytest.raises(SubscriberError, match="cannot be used"):
         await anext(Subscriber("127.0.0.1:1").changes())
     nowhere = os.environ | {"SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     command = [sys.executable, "-m", "services.cli", "follow"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from contracts.approvals import SaveApprovals
 from contracts.business_system import (
     DeleteBusinessSystem,
     DisableBusinessSystem,
@@ -17,8 +18,10 @@ from contracts.channel import EditChannel, RegisterChannel, RetireChannel
 from contracts.intent import AddIntent, DeleteIntent, EditIntent, ReferToIntent, ReleaseIntent
 from contracts.message import CommandData
 from contracts.otp_scheduling import SaveOtpScheduling
+from contracts.proposed_change import ApplyChange, ApproveChange, DeclineChange, ProposeChange
 from contracts.signature import RefreshSignature, RevealSignature, RevokeSignature
 from contracts.sms import ToggleSms
+from contracts.spend_guard import SaveSpendGuard
 from tests.unit.domain.histories import SEAL_TO
 
 REGISTER = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
@@ -57,8 +60,21 @@ _form = {
     "international_rates_acknowledged": st.booleans(),
 }
 
+_approved_section = st.sampled_from(["business-systems", "otp-scheduling", "retire", "signature"])
+
+_limits = {
+    "max_rate": st.none()
+    | st.sampled_from(["0.05", "0.050", "1"]).map(lambda amount: {"amount": amount, "currency": "AED"}),
+    "daily_messages_per_country": st.none() | st.integers(0, 2),
+}
+
+_rate_facts = {
+    "home_country": st.sampled_from([None, "AE"]),
+    "international_rates_from": st.sampled_from([None, {}, {"IN": "2026-10-01"}]),
+}
+
 edits: st.SearchStrategy[CommandData] = st.one_of(
-    _any(EditChannel, {}, {"name": _name, "provider": st.sampled_from([None, "agency"])}),
+    _any(EditChannel, {}, {"name": _name, "provider": st.sampled_from([None, "agency"])} | _rate_facts),
     _any(
         EditBusinessSystem,
         _system_is,
@@ -73,6 +89,8 @@ edits: st.SearchStrategy[CommandData] = st.one_of(
     _any(EnableBusinessSystem, _system_is),
     _any(ToggleSms, {"enabled": st.booleans()}),
     _any(SaveOtpScheduling, _form),
+    _any(SaveSpendGuard, {"mode": st.sampled_from(["off", "monitor", "enforce"])}, _limits),
+    _any(SaveApprovals, {"required_for": st.lists(_approved_section, max_size=2)}),
 )
 """Edits, switches and forms: what says how things are to be, and so changes nothing when it is asked for again."""
 
@@ -92,7 +110,29 @@ _steps: st.SearchStrategy[CommandData] = st.one_of(
     _any(ReleaseIntent, _intent_is | {"template": _template}),
 )
 
-commands: st.SearchStrategy[CommandData] = st.one_of(edits, _steps, st.just(REGISTER), st.just(RetireChannel()))
+_proposed = st.one_of(
+    _any(SaveOtpScheduling, _form),
+    _any(EditBusinessSystem, _system_is, {"remarks": st.none() | _name, "signature_style": st.none() | _style}),
+    _any(RefreshSignature, _system_is),
+    _any(SaveApprovals, {"required_for": st.lists(_approved_section, max_size=2)}),
+    st.just(RetireChannel()),
+).map(lambda command: {"type": type(command).__name__, "data": command.model_dump(exclude_unset=True)})
+_change = st.sampled_from([f"change-{number}" for number in range(4)])
+_change_is = {"change": _change}
+decisions_on_changes: st.SearchStrategy[CommandData] = st.one_of(
+    _any(
+        ProposeChange,
+        _change_is | {"command": _proposed},
+        {"replaces": _change, "at": st.just("2026-11-22T08:00:20Z"), "comment": _name},
+    ),
+    _any(ApproveChange, _change_is),
+    _any(DeclineChange, _change_is, {"comment": _name}),
+    _any(ApplyChange, _change_is),
+)
+
+commands: st.SearchStrategy[CommandData] = st.one_of(
+    edits, _steps, decisions_on_changes, st.just(REGISTER), st.just(RetireChannel())
+)
 
 _OPEN_CRM = OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook")
 _ADD_ORDER = AddIntent(system="crm", code="ORDER", name="Order", default_data={"order": "42"})
@@ -101,5 +141,7 @@ _beginnings: st.SearchStrategy[list[CommandData]] = st.sampled_from(
 )
 
 histories: st.SearchStrategy[list[CommandData]] = st.tuples(
-    _beginnings, st.lists(edits | _steps, min_size=8, max_size=20), st.lists(commands, max_size=2)
+    _beginnings,
+    st.lists(edits | _steps | decisions_on_changes, min_size=8, max_size=20),
+    st.lists(commands, max_size=2),
 ).map(lambda parts: parts[0] + parts[1] + parts[2])

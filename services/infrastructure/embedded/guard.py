@@ -1,7 +1,7 @@
-"""Runs one server and ends it when the parent is gone, however the parent went.
+"""Runs one server and ends it when the parent process ends, even by SIGKILL.
 
-Started as a script in a session of its own, so that Ctrl-C reaches the parent alone. The parent holds the other end of
-standard input: its end, even by SIGKILL, is an end of file here. Standard library only, to start quickly.
+Started as a script in a session of its own, so that Ctrl-C reaches only the parent. The parent holds the other end of
+standard input: when it ends, this process reads an end of file. Standard library only, to start quickly.
 
 Argument: a JSON object with ``command``, ``log``, ``lock``, ``stop_signal``, ``patience_s``. Prints the server's
 process id, or ``locked`` where another guard's server still uses the same data after ``patience_s``.
@@ -55,7 +55,7 @@ def _locked(lock: int, patience_s: float) -> bool:
 
 
 def _die_with_the_guard() -> None:
-    """On Linux, the kernel ends the server should the guard itself be killed."""
+    """On Linux, the kernel ends the server if the guard itself is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -1,6 +1,6 @@
-"""The broker's jars: which they are is checked in, with their SHA-256; jgo fetches what is missing.
+"""The broker's jars: a checked-in list with their SHA-256. jgo downloads missing ones.
 
-``python -m services.infrastructure.embedded.jars VERSION`` resolves that Kafka version anew and rewrites the list.
+``python -m services.infrastructure.embedded.jars VERSION`` resolves that Kafka version again and rewrites the list.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from services.infrastructure.embedded.process import EmbeddedServerError
 MANIFEST = Path(deploy.__file__).with_name("kafka-jars.toml")
 _DOWNLOADS_AT_ONCE = 8
 _LOGGING = "org.slf4j:slf4j-simple:1.7.36"
-"""Kafka's own distribution adds a logging back end, its artifact names none: without one the broker says nothing."""
+"""The logging back end. Kafka's distribution has one, its Maven artifact does not, and would log nothing."""
 
 
 class JarsUnavailable(EmbeddedServerError):
-    """No way to a Maven registry."""
+    """No Maven registry can be reached."""
 
 
 class JarMismatch(EmbeddedServerError):
-    """A jar is not the one that was checked in."""
+    """A jar has another SHA-256 than the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,34 @@ class Jar:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class JarSet:
+    """A checked-in list of jars: what they hold, and what to do ``otherwise`` if they cannot be fetched."""
+
+    manifest: Path
+    holds: str
+    otherwise: str
+
+
+KAFKA = JarSet(MANIFEST, "Apache Kafka", "or set SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS to a broker that runs already")
+
+
 def cache_directory() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "switchboard" / "jars"
+    """Raises `JarsUnavailable` where the user has no home and the environment names no other place."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(cache or Path.home() / ".cache") / "switchboard" / "jars"
+    except RuntimeError:
+        raise JarsUnavailable(
+            "There is no home directory to keep jars in; set XDG_CACHE_HOME to a directory."
+        ) from None
 
 
 def manifest(path: Path = MANIFEST) -> list[Jar]:
     return [Jar(**entry) for entry in tomllib.loads(path.read_text())["jar"]]
 
 
-def verified_jars(jars: list[Jar], cache: Path) -> list[Path]:
+def verified_jars(jars: list[Jar], cache: Path, of: JarSet = KAFKA) -> list[Path]:
     """The paths of all jars, downloaded where they are missing, each checked against its SHA-256.
 
     Raises `JarsUnavailable` and `JarMismatch`.
@@ -65,12 +84,12 @@ def verified_jars(jars: list[Jar], cache: Path) -> list[Path]:
     with _one_at_a_time(cache):
         missing = [jar for jar in jars if not _cached(maven, jar).exists()]
         if missing:
-            _download(maven, missing)
+            _download(maven, missing, of)
     paths = [_cached(maven, jar) for jar in jars]
     for jar, path in zip(jars, paths, strict=True):
         if hashlib.sha256(path.read_bytes()).hexdigest() != jar.sha256:
             raise JarMismatch(
-                f"{path.name} is not the jar that deploy/{MANIFEST.name} names (its SHA-256 differs); "
+                f"{path.name} is not the jar that deploy/{of.manifest.name} names (its SHA-256 differs); "
                 f"delete {path} to have it fetched again."
             )
     return paths
@@ -93,23 +112,23 @@ def _cached(maven: MavenContext, jar: Jar) -> Path:
     return maven.repo_cache.joinpath(*group.split("."), name, version, f"{name}-{version}.jar")
 
 
-def _download(maven: MavenContext, missing: list[Jar]) -> None:
+def _download(maven: MavenContext, missing: list[Jar], of: JarSet) -> None:
     console = Console(stderr=True)
     if not console.is_terminal:
-        console.print(f"Fetching {len(missing)} jars of Apache Kafka, once.")
+        console.print(f"Fetching {len(missing)} jars of {of.holds}, once.")
     with (
         Progress(console=console, disable=not console.is_terminal) as progress,
         ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool,
     ):
-        task = progress.add_task("Fetching Apache Kafka, once", total=len(missing))
+        task = progress.add_task(f"Fetching {of.holds}, once", total=len(missing))
         try:
             for _ in pool.map(lambda jar: _artifact(maven, jar).resolve(), missing):
                 progress.advance(task)
         except (requests.RequestException, RuntimeError, OSError) as error:
             pool.shutdown(cancel_futures=True)
             raise JarsUnavailable(
-                f"The jars of Apache Kafka cannot be fetched ({type(error).__name__}): no Maven registry answers. "
-                "Check the network, or set SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS to a broker that runs already."
+                f"The jars of {of.holds} cannot be fetched ({type(error).__name__}): no Maven registry answers. "
+                f"Check the network, {of.otherwise}."
             ) from None
 
 

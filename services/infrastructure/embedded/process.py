@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -18,6 +19,9 @@ from pathlib import Path
 
 PATIENCE_S = 20.0
 """How long a server may take to stop, and a new one waits for an old one on the same data."""
+
+_OPEN_FILES = 65_536
+_FEWEST_OPEN_FILES = 1_024
 
 
 class EmbeddedServerError(Exception):
@@ -66,6 +70,8 @@ class GuardedProcess:
             [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), json.dumps(order)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # Java reads and writes file names in the locale's letters.
+            env=os.environ | {"LC_ALL": "C.UTF-8"},
             start_new_session=True,
         )
         assert self._guard.stdout is not None  # noqa: S101 -- for the type checker; it is a pipe
@@ -111,18 +117,35 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def require_free(port: int, what: str, variable: str) -> None:
-    """Raises `PortTaken` where somebody listens on the loopback port."""
-    with socket.socket() as probe:
+def require_free(port: int, what: str, variable: str, *, host: str = "127.0.0.1") -> None:
+    """Raises `PortTaken` where somebody listens on the port of the address, by default of loopback."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise
+                raise EmbeddedServerError(
+                    f"{what[0].upper()}{what[1:]} cannot listen on {host} ({(error.strerror or 'error').lower()}); "
+                    "give an address of this machine."
+                ) from None
             raise PortTaken(
-                f"Port {port} on 127.0.0.1 is taken, so {what} cannot use it; set {variable} to a free port."
+                f"Port {port} on {host} is taken, so {what} cannot use it; set {variable} to a free port."
             ) from None
+
+
+def raise_open_file_limit() -> None:
+    """The broker keeps several files open per partition. Raises `EmbeddedServerError` where too few are allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if most < _FEWEST_OPEN_FILES:
+        raise EmbeddedServerError(
+            f"This shell allows {most} open files, and the broker needs at least {_FEWEST_OPEN_FILES}; "
+            f"raise the hard limit (`ulimit -Hn`), or start from another shell."
+        )
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def require_writable(directory: Path) -> None:

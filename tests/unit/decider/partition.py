@@ -1,4 +1,4 @@
-"""One partition as its owner runs it, its log a few lists: take a batch, decide it, commit it, adopt it."""
+"""One partition as its owner runs it, with lists as its log: decides a batch, commits it, adopts it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,42 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contracts import topics
-from contracts.message import CommandData, milliseconds_of
+from contracts.business_system import OpenBusinessSystem
+from contracts.channel import RegisterChannel
+from contracts.message import CommandData, unix_milliseconds
 from contracts.partitioner import partition_of
-from services.decider.batch import Batch, Deciding
-from services.decider.partition_state import CHECKPOINT_KEY, Checkpoint, Fork, PartitionState, put
-from services.decider.restore import _remember
-from services.domain.address import Allowances
+from contracts.sms import ToggleSms
+from services.decider.batch import Batch
+from services.decider.config import DeciderConfig
+from services.decider.idempotency_window import COMMANDS_PER_ACCOUNT, RememberedOutcome, chunk_keys
+from services.decider.outcome_recall import command_keys, outcome_of
+from services.decider.partition_state import Fork, PartitionState, put
+from services.decider.restore import _remember_outcomes
+from services.domain.state_topic import CHECKPOINT_KEY, Checkpoint
+from services.domain.url_policy import Allowlist
 from services.infrastructure.transactions import OutgoingRecord
 from services.infrastructure.vault import KeyRing
+from services.schema_validation.validator import SchemaValidator
 
 PARTITIONS = 4
 CHANNEL = "ch-1"
 HOME = partition_of(CHANNEL, PARTITIONS)
 ELSEWHERE = next(name for number in range(99) if partition_of(name := f"ch-{number}", PARTITIONS) != HOME)
-NOW = milliseconds_of("2026-11-22T08:00:00Z")
+NOW = unix_milliseconds("2026-11-22T08:00:00Z")
+
+REGISTER = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
+OPEN = OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook")
+ON, OFF = ToggleSms(enabled=True), ToggleSms(enabled=False)
+
+
+def channel_at_home(prefix: str) -> str:
+    """Another channel of the same home partition."""
+    return next(name for number in range(99) if partition_of(name := f"{prefix}-{number}", PARTITIONS) == HOME)
+
+
+def rejection_of(outcome: dict[str, Any]) -> str | None:
+    name: str | None = outcome["data"].get("rejection")
+    return name
 
 
 @dataclass
@@ -36,12 +58,13 @@ class Incoming:
 
 @dataclass
 class Stored:
-    """A record as it is read back."""
+    """A committed record."""
 
     offset: int
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+    timestamp: int = NOW
 
     def json(self) -> Any:
         assert self.value is not None
@@ -71,11 +94,23 @@ class Partition:
     next_offset: int = 0
     now: int = NOW
     keyring: KeyRing = field(default_factory=lambda: KeyRing.parse(KeyRing.make()))
-    failures_in_a_row: int = 0
+    consecutive_failures: int = 0
+    commands_per_account: int = COMMANDS_PER_ACCOUNT
+    schemas: SchemaValidator = field(default_factory=SchemaValidator)
+    allowlist: Allowlist = field(default_factory=Allowlist)
 
-    def batch(self) -> Batch:
-        deciding = Deciding(self.number, PARTITIONS, self.keyring, Allowances.parse(()))
-        return Batch(deciding, Fork(self.state), self.now, failures_in_a_row=self.failures_in_a_row)
+    def batch(self, incoming: Sequence[Incoming] = ()) -> Batch:
+        config = DeciderConfig(
+            self.number, PARTITIONS, self.keyring, self.allowlist, self.commands_per_account, self.schemas
+        )
+        fork = Fork(self.state, self._recalled(incoming))
+        return Batch(config, fork, self.now, consecutive_failures=self.consecutive_failures)
+
+    def _recalled(self, incoming: Sequence[Incoming]) -> dict[str, RememberedOutcome | None]:
+        """The first outcomes of repeated ids, as the owner reads them from their topic."""
+        outcomes, window = self.read(topics.OUTCOMES.name), self.state.idempotency_window
+        offsets = {key: offset for key in command_keys(incoming) if (offset := window.offset_of(key)) is not None}
+        return {key: outcome_of(outcomes[offset], key) for key, offset in offsets.items()}
 
     def incoming(self, value: dict[str, Any] | bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> Incoming:
         encoded = json.dumps(value).encode() if isinstance(value, dict) else value
@@ -87,20 +122,28 @@ class Partition:
         return self.commit([self.incoming(value) for value in values])
 
     def commit(self, incoming: Sequence[Incoming]) -> list[Any]:
-        batch = self.batch()
-        for one in incoming:
-            batch.take(one)
+        batch = self.batch(incoming)
+        for command in incoming:
+            batch.process(command)
         before = len(self.read(topics.OUTCOMES.name))
-        for record in batch.transaction(self.state.memory.restorable_from):
+        for record in batch.transaction(self.state.idempotency_window.restorable_from):
             if record.topic == topics.COMMANDS.name:
                 self.forwarded.append(record)
             else:
                 assert record.partition == self.number
                 kept = self.log.setdefault(record.topic, [])
-                kept.append(Stored(len(kept), record.key, record.value, record.headers))
-        self.state.adopt(batch.fork, before)
-        self.failures_in_a_row = batch.failures_in_a_row
+                kept.append(Stored(len(kept), record.key, record.value, record.headers, self.now))
+        self.state.adopt(batch.fork, before, self.now)
+        self.consecutive_failures = batch.consecutive_failures
+        self.store_window()
         return [outcome.json() for outcome in self.read(topics.OUTCOMES.name)[before:]]
+
+    def store_window(self) -> None:
+        """As the owner's maintenance does after each batch."""
+        due = self.state.idempotency_window.due(self.now)
+        stored = self.log.setdefault(topics.CHANNEL_STATE.name, [])
+        stored += [Stored(len(stored), key, value, (), self.now) for key, value in due.items()]
+        self.state.idempotency_window.done(due)
 
     def read(self, topic: str) -> list[Stored]:
         return self.log.get(topic, [])
@@ -117,7 +160,8 @@ class Partition:
                 state.checkpoint = Checkpoint.model_validate_json(record.value)
             else:
                 put(state.records, record.key or b"", record.value)
+        state.idempotency_window.restore_chunks({key: state.records.pop(key) for key in chunk_keys(state.records)})
         for record in self.read(topics.SIGNATURES.name):
             put(state.signatures, record.key or b"", record.value)
-        _remember(state, self.read(topics.OUTCOMES.name)[state.checkpoint.outcomes_from :])
+        _remember_outcomes(state, self.read(topics.OUTCOMES.name)[state.checkpoint.outcomes_from :])
         return state

@@ -1,4 +1,4 @@
-"""State is folded from the log only where the log is whole, and lost secrets are named."""
+"""The state is folded only from a complete log, and lost secrets are reported."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _folded(values: Sequence[bytes]) -> PartitionState:
         record: Any = SimpleNamespace(topic=topics.EVENTS.name, partition=HOME, offset=offset, value=value)
         _apply(fork, record)
     fork.checkpoint_at(0)
-    state.adopt(fork, 0)
+    state.adopt(fork, 0, 0)
     return state
 
 
@@ -79,6 +79,7 @@ def test_a_log_whose_chain_is_broken_is_refused(partition: Partition) -> None:
         ({"data": {"system": 7}}, "cannot be read"),
         ({"type": "IntentDeleted", "data": {"system": "crm"}}, "cannot be read"),
         ({"type": "IntentReleased", "data": {"system": "crm", "code": "C", "template": "t"}}, "cannot have happened"),
+        ({"type": "BusinessSystemDisabled", "data": {"system": "shop"}}, "business system 'shop' is not open"),
     ],
 )
 def test_an_event_that_leads_nowhere_is_named(partition: Partition, attributes: dict[str, Any], says: str) -> None:

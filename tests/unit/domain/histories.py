@@ -1,4 +1,4 @@
-"""What most stories begin with."""
+"""Commands that many histories begin with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contracts.business_system import BusinessSystemOpened, OpenBusinessSystem
 from contracts.channel import ChannelType, RegisterChannel
 from contracts.intent import AddIntent, ReferToIntent
 from contracts.signature import IssuedSignature, RefreshSignature, ReplacedSignature, SignatureRefreshed
-from tests.unit.domain.given import at, print_of
+from tests.unit.domain.given import at, fingerprint_of
 
 URL = "https://crm.example/hook"
 SEAL_TO = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
@@ -25,7 +25,7 @@ REFER = ReferToIntent(system="crm", code="ORDER", template="welcome")
 
 
 def draft(system: str = "crm", url: str = URL) -> RefreshSignature:
-    """Refresh, pressed in the dialog before Open is confirmed."""
+    """A refresh before the business system is opened."""
     return RefreshSignature(system=system, api_request_url=url)
 
 
@@ -40,15 +40,15 @@ def crm_opened(taken_over: IssuedSignature | None = None) -> BusinessSystemOpene
     )
 
 
-def drawn(number: int, *replaced: tuple[str, str], system: str = "crm") -> SignatureRefreshed:
-    """The n-th signature of the channel, and what becomes of the ones before: (key id, valid until)."""
+def refreshed(number: int, *replaced: tuple[str, str], system: str = "crm") -> SignatureRefreshed:
+    """The n-th signature of the channel; ``replaced`` are (key id, valid until)."""
     return SignatureRefreshed(
         system=system,
         key_id=f"key-{number}",
-        fingerprint=print_of(number),
+        fingerprint=fingerprint_of(number),
         replaced=tuple(ReplacedSignature(key_id=key_id, valid_until=until) for key_id, until in replaced),
     )
 
 
 def issued(number: int, seconds: float = 0) -> IssuedSignature:
-    return IssuedSignature(key_id=f"key-{number}", fingerprint=print_of(number), issued_at=at(seconds))
+    return IssuedSignature(key_id=f"key-{number}", fingerprint=fingerprint_of(number), issued_at=at(seconds))

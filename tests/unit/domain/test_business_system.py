@@ -1,6 +1,8 @@
-"""A business system is opened, edited, disabled, enabled and deleted; opening draws its signature where none was."""
+"""A business system is opened, edited, disabled, enabled, deleted; opening issues a signature if none is drafted."""
 
 from __future__ import annotations
+
+from unicodedata import normalize
 
 import pytest
 
@@ -23,7 +25,7 @@ from contracts.rejections import (
     BusinessSystemUnknown,
 )
 from contracts.signature import RefreshSignature
-from services.domain.address import Allowances
+from services.domain.url_policy import TARGET_REFUSED, Allowlist
 from tests.unit.domain.given import Later, Scenario, at, given
 from tests.unit.domain.histories import (
     ADD_ORDER,
@@ -35,8 +37,8 @@ from tests.unit.domain.histories import (
     WHATSAPP,
     crm_opened,
     draft,
-    drawn,
     issued,
+    refreshed,
 )
 
 INSIDE = "http://crm.internal:8080/hook"
@@ -56,12 +58,12 @@ def _edited(**fields: object) -> BusinessSystemEdited:
 
 
 OPENING: dict[str, Scenario] = {
-    "opening draws a signature": given(WHATSAPP).when(OPEN_CRM).then(crm_opened(), drawn(1)),
+    "opening issues a signature": given(WHATSAPP).when(OPEN_CRM).then(crm_opened(), refreshed(1)),
     "remarks and style are kept": given(WHATSAPP)
     .when(OPEN_PLAIN.model_copy(update={"remarks": "two\nlines"}))
     .then(
         crm_opened().model_copy(update={"remarks": "two\nlines", "signature_style": "plain-token"}),
-        drawn(1),
+        refreshed(1),
     ),
     "opening takes over the drafted signature": given(WHATSAPP, draft(), Later(60))
     .when(OPEN_CRM)
@@ -69,15 +71,15 @@ OPENING: dict[str, Scenario] = {
     "another path of the same origin takes it over too": given(WHATSAPP, draft(url="https://CRM.example:443/other"))
     .when(OPEN_CRM)
     .then(crm_opened(issued(1))),
-    "with a URL of another origin it is drawn anew": given(WHATSAPP, draft(url=OTHER_ORIGIN))
+    "with a URL of another origin a new signature is issued": given(WHATSAPP, draft(url=OTHER_ORIGIN))
     .when(OPEN_CRM)
-    .then(crm_opened(), drawn(2, ("key-1", at())), deletes=(("crm", "key-1"),)),
+    .then(crm_opened(), refreshed(2, ("key-1", at())), deletes=(("crm", "key-1"),)),
     "another port is another origin": given(WHATSAPP, draft(url="https://crm.example:8443/hook"))
     .when(OPEN_CRM)
-    .then(crm_opened(), drawn(2, ("key-1", at())), deletes=(("crm", "key-1"),)),
+    .then(crm_opened(), refreshed(2, ("key-1", at())), deletes=(("crm", "key-1"),)),
     "another system's draft is not taken": given(WHATSAPP, draft("erp"))
     .when(OPEN_CRM)
-    .then(crm_opened(), drawn(2), deletes=()),
+    .then(crm_opened(), refreshed(2), deletes=()),
     "what is open is not opened again": given(WHATSAPP, OPEN_CRM)
     .when(OPEN_CRM)
     .then(BusinessSystemAlreadyOpen(system="crm")),
@@ -86,19 +88,19 @@ OPENING: dict[str, Scenario] = {
     .then(BusinessSystemNameTaken(name="CRM", system="crm")),
     "a deleted system's name is free": given(WHATSAPP, OPEN_CRM, DELETE)
     .when(OPEN_CRM.model_copy(update={"system": "crm2"}))
-    .then(crm_opened().model_copy(update={"system": "crm2"}), drawn(2, system="crm2")),
+    .then(crm_opened().model_copy(update={"system": "crm2"}), refreshed(2, system="crm2")),
     "a renamed system's old name is free": given(WHATSAPP, OPEN_CRM, _edit(name="Customers"))
     .when(OPEN_ERP.model_copy(update={"name": "CRM", "api_request_url": URL}))
-    .then(crm_opened().model_copy(update={"system": "erp"}), drawn(2, system="erp")),
+    .then(crm_opened().model_copy(update={"system": "erp"}), refreshed(2, system="erp")),
     "http is refused": given(WHATSAPP)
     .when(OPEN_CRM.model_copy(update={"api_request_url": INSIDE}))
     .then(ApiRequestUrlRefused(reason="it must begin with https://, unless the operator allows this host and port")),
     "unless the operator allows the place": given(WHATSAPP)
-    .when(OPEN_CRM.model_copy(update={"api_request_url": INSIDE}), allowing=Allowances.parse(["crm.internal:8080"]))
-    .then(crm_opened().model_copy(update={"api_request_url": INSIDE}), drawn(1)),
+    .when(OPEN_CRM.model_copy(update={"api_request_url": INSIDE}), allowing=Allowlist.parse(["crm.internal:8080"]))
+    .then(crm_opened().model_copy(update={"api_request_url": INSIDE}), refreshed(1)),
     "what was deleted is opened again with a key id never used": given(WHATSAPP, OPEN_CRM, DELETE)
     .when(OPEN_CRM)
-    .then(crm_opened(), drawn(2)),
+    .then(crm_opened(), refreshed(2)),
     "and starts empty": given(WHATSAPP, OPEN_CRM, ADD_ORDER, REFER, DISABLE)
     .when(DeleteBusinessSystem(system="crm", force=True))
     .then(BusinessSystemDeleted(system="crm")),
@@ -128,34 +130,48 @@ EDITING: dict[str, Scenario] = {
     "a draft is not open": given(WHATSAPP, draft())
     .when(_edit(name="Customers"))
     .then(BusinessSystemUnknown(system="crm")),
+    **{
+        f"a name that looks like another system's is taken: {name!a}": given(
+            WHATSAPP, OPEN_CRM, OPEN_ERP.model_copy(update={"name": taken})
+        )
+        .when(_edit(name=name))
+        .then(BusinessSystemNameTaken(name=normalize("NFC", name).strip(), system="erp"))
+        for name, taken in (
+            ("Bu\u0308ro", "B\u00fcro"),
+            (" ERP ", "ERP"),
+            ("Our\u00a0ERP", "Our ERP"),
+            ("E\u200dRP", "ERP"),
+            ("\u2764\ufe0f", "\u2764"),
+        )
+    },
     "another system's name is taken": given(WHATSAPP, OPEN_CRM, OPEN_ERP)
     .when(_edit(name="ERP"))
     .then(BusinessSystemNameTaken(name="ERP", system="erp")),
     "a private address is refused": given(WHATSAPP, OPEN_CRM)
     .when(_edit(api_request_url="https://10.0.0.1/"))
-    .then(ApiRequestUrlRefused(reason="10.0.0.1 is a private or reserved address, and the operator does not allow it")),
+    .then(ApiRequestUrlRefused(reason=TARGET_REFUSED)),
     "another URL keeps the signature": given(WHATSAPP, OPEN_CRM)
     .when(_edit(api_request_url=OTHER_ORIGIN))
     .then(_edited(api_request_url=OTHER_ORIGIN), deletes=()),
     "another style draws a new signature and revokes the old one": given(WHATSAPP, OPEN_CRM, Later(5))
     .when(_edit(signature_style="plain-token"))
-    .then(_edited(signature_style="plain-token"), drawn(2, ("key-1", at(5))), deletes=(("crm", "key-1"),)),
+    .then(_edited(signature_style="plain-token"), refreshed(2, ("key-1", at(5))), deletes=(("crm", "key-1"),)),
     "it revokes one in its grace period too": given(WHATSAPP, OPEN_CRM, RefreshSignature(system="crm"), Later(5))
     .when(_edit(signature_style="plain-token"))
     .then(
         _edited(signature_style="plain-token"),
-        drawn(3, ("key-2", at(5)), ("key-1", at(5))),
+        refreshed(3, ("key-2", at(5)), ("key-1", at(5))),
         deletes=(("crm", "key-2"), ("crm", "key-1")),
     ),
     "null puts the style back, which is a change of style": given(WHATSAPP, OPEN_PLAIN)
     .when(_edit(signature_style=None))
-    .then(_edited(signature_style="standard-webhooks"), drawn(2, ("key-1", at())), deletes=(("crm", "key-1"),)),
+    .then(_edited(signature_style="standard-webhooks"), refreshed(2, ("key-1", at())), deletes=(("crm", "key-1"),)),
     "null where the style is the default changes nothing": given(WHATSAPP, OPEN_CRM)
     .when(_edit(signature_style=None))
     .then(),
     "a plain-style system's other origin draws a new signature": given(WHATSAPP, OPEN_PLAIN)
     .when(_edit(api_request_url=OTHER_ORIGIN))
-    .then(_edited(api_request_url=OTHER_ORIGIN), drawn(2, ("key-1", at())), deletes=(("crm", "key-1"),)),
+    .then(_edited(api_request_url=OTHER_ORIGIN), refreshed(2, ("key-1", at())), deletes=(("crm", "key-1"),)),
     "a plain-style system's other path does not": given(WHATSAPP, OPEN_PLAIN)
     .when(_edit(api_request_url="https://crm.example/other"))
     .then(_edited(api_request_url="https://crm.example/other"), deletes=()),

@@ -1,4 +1,4 @@
-"""A channel belongs to an account that completed enterprise authentication; retired, it is gone for good."""
+"""A channel belongs to an account that completed enterprise authentication; retiring it is permanent."""
 
 from __future__ import annotations
 
@@ -52,6 +52,15 @@ SCENARIOS: dict[str, Scenario] = {
     "null clears the provider": given(WHATSAPP, EditChannel(provider="agency"))
     .when(EditChannel(provider=None))
     .then(ChannelEdited(provider=None)),
+    "the platform states where international rates apply": given(WHATSAPP)
+    .when(EditChannel(home_country="SG", international_rates_from={"IN": "2026-12-01"}))
+    .then(ChannelEdited(home_country="SG", international_rates_from={"IN": "2026-12-01"})),
+    "no international rate is none, however it is written": given(WHATSAPP)
+    .when(EditChannel(international_rates_from={}))
+    .then(),
+    "null clears the international rates": given(WHATSAPP, EditChannel(international_rates_from={"IN": "2026-12-01"}))
+    .when(EditChannel(international_rates_from=None))
+    .then(ChannelEdited(international_rates_from=None)),
     "what is left out stays": given(WHATSAPP, EditChannel(provider="agency"), EditChannel(name="Store"))
     .when(EditChannel(name="Store", provider="agency"))
     .then(),

@@ -1,40 +1,49 @@
-"""Every command, event and rejection that there is occurs in the tables of this folder."""
+"""Every command, event and rejection occurs in the tables of this folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from contracts.commands import COMMANDS, EVENTS
-from contracts.rejections import REJECTIONS, BusinessSystemTooLarge, Rejection
+from contracts.message_types import COMMANDS, EVENTS
+from contracts.rejection import Rejection
+from contracts.rejections import REJECTIONS, BusinessSystemTooLarge
 from tests.unit.domain import (
+    test_approvals,
     test_business_system,
     test_channel,
     test_expected_version,
     test_intent,
     test_limits,
     test_otp_scheduling,
+    test_proposed_change,
     test_signature,
     test_sms,
+    test_spend_guard,
 )
 from tests.unit.domain.given import Scenario, given
 from tests.unit.domain.histories import channel_of
 
 OTP_ELSEWHERE = given(channel_of("line")).when(test_otp_scheduling.form("ID"))
 
-BEFORE_THE_DECISION = {"InvalidCommand", "CommandIdReused", "DecisionFailed", "SealKeyRefused"}
+BEFORE_THE_DECISION = {
+    *("InvalidCommand", "CommandIdReused", "DecisionFailed", "DecisionTimedOut", "SealKeyRefused", "TooManyCommands")
+}
 """The decider's own rejections; tests/unit/decider/ has them."""
 
 
 def _scenarios() -> Iterator[Scenario]:
     for table in (
+        test_approvals,
         test_business_system,
         test_channel,
         test_expected_version,
         test_intent,
         test_limits,
         test_otp_scheduling,
+        test_proposed_change,
         test_signature,
         test_sms,
+        test_spend_guard,
     ):
         yield from table.SCENARIOS.values()
     yield OTP_ELSEWHERE
@@ -57,4 +66,4 @@ def test_every_command_event_and_rejection_occurs() -> None:
 
 
 def test_there_are_as_many_as_the_interface_says() -> None:
-    assert (len(COMMANDS), len(EVENTS)) == (18, 19)
+    assert (len(COMMANDS), len(EVENTS)) == (24, 26)

@@ -136,7 +136,7 @@ def test_a_draft_changes_its_system() -> None:
 
 
 def test_what_is_forgotten_of_deletions_refuses_rather_than_lets_pass() -> None:
-    """So many systems are deleted that the first deletion is no longer remembered by itself."""
+    """More systems are deleted than deletions are remembered one by one."""
     story = Story()
     story.step(WHATSAPP)
     for number in range(REMEMBERED_DELETIONS + 1):

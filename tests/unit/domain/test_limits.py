@@ -1,4 +1,4 @@
-"""How much there may be: of fields (the message is invalid beyond), and of things (the rule refuses beyond)."""
+"""Limits: of fields (the message is invalid) and of a channel's contents (the command is rejected)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from contracts.business_system import (
     EnableBusinessSystem,
     OpenBusinessSystem,
 )
-from contracts.commands import COMMANDS
-from contracts.envelope import problem_of
+from contracts.envelope import validation_message
 from contracts.intent import AddIntent, DeleteIntent, EditIntent, IntentAdded, ReferToIntent
 from contracts.message import CommandData
+from contracts.message_types import COMMANDS
 from contracts.rejections import BusinessSystemTooLarge, TooManyBusinessSystems, TooManyIntents
 from contracts.signature import RefreshSignature
 from services.domain.decision import Decision
-from services.domain.records import _ROOM, BUSINESS_SYSTEM
 from services.domain.state import BUSINESS_SYSTEM_BYTES_LIMIT
+from services.domain.state_codec import _RESERVED_BYTES, BUSINESS_SYSTEM
 from tests.unit.domain.given import Scenario, Story, given
 from tests.unit.domain.histories import OPEN_CRM, OPEN_ERP, SEAL_TO, URL, WHATSAPP, draft
 
@@ -32,7 +32,7 @@ def _system(number: int) -> OpenBusinessSystem:
 
 
 def _intent(number: int, size: int = 2) -> AddIntent:
-    """An intent whose default data is so many bytes of compact JSON."""
+    """An intent whose default data has this many bytes of compact JSON."""
     data = {"a": "x" * (size - len('{"a":""}'))} if size > 2 else {}
     return AddIntent(system="crm", code=f"C{number}", name="Intent", default_data=data)
 
@@ -90,7 +90,7 @@ def test_templates_count_too() -> None:
         story.step(refer)
 
     assert 10 < number < 99
-    assert 0 <= BUSINESS_SYSTEM_BYTES_LIMIT - _size(story) < 131 + _ROOM
+    assert 0 <= BUSINESS_SYSTEM_BYTES_LIMIT - _size(story) < 131 + _RESERVED_BYTES
 
     # What is not asked whether there is room makes the record larger, but never larger than that.
     for step in (
@@ -116,7 +116,7 @@ def _size(story: Story) -> int:
 
 
 def test_what_makes_an_overfull_system_smaller_is_accepted() -> None:
-    """An older release counted otherwise; shrinking must be possible ever after."""
+    """An older release may have counted differently; shrinking must always be possible."""
     story = Story()
     for step in (*NEARLY_TOO_LARGE, _intent(98, 2_500), EditBusinessSystem(system="crm", remarks="x" * 1024)):
         story.step(step)
@@ -134,7 +134,7 @@ REGISTER = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticate
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """Objects in each other, the innermost holding an empty array: so many levels altogether."""
+    """Nested objects with an empty array inside: this many levels in total."""
     data: Any = []
     for _ in range(levels - 1):
         data = {"a": data}
@@ -237,6 +237,6 @@ def test_what_a_field_may_not_hold(kind: str, data: dict[str, Any], field: str) 
     with pytest.raises(ValidationError) as refused:
         COMMANDS[kind].model_validate(data)
 
-    problem = problem_of(refused.value, "data")
+    problem = validation_message(refused.value, "data")
     assert repr(field) in problem
     assert problem.endswith(".")

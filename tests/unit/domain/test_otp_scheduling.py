@@ -1,4 +1,4 @@
-"""OTP delivery scheduling: one form, on WhatsApp channels only; own numbers abroad only knowingly."""
+"""OTP delivery scheduling: saved as a whole, on WhatsApp channels only; international rates are acknowledged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contracts.rejections import (
     OtpSchedulingNeedsCountries,
     OtpSchedulingNeedsWhatsApp,
 )
+from services.domain.decision import Decision
 from tests.unit.domain.given import Scenario, given
 from tests.unit.domain.histories import WHATSAPP, channel_of
 
@@ -91,3 +92,15 @@ def test_otp_scheduling(scenario: Scenario) -> None:
 @pytest.mark.parametrize("asked", [form("ID"), form(on=False)], ids=["on", "off"])
 def test_only_whatsapp_channels_have_it(channel_type: ChannelType, asked: SaveOtpScheduling) -> None:
     given(channel_of(channel_type)).when(asked).then(OtpSchedulingNeedsWhatsApp(channel_type=channel_type)).check()
+
+
+def test_countries_that_share_numbers_with_another_are_told() -> None:
+    decided = given(WHATSAPP).when(form("IM", "IN", "KZ")).decided()
+    assert isinstance(decided, Decision)
+    assert decided.notices == (
+        "Mobile numbers of IM may count as GB: choose GB too, if they are meant.",
+        "Toll-free numbers of KZ may count as RU: choose RU too, if they are meant.",
+    )
+    unshared = given(WHATSAPP).when(form("IN")).decided()
+    assert isinstance(unshared, Decision)
+    assert unshared.notices == ()

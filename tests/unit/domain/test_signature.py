@@ -25,8 +25,9 @@ from contracts.signature import (
     SignatureRevealed,
     SignatureRevoked,
 )
-from services.domain.decision import Decision, KeptSecret, SealedSecret
-from tests.unit.domain.given import Later, Scenario, at, given, print_of, secret
+from services.domain.decision import Decision, NewSecret, SealRequest
+from services.domain.url_policy import TARGET_REFUSED
+from tests.unit.domain.given import Later, Scenario, at, fingerprint_of, given, secret
 from tests.unit.domain.histories import (
     OPEN_CRM,
     OPEN_PLAIN,
@@ -35,7 +36,7 @@ from tests.unit.domain.histories import (
     WHATSAPP,
     crm_opened,
     draft,
-    drawn,
+    refreshed,
 )
 
 REFRESH = RefreshSignature(system="crm")
@@ -51,7 +52,7 @@ def _drafted(
     return SignatureRefreshed(
         system=system,
         key_id=f"key-{number}",
-        fingerprint=print_of(number),
+        fingerprint=fingerprint_of(number),
         api_request_url=URL,
         replaced=(ReplacedSignature(key_id=replaced, valid_until=at()),) if replaced else (),
         dropped_draft=DroppedDraft(system=dropped[0], key_id=dropped[1]) if dropped[0] else None,
@@ -73,9 +74,7 @@ DRAFTING: dict[str, Scenario] = {
     "not before": given(WHATSAPP).when(REFRESH).then(SignatureNeedsApiRequestUrl(system="crm")),
     "and not for a URL that could not be saved": given(WHATSAPP)
     .when(draft(url="https://127.0.0.1/"))
-    .then(
-        ApiRequestUrlRefused(reason="127.0.0.1 is a private or reserved address, and the operator does not allow it")
-    ),
+    .then(ApiRequestUrlRefused(reason=TARGET_REFUSED)),
     "each Refresh replaces the draft, without grace or refusal": given(WHATSAPP, draft())
     .when(draft())
     .then(_drafted(2, replaced="key-1"), deletes=(("crm", "key-1"),)),
@@ -85,7 +84,7 @@ DRAFTING: dict[str, Scenario] = {
     "drawing one of five anew drops none": given(WHATSAPP, *FIVE_DRAFTS)
     .when(draft("s1"))
     .then(_drafted(6, replaced="key-1", system="s1"), deletes=(("s1", "key-1"),)),
-    "a draft drawn anew is no more the oldest": given(WHATSAPP, *FIVE_DRAFTS, draft("s1"))
+    "a refreshed draft is no longer the oldest": given(WHATSAPP, *FIVE_DRAFTS, draft("s1"))
     .when(draft())
     .then(_drafted(7, dropped=("s2", "key-2")), deletes=(("s2", "key-2"),)),
     "a dropped draft cannot be revealed": given(WHATSAPP, *FIVE_DRAFTS, draft())
@@ -99,13 +98,13 @@ DRAFTING: dict[str, Scenario] = {
 REFRESHING: dict[str, Scenario] = {
     "the old one stays valid for 24 hours": given(WHATSAPP, OPEN_CRM)
     .when(REFRESH)
-    .then(drawn(2, ("key-1", at(DAY))), deletes=()),
+    .then(refreshed(2, ("key-1", at(DAY))), deletes=()),
     "or as long as is asked for": given(WHATSAPP, OPEN_CRM)
     .when(RefreshSignature(system="crm", grace_seconds=60))
-    .then(drawn(2, ("key-1", at(60)))),
+    .then(refreshed(2, ("key-1", at(60)))),
     "grace 0 revokes it now": given(WHATSAPP, OPEN_CRM, Later(5))
     .when(AT_ONCE)
-    .then(drawn(2, ("key-1", at(5))), deletes=(("crm", "key-1"),)),
+    .then(refreshed(2, ("key-1", at(5))), deletes=(("crm", "key-1"),)),
     "a second refresh inside the window is refused": given(WHATSAPP, OPEN_CRM, REFRESH, Later(DAY - 0.001))
     .when(REFRESH)
     .then(GracePeriodRunning(system="crm", key_id="key-1", valid_until=at(DAY))),
@@ -114,29 +113,29 @@ REFRESHING: dict[str, Scenario] = {
     .then(GracePeriodRunning(system="crm", key_id="key-1", valid_until=at(DAY))),
     "forced, it revokes the one in grace": given(WHATSAPP, OPEN_CRM, REFRESH, Later(5))
     .when(FORCED)
-    .then(drawn(3, ("key-2", at(5 + DAY)), ("key-1", at(5))), deletes=(("crm", "key-1"),)),
+    .then(refreshed(3, ("key-2", at(5 + DAY)), ("key-1", at(5))), deletes=(("crm", "key-1"),)),
     "forced with grace 0, none of the old ones stays": given(WHATSAPP, OPEN_CRM, REFRESH, Later(5))
     .when(RefreshSignature(system="crm", force=True, grace_seconds=0))
-    .then(drawn(3, ("key-2", at(5)), ("key-1", at(5))), deletes=(("crm", "key-2"), ("crm", "key-1"))),
+    .then(refreshed(3, ("key-2", at(5)), ("key-1", at(5))), deletes=(("crm", "key-2"), ("crm", "key-1"))),
     "after the window it needs no force, and the expired secret goes": given(WHATSAPP, OPEN_CRM, REFRESH, Later(DAY))
     .when(REFRESH)
-    .then(drawn(3, ("key-2", at(2 * DAY))), deletes=(("crm", "key-1"),)),
+    .then(refreshed(3, ("key-2", at(2 * DAY))), deletes=(("crm", "key-1"),)),
     "force where nothing runs is a plain refresh": given(WHATSAPP, OPEN_CRM)
     .when(FORCED)
-    .then(drawn(2, ("key-1", at(DAY)))),
+    .then(refreshed(2, ("key-1", at(DAY)))),
     "right after grace 0 nothing runs": given(WHATSAPP, OPEN_CRM, AT_ONCE)
     .when(REFRESH)
-    .then(drawn(3, ("key-2", at(DAY)))),
+    .then(refreshed(3, ("key-2", at(DAY)))),
     "a revoked one in grace is no reason for refusal": given(WHATSAPP, OPEN_CRM, REFRESH, _revoke("key-1"))
     .when(REFRESH)
-    .then(drawn(3, ("key-2", at(DAY)))),
-    "its own URL may be named": given(WHATSAPP, OPEN_CRM).when(draft()).then(drawn(2, ("key-1", at(DAY)))),
+    .then(refreshed(3, ("key-2", at(DAY)))),
+    "its own URL may be named": given(WHATSAPP, OPEN_CRM).when(draft()).then(refreshed(2, ("key-1", at(DAY)))),
     "another URL is for EditBusinessSystem": given(WHATSAPP, OPEN_CRM)
     .when(draft(url="https://crm2.example/"))
     .then(ApiRequestUrlSettled(system="crm")),
     "a taken-over draft is refreshed like any other": given(WHATSAPP, draft(), OPEN_CRM)
     .when(REFRESH)
-    .then(drawn(2, ("key-1", at(DAY)))),
+    .then(refreshed(2, ("key-1", at(DAY)))),
 }
 
 REVEALING: dict[str, Scenario] = {
@@ -192,7 +191,7 @@ REVOKING: dict[str, Scenario] = {
     .then(SignatureUnknown(system="crm", key_id="key-2")),
     "a revoked draft is gone": given(WHATSAPP, draft(), _revoke("key-1"))
     .when(OPEN_CRM)
-    .then(crm_opened(), drawn(2), deletes=()),
+    .then(crm_opened(), refreshed(2), deletes=()),
     "of what is neither open nor drafted, none": given(WHATSAPP)
     .when(_revoke("key-1"))
     .then(BusinessSystemUnknown(system="crm")),
@@ -218,9 +217,9 @@ def _decision(scenario: Scenario) -> Decision:
 
 
 def test_a_new_secret_is_kept_under_its_key_id() -> None:
-    assert _decision(given(WHATSAPP).when(OPEN_CRM)).kept == KeptSecret("crm", "key-1", secret(1))
-    assert _decision(given(WHATSAPP).when(draft())).kept == KeptSecret("crm", "key-1", secret(1))
-    assert _decision(given(WHATSAPP, OPEN_CRM).when(REFRESH)).kept == KeptSecret("crm", "key-2", secret(2))
+    assert _decision(given(WHATSAPP).when(OPEN_CRM)).new_secret == NewSecret("crm", "key-1", secret(1))
+    assert _decision(given(WHATSAPP).when(draft())).new_secret == NewSecret("crm", "key-1", secret(1))
+    assert _decision(given(WHATSAPP, OPEN_CRM).when(REFRESH)).new_secret == NewSecret("crm", "key-2", secret(2))
 
 
 def test_no_secret_is_in_an_event_or_a_printed_decision() -> None:
@@ -233,19 +232,19 @@ def test_no_secret_is_in_an_event_or_a_printed_decision() -> None:
 @pytest.mark.parametrize(
     ("scenario", "sealed"),
     [
-        (given(WHATSAPP, OPEN_CRM).when(REVEAL), SealedSecret("crm", "key-1", SEAL_TO)),
-        (given(WHATSAPP, OPEN_PLAIN).when(REVEAL), SealedSecret("crm", "key-1", SEAL_TO)),
-        (given(WHATSAPP, draft()).when(REVEAL), SealedSecret("crm", "key-1", SEAL_TO)),
+        (given(WHATSAPP, OPEN_CRM).when(REVEAL), SealRequest("crm", "key-1", SEAL_TO)),
+        (given(WHATSAPP, OPEN_PLAIN).when(REVEAL), SealRequest("crm", "key-1", SEAL_TO)),
+        (given(WHATSAPP, draft()).when(REVEAL), SealRequest("crm", "key-1", SEAL_TO)),
         (
             given(WHATSAPP, OPEN_PLAIN).when(RefreshSignature(system="crm", seal_to=SEAL_TO)),
-            SealedSecret("crm", "key-2", SEAL_TO),
+            SealRequest("crm", "key-2", SEAL_TO),
         ),
         (
             given(WHATSAPP).when(RefreshSignature(system="crm", api_request_url=URL, seal_to=SEAL_TO)),
-            SealedSecret("crm", "key-1", SEAL_TO),
+            SealRequest("crm", "key-1", SEAL_TO),
         ),
         (given(WHATSAPP, OPEN_CRM).when(REFRESH), None),
     ],
 )
-def test_who_asks_gets_it_sealed(scenario: Scenario, sealed: SealedSecret | None) -> None:
-    assert _decision(scenario).sealed == sealed
+def test_who_asks_gets_it_sealed(scenario: Scenario, sealed: SealRequest | None) -> None:
+    assert _decision(scenario).seal_request == sealed

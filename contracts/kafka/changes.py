@@ -1,0 +1,300 @@
+"""Iterating over the changes of settings: the consumer behind a `Subscriber`, with its positions and its group."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from pydantic import ValidationError
+
+from .. import topics
+from ..cursor import Cursor, EventFilter, InvalidCursor, Position, PositionTracker, SequenceGap
+from ..envelope import EventEnvelope
+from .change import Change
+from .client_shutdown import close_client
+from .errors import SubscriberError
+from .group_offsets import position_from, to_offset
+
+log = logging.getLogger(__name__)
+
+BEGINNING = "beginning"
+NOW = "now"
+_TOPIC = topics.EVENTS.name
+_TRACKED_CHANNELS = 100_000
+_COMMIT_EVERY_S = 1.0
+_RETRY_AFTER_S = 1.0
+_GROUP_METADATA_MAX_AGE_MS = 5_000
+"""After a broker restart aiokafka's assignor can leave a group without partitions until its metadata refreshes."""
+
+
+class Changes:
+    """An async iterator of `Change`, and an async context manager that closes it."""
+
+    def __init__(
+        self, options: dict[str, Any], group: str | None, since: str, event_filter: EventFilter, *, endless: bool
+    ) -> None:
+        self._options, self._group, self._since, self._filter = options, group, since, event_filter
+        self._ends: dict[TopicPartition, int] | None = None
+        self._endless = endless
+        self._consumer: Any = None
+        self._admin: Any = None
+        self._buffer: deque[Any] = deque()
+        self._tracker = PositionTracker("", ())
+        self._to_commit: dict[TopicPartition, Position] = {}
+        self._yielded: tuple[TopicPartition, Position] | None = None
+        self._committed_at = 0.0
+        self._versions: OrderedDict[str, int] = OrderedDict()
+
+    @property
+    def cursor(self) -> str:
+        """Resumes after every event that was read, whether it passed the filter or not. Known once opened."""
+        return str(self._tracker.cursor())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change:
+        if self._consumer is None:
+            await self.open()
+        if self._yielded is not None:
+            self._to_commit[self._yielded[0]] = self._yielded[1]
+            self._yielded = None
+        try:
+            return await self._next()
+        except (SequenceGap, StopAsyncIteration):
+            await self.aclose()
+            raise
+
+    async def _next(self) -> Change:
+        while True:
+            while self._buffer:
+                if len(self._buffer) % 32 == 0:  # the program's other tasks have a turn, and may revoke what is left
+                    await asyncio.sleep(0)
+                change = self._to_change(self._buffer.popleft()) if self._buffer else None
+                if change is not None:
+                    return change
+            if await self._at_end():
+                raise StopAsyncIteration
+            await self._fetch()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def open(self) -> None:
+        """Fixes the start position, so that no later change is missed. Raises what iterating raises."""
+        opening = asyncio.ensure_future(self._open())
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # An aiokafka client that is cancelled while it starts leaves its connections behind.
+            await asyncio.gather(opening, return_exceptions=True)
+            await self.aclose()
+            raise
+
+    async def _open(self) -> None:
+        cursor = None if self._since in (BEGINNING, NOW) else Cursor.parse(self._since)
+        self._admin = AIOKafkaAdminClient(**self._options)
+        self._consumer = AIOKafkaConsumer(
+            group_id=self._group,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="none" if self._group is None else "earliest",
+            max_partition_fetch_bytes=topics.FETCH_BYTES_PER_PARTITION,
+            **({} if self._group is None else {"metadata_max_age_ms": _GROUP_METADATA_MAX_AGE_MS}),
+            **self._options,
+        )
+        try:
+            await self._admin.start()
+            await self._consumer.start()
+            described = await self._admin.describe_topics([_TOPIC])
+            count = len(described[0]["partitions"])
+            if not count:
+                raise SubscriberError(f"The broker has no topic {_TOPIC}; `switchboard topics apply` makes it.")
+            deployment = str((await self._admin.describe_cluster())["cluster_id"])
+            if cursor is not None:
+                cursor.require(deployment, count, whole=self._group is None)
+            self._tracker = PositionTracker(deployment, [None] * count)
+            await self._seek_to_start(cursor, [TopicPartition(_TOPIC, number) for number in range(count)])
+        except (KafkaError, OSError) as error:
+            await self.aclose()
+            raise SubscriberError(f"The broker cannot be used: {error}.") from error
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _seek_to_start(self, cursor: Cursor | None, partitions: list[TopicPartition]) -> None:
+        first = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        if not self._endless:
+            self._ends = ends
+        starts = {tp: self._start_position(cursor, tp, first[tp], ends[tp]) for tp in partitions}
+        if self._group is not None:
+            joined = asyncio.Event()
+            self._consumer.subscribe([_TOPIC], listener=_GroupListener(self, starts, joined))
+            while not joined.is_set():
+                # Raises permanent errors of the group. Records that come before the position is known are skipped.
+                fetched = await self._consumer.getmany(timeout_ms=200)
+                self._buffer.extend(record for records in fetched.values() for record in records)
+            return
+        self._consumer.assign(partitions)
+        for tp, position in starts.items():
+            self._tracker[tp.partition] = position
+            self._consumer.seek(tp, position.offset)
+
+    def _start_position(self, cursor: Cursor | None, tp: TopicPartition, first: int, end: int) -> Position:
+        position: Position | None = None if cursor is None else cursor.positions[tp.partition]
+        if position is not None:
+            if not first <= position.offset <= end:
+                raise InvalidCursor(
+                    f"The log has no offset {position.offset} in partition {tp.partition}: it goes from {first} to "
+                    f"{end}. Read the settings again, and resume from the cursor in the response."
+                )
+            return position
+        if self._since == NOW:
+            return Position(end, 0 if end == 0 else None)
+        return Position(first, 0 if first == 0 else None)
+
+    async def aclose(self) -> None:
+        """Commits the positions of a group and closes the clients."""
+        await asyncio.shield(self._close())
+
+    async def _close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        admin, self._admin = self._admin, None
+        self._buffer.clear()
+        await asyncio.sleep(0)  # aiokafka cannot stop a consumer whose tasks never ran
+        if consumer is not None:
+            if self._group is not None:
+                await self._commit(consumer)
+            await close_client(consumer)
+        if admin is not None:
+            await admin.close()
+
+    async def _at_end(self) -> bool:
+        if self._ends is None:
+            return False
+        assigned = {tp: await self._consumer.position(tp) for tp in self._ends if tp in self._consumer.assignment()}
+        if any(at < self._ends[tp] for tp, at in assigned.items()):
+            return False
+        for tp, at in assigned.items():  # transaction markers may follow the last event
+            position = self._tracker[tp.partition]
+            self._tracker[tp.partition] = Position(at, None if position is None else position.sequence)
+        return True
+
+    async def _fetch(self) -> None:
+        if self._group is not None and time.monotonic() - self._committed_at > _COMMIT_EVERY_S:
+            await self._commit(self._consumer)
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=200, max_records=500)
+        except OffsetOutOfRangeError:
+            raise SequenceGap("The log no longer has the next events; read the settings again.") from None
+        except KafkaError as error:
+            log.warning("changes cannot be read: %s", type(error).__name__)
+            await asyncio.sleep(_RETRY_AFTER_S)
+            return
+        for records in fetched.values():
+            self._buffer.extend(records)
+
+    def _to_change(self, record: Any) -> Change | None:
+        """The record as a change; None where it is filtered out, revoked, or was delivered before."""
+        partition = record.partition
+        if self._tracker[partition] is None or self._tracker.has_passed(partition, record.offset):
+            return None
+        try:
+            event = EventEnvelope.model_validate_json(record.value or b"")
+        except ValidationError:
+            raise SequenceGap(f"The record at {_TOPIC}/{partition}/{record.offset} is not an event.") from None
+        self._tracker.pass_event(partition, record.offset, event.partitionsequence)
+        self._check_version(event)
+        tp, position = TopicPartition(_TOPIC, partition), Position(record.offset + 1, event.partitionsequence)
+        if not self._filter.fits(event.accountid, event.subject, event.type, event.resource):
+            if self._group is not None:
+                self._to_commit[tp] = position
+            return None
+        self._yielded = (tp, position)
+        return Change(event, record.value, partition, record.offset, self._tracker.cursor())
+
+    def _check_version(self, event: EventEnvelope) -> None:
+        """Checks that the event is its channel's next one, for the channels that changed last."""
+        before = self._versions.pop(event.subject, None)
+        if before is not None and event.sequence != before + 1:
+            raise SequenceGap(
+                f"Event {before + 1} of channel {event.subject!r} should come next, but {event.sequence} came."
+            )
+        self._versions[event.subject] = event.sequence
+        if len(self._versions) > _TRACKED_CHANNELS:
+            self._versions.popitem(last=False)
+
+    async def _commit(self, consumer: Any) -> None:
+        """Commits the processed positions to the group. After a failure the next commit includes them."""
+        assigned = consumer.assignment()
+        done = {tp: position for tp, position in self._to_commit.items() if tp in assigned}
+        self._committed_at = time.monotonic()
+        if not done:
+            return
+        try:
+            await consumer.commit({tp: to_offset(position) for tp, position in done.items()})
+        except KafkaError as error:
+            log.info("positions not committed: %s", type(error).__name__)
+        else:
+            self._to_commit.clear()
+
+    async def revoked(self, tps: Iterable[TopicPartition]) -> None:
+        if self._consumer is None:  # closing commits by itself
+            return
+        await self._commit(self._consumer)
+        for tp in tps:
+            self._tracker[tp.partition] = None
+            self._to_commit.pop(tp, None)
+            if self._yielded is not None and self._yielded[0] == tp:
+                self._yielded = None  # not committed: it is delivered again, here or elsewhere
+        self._versions.clear()  # another member may deliver later events before the partition comes back
+        self._buffer = deque(record for record in self._buffer if self._tracker[record.partition] is not None)
+
+    async def assigned(self, tps: Iterable[TopicPartition], starts: dict[TopicPartition, Position]) -> None:
+        committed_offsets = await self._committed_offsets()
+        if self._consumer is None:
+            return
+        for tp in tps:
+            position = position_from(committed_offsets.get(tp)) or starts[tp]
+            self._tracker[tp.partition] = position
+            self._to_commit.setdefault(
+                tp, position
+            )  # commits the position of "now", so that it does not move before the first change
+            self._consumer.seek(tp, position.offset)
+
+    async def _committed_offsets(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Retries until it succeeds: aiokafka ignores what its listener raises, and would read from anywhere."""
+        while self._consumer is not None:
+            try:
+                return dict(await self._admin.list_consumer_group_offsets(self._group))
+            except (KafkaError, OSError) as error:
+                log.warning("the group's positions cannot be read: %s", type(error).__name__)
+                await asyncio.sleep(_RETRY_AFTER_S)
+        return {}
+
+
+class _GroupListener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, changes: Changes, starts: dict[TopicPartition, Position], joined: asyncio.Event) -> None:
+        self._changes, self._starts, self._joined = changes, starts, joined
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._changes.revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._changes.assigned(assigned, self._starts)
+        self._joined.set()

@@ -1,0 +1,22 @@
+-- name: find
+SELECT * FROM history.entries
+WHERE ($1::text IS NULL OR account = $1) AND ($2::text IS NULL OR channel = $2) AND ($3::text IS NULL OR actor = $3)
+    AND ($4::text[] IS NULL OR type = ANY($4) OR command = ANY($4) OR rejection = ANY($4))
+    AND ($5::timestamptz IS NULL OR time >= $5) AND ($6::timestamptz IS NULL OR time < $6)
+    AND ($7::timestamptz IS NULL OR (time, topic, partition, log_offset) < ($7, $8::text, $9::integer, $10::bigint))
+ORDER BY time DESC, topic DESC, partition DESC, log_offset DESC
+LIMIT $11
+
+-- name: has_version
+SELECT EXISTS (SELECT FROM history.entries WHERE topic = 'events' AND channel = $1 AND version >= $2) AS reached
+
+-- name: events_between
+SELECT * FROM history.entries
+WHERE topic = 'events' AND partition = $1 AND log_offset BETWEEN $2 AND $3
+
+-- name: unread_events
+SELECT partition, log_offset, channel FROM history.entries e
+WHERE topic <> 'outcomes' AND NOT EXISTS (
+    SELECT FROM switchboard.checkpoints c
+    WHERE e.topic = 'events' AND c.consumer = $1 AND c.topic = $2 AND c.partition = e.partition AND c.next_offset > e.log_offset)
+LIMIT 100

@@ -1,0 +1,80 @@
+"""``switchboard send``: publishes one command and prints its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+import typer
+
+from contracts.channel import RetireChannel
+from services.cli.connections import bootstrap_servers
+from services.cli.errors import CliError, require_id
+from services.cli.local_user import local_user
+from services.cli.send_plan import confirm
+
+app = typer.Typer()
+
+
+@app.command()
+def send(
+    command: Annotated[str, typer.Argument(help="its type, such as ToggleSms")],
+    channel: Annotated[str, typer.Option(help="the channel's id")],
+    data: Annotated[str, typer.Option(help="the command's data, as JSON")] = "{}",
+    account: Annotated[str, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id")] = "",
+    actor: Annotated[str | None, typer.Option(help="the actor; default: the user of this machine")] = None,
+    expected_version: Annotated[
+        int | None, typer.Option(min=0, help="reject it if the channel changed after this version")
+    ] = None,
+    command_id: Annotated[
+        str | None, typer.Option(help="a command sent again with its id gets the same outcome")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="print what would happen, and change nothing")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the outcome")] = 30.0,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="retire a channel without asking")] = False,
+) -> None:
+    """Publishes a command, prints its outcome as JSON. Exit code 0: accepted; 1: rejected; 2: not sent."""
+    for option, value in (("--channel", channel), ("--account", account), ("--command-id", command_id or None)):
+        require_id(option, value)
+    try:
+        parsed = json.loads(data)
+    except ValueError as error:
+        raise CliError(f"--data is not JSON: {error}.") from None
+    if not isinstance(parsed, dict):
+        raise CliError("--data must be a JSON object, like '{\"enabled\": true}'.")
+    if command == RetireChannel.__name__ and not dry_run:
+        question = f"Retire channel {channel} for good? It never comes back, and its signatures are deleted."
+        if not confirm(question, yes=yes):
+            raise CliError("Nothing was sent.")
+    sending = _send(
+        bootstrap_servers(),
+        command,
+        parsed,
+        channel=channel,
+        account=account,
+        actor=actor or local_user(),
+        expected_version=expected_version,
+        command_id=command_id,
+        dry_run=dry_run,
+        timeout=timeout,
+    )
+    try:
+        outcome = asyncio.run(sending)
+    except ValueError as error:
+        raise CliError(f"The command cannot be sent: {error}.") from None
+    body = {"command_id": outcome.command_id, "outcome": type(outcome.body).__name__}
+    body |= outcome.body.model_dump(exclude_none=True)
+    if outcome.repeated:
+        body["repeated"] = True
+    typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
+    if not outcome.accepted:
+        raise typer.Exit(1)
+
+
+async def _send(broker: str, command: str, data: dict[str, Any], **options: Any) -> Any:
+    from contracts.kafka.publisher import Publisher
+    from services.infrastructure.kafka import security_options
+
+    async with Publisher(broker, source="switchboard-cli", **security_options()) as publisher:
+        return await publisher.send_raw(command, data, **options)

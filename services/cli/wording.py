@@ -1,0 +1,8 @@
+"""Counts that agree with their nouns."""
+
+from __future__ import annotations
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """The number with its noun, as "1 command", "2 commands" or "1,000 entries"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

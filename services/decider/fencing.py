@@ -1,0 +1,33 @@
+"""Fencing: one transactional id per partition, and the abort with which a new owner starts."""
+
+from __future__ import annotations
+
+from contracts import topics
+from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
+
+FENCE_KEY = b"~fence"
+WRITTEN_TOPICS = (
+    topics.EVENTS,
+    topics.OUTCOMES,
+    topics.CHANNEL_STATE,
+    topics.SIGNATURES,
+    topics.DEAD_LETTERS,
+)
+
+
+def transactional_id(partition: int) -> str:
+    """One per input partition, the same in every process: a producer that starts with it fences the earlier one."""
+    return f"switchboard.decider-{partition}"
+
+
+async def abort_leftovers(producer: TransactionalProducer, partition: int, partitions: int, now: int) -> None:
+    """Aborts a transaction that touches every partition that an owner may write to.
+
+    Otherwise, after the broker was killed and restarted, the next commit of the same producer id can commit records of
+    an earlier transaction.
+    """
+    records = [OutgoingRecord(topic.name, partition, FENCE_KEY, b"") for topic in WRITTEN_TOPICS]
+    records += [OutgoingRecord(topics.COMMANDS.name, target, FENCE_KEY, b"") for target in range(partitions)]
+    await producer.begin()
+    await producer.append(records, now)
+    await producer.abort()

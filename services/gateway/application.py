@@ -1,0 +1,149 @@
+"""The HTTP application: its routes, the API description, and the console."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+
+from services.gateway import problems
+from services.gateway.audit_pages import AuditPages
+from services.gateway.authentication.oidc.configuration import OidcConfiguration
+from services.gateway.authentication.oidc.tokens import TrustedIssuers
+from services.gateway.authentication.refusals import Refusals
+from services.gateway.authentication.revocations import Revocations
+from services.gateway.authentication.route_check import check_routes
+from services.gateway.console import pages
+from services.gateway.console.assets import Assets
+from services.gateway.console.console_request import console_request
+from services.gateway.http_methods import AllowedMethods, HeadRequests
+from services.gateway.limits import TEST_CALLS_PER_MINUTE, Limits, Places, RateLimit, RateLimits
+from services.gateway.log_reads import LogReads
+from services.gateway.openapi.document import describe, operation_id
+from services.gateway.openapi.tags import TAGS
+from services.gateway.request_guard import RequestGuard
+from services.gateway.requests import command_queue, schema_queue, work_queue
+from services.gateway.routes import (
+    access_log,
+    api_docs,
+    api_keys,
+    audit,
+    business_systems,
+    changes,
+    channels,
+    customers,
+    deliveries,
+    history,
+    intent_catalogue,
+    intents,
+    invocations,
+    messages,
+    operations,
+    proposed_changes,
+    rates,
+    scheduling_resources,
+    sections,
+    settings,
+    signatures,
+    usage,
+)
+from services.infrastructure.postgres import Pool
+from services.message_router.rate_book import CurrentRates
+from services.schema_validation.validator import SchemaValidator
+
+_ROUTE_MODULES = (
+    channels,
+    customers,
+    settings,
+    business_systems,
+    signatures,
+    intents,
+    sections,
+    invocations,
+    deliveries,
+    messages,
+    scheduling_resources,
+    usage,
+    rates,
+    changes,
+    history,
+    proposed_changes,
+    intent_catalogue,
+    audit,
+    access_log,
+    api_keys,
+    operations,
+    api_docs,
+)
+
+
+_EXPOSED_HEADERS = (
+    *("ETag", "Switchboard-Cursor", "Switchboard-LogPosition", "Switchboard-Note", "X-Request-Id"),
+    *("Retry-After", "RateLimit", "RateLimit-Policy", "Allow", "WWW-Authenticate"),
+)
+"""What a page of another origin may read of a response."""
+
+
+def application(
+    pool: Pool,
+    limits: Limits | None = None,
+    *,
+    sms_product_url: str | None = None,
+    cors_origins: tuple[str, ...] = (),
+    issuers: TrustedIssuers | None = None,
+) -> FastAPI:
+    """Builds the application. The service sets ``state.publisher``, ``state.message_router`` and ``state.feed`` once
+    the broker is available. Pages of ``cors_origins`` may use the API; none of them sends cookies."""
+    app = FastAPIOffline(  # has the assets of /docs, which would otherwise come from a CDN
+        title="Switchboard",
+        description="The service settings of chat message channels. A request body is a command's data.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the host that the request claims
+        openapi_tags=TAGS,
+        static_url=api_docs.ASSETS,
+        generate_unique_id_function=operation_id,
+    )
+    limits = limits or Limits()
+    app.state.request_rates = rates = RateLimits(limits)
+    app.state.refusals = refusals = Refusals()
+    app.state.issuers = issuers = issuers or TrustedIssuers(OidcConfiguration())
+    app.add_middleware(HeadRequests)
+    app.add_middleware(RequestGuard, pool=pool, rates=rates, work=work_queue(), refusals=refusals, issuers=issuers)
+    if cors_origins:  # outside of the guard: a preflight has no key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED_HEADERS,
+        )
+    app.state.console_assets = Assets()
+    app.state.sms_product_url = sms_product_url
+    app.state.pool, app.state.limits = pool, limits
+    app.state.streams = Places("streams", limits.streams_per_account, limits.streams)
+    app.state.long_polls = Places("long polls", limits.long_polls_per_account, limits.long_polls)
+    app.state.test_calls = Places("test calls", limits.test_calls_per_account, limits.long_polls, "TooManyTestCalls")
+    app.state.test_call_rate = RateLimit("test calls", TEST_CALLS_PER_MINUTE, 60)
+    app.state.replay_rate = RateLimit("replays", limits.replays_per_account, 60)
+    app.state.revocations = Revocations(pool)
+    app.state.schemas = SchemaValidator()
+    app.state.publisher = None
+    app.state.message_router = None
+    app.state.feed = None
+    app.state.schema_queue = schema_queue()
+    app.state.command_queue, app.state.message_queue = command_queue(), command_queue()
+    app.state.rates = CurrentRates()
+    app.state.log_reads = LogReads()
+    app.state.audit_pages = AuditPages()
+    app.state.now = lambda: time.time_ns() // 1_000_000
+    for route_module in _ROUTE_MODULES:
+        app.include_router(route_module.router)
+    app.include_router(pages.router)
+    problems.install(app, AllowedMethods(app).of)
+    check_routes(app, console_request)
+    describe(app)
+    return app

@@ -1,0 +1,30 @@
+"""Who sends a request, from where, and the gateway's count of what it refuses them."""
+
+from __future__ import annotations
+
+from fastapi import Request
+
+from contracts.envelope import Origin
+from services.gateway.authentication.actor import Actor
+from services.gateway.authentication.principal import Principal
+from services.gateway.authentication.refusals import Refusals
+
+
+def origin_of(request: Request, name: str | None = None) -> Origin:
+    """Returns what is known of the sender, whose name for people ``name`` is, beside its subject."""
+    agent = "".join(filter(str.isprintable, request.headers.get("User-Agent", "")))
+    return Origin(
+        actorname=(name or "")[:255] or None,
+        sourceaddress=request.client.host if request.client else None,
+        useragent=agent[:255] or None,
+        requestid=request.state.request_id,
+    )
+
+
+def actor_of(request: Request, principal: Principal) -> Actor:
+    return Actor(origin_of(request, principal.name), principal.subject, principal.scope.provider)
+
+
+def refusals_of(request: Request) -> Refusals:
+    refusals: Refusals = request.app.state.refusals
+    return refusals

@@ -1,0 +1,23 @@
+"""What every view of one channel shows around itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.gateway.console.console_request import ConsoleRequest
+from services.gateway.reads import ReadSettings, read_settings
+
+
+async def channel_view(
+    console: ConsoleRequest, channel: str, view: str, read: ReadSettings | None = None
+) -> dict[str, Any]:
+    """Reads the channel. ``?min_version=``, which a page sends after it heard of a change, waits for that version."""
+    wanted = console.request.query_params.get("min_version", "")
+    version = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 13 else None
+    found = read or await read_settings(console.request, console.caller, channel, version)
+    return {"settings": found.settings, "cursor": found.cursor, "view": view, "read": found}
+
+
+async def settled(console: ConsoleRequest, channel: str, version: int | None) -> ReadSettings:
+    """Waits until the read model shows what was just changed, so that the next view does too."""
+    return await read_settings(console.request, console.caller, channel, version)

@@ -1,0 +1,30 @@
+"""The forms of a channel's sections, filled with what the read model has."""
+
+from __future__ import annotations
+
+from contracts.otp_scheduling import RESOURCE as OTP_SCHEDULING
+from contracts.spend_guard import RESOURCE as SPEND_GUARD
+from services.gateway.console.forms import Form
+from services.gateway.reads import ReadSettings
+
+__all__ = ["OTP_SCHEDULING", "SPEND_GUARD", "otp_form", "spend_guard_form"]
+
+
+def otp_form(read: ReadSettings) -> Form:
+    settings = read.settings.otp_scheduling
+    values = {**settings.model_dump(), "countries": list(settings.countries)}
+    form = Form(values, read.versions.of(OTP_SCHEDULING))
+    form.values["international_rates_acknowledged"] = False
+    return form
+
+
+def spend_guard_form(read: ReadSettings) -> Form:
+    settings = read.settings.spend_guard
+    rate, daily = settings.max_rate, settings.daily_messages_per_country
+    values = {
+        "mode": settings.mode,
+        "max_rate": "" if rate is None else rate.amount,
+        "currency": "" if rate is None else rate.currency,
+        "daily_messages_per_country": "" if daily is None else str(daily),
+    }
+    return Form(values, read.versions.of(SPEND_GUARD))

@@ -1,0 +1,122 @@
+"""Shares a bounded number of concurrent operations among accounts, in turns.
+
+With first come, first served, an account with 64 connections gets 64 turns for another account's one. Here each account
+that waits gets the next turn in order, however many of its requests wait. An account that is alone gets more turns at
+once than beside others, because each of its turns makes the others' slower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class QueueFull(Exception):
+    """The account has as many requests waiting as it may have."""
+
+
+class FairQueue:
+    """At most ``concurrent`` operations at once; of one account ``per_account``, so that another account finds a free
+    one, and ``beside_others`` begin while others have turns; at most ``waiting_per_account`` requests of one wait."""
+
+    def __init__(
+        self, concurrent: int, per_account: int, waiting_per_account: int, beside_others: int | None = None
+    ) -> None:
+        self._free = concurrent
+        self._per_account = per_account
+        self._beside_others = per_account if beside_others is None else beside_others
+        self._waiting_per_account = waiting_per_account
+        self._held: Counter[str] = Counter()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        """By account, the next one first. An account without waiting requests is not in it."""
+
+    @asynccontextmanager
+    async def turn(self, account: str) -> AsyncIterator[None]:
+        """Waits for the account's turn, and holds it. Raises `QueueFull` at once."""
+        await self.acquire(account)
+        try:
+            yield
+        finally:
+            self.release(account)
+
+    async def acquire(self, account: str) -> None:
+        """Waits for the account's turn, which `release` ends. Raises `QueueFull` at once."""
+        if account not in self._waiting and self._may_begin(account):
+            self._begin(account)
+            return
+        queue = self._waiting.setdefault(account, deque())
+        if len(queue) >= self._waiting_per_account:
+            raise QueueFull
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(granted)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.cancelled():
+                queue.remove(granted)
+                if not queue:
+                    self._waiting.pop(account, None)
+            else:  # the turn came together with the cancellation
+                self.release(account)
+            raise
+
+    def _may_begin(self, account: str) -> bool:
+        is_alone = self._held.keys() <= {account}
+        return self._free > 0 and self._held[account] < (self._per_account if is_alone else self._beside_others)
+
+    def _begin(self, account: str) -> None:
+        self._free -= 1
+        self._held[account] += 1
+
+    def release(self, account: str) -> None:
+        self._free += 1
+        self._held[account] -= 1
+        if not self._held[account]:
+            del self._held[account]
+        self._grant()
+
+    def _grant(self) -> None:
+        """Gives free turns to the accounts that wait, in order; who got one goes behind the others."""
+        while any(self._grant_one(account) for account in list(self._waiting)):
+            pass
+
+    def _grant_one(self, account: str) -> bool:
+        queue = self._waiting[account]
+        waiting = next((granted for granted in queue if not granted.cancelled()), None)
+        is_granted = waiting is not None and self._may_begin(account)
+        if waiting is not None and is_granted:
+            self._begin(account)
+            queue.remove(waiting)
+            waiting.set_result(None)
+            self._waiting.move_to_end(account)
+        if not queue:
+            del self._waiting[account]
+        return is_granted
+
+
+class Turn:
+    """One request's turn, which it holds while it works, and not while it waits for something else."""
+
+    def __init__(self, queue: FairQueue) -> None:
+        self._queue, self._account, self._is_held = queue, "", False
+
+    async def begin(self, account: str | None) -> None:
+        """Waits for the account's turn; None is the platform. Raises `QueueFull`."""
+        self._account = account or ""
+        await self._queue.acquire(self._account)
+        self._is_held = True
+
+    def end(self) -> None:
+        """Gives the turn to the next request; without effect once it has ended."""
+        if self._is_held:
+            self._is_held = False
+            self._queue.release(self._account)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Ends the turn, and waits for another one at the end. Raises `QueueFull`."""
+        self.end()
+        yield
+        await self.begin(self._account)

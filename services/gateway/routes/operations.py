@@ -1,0 +1,42 @@
+"""What operators and tools ask of a gateway: its health, metrics, and the AsyncAPI document."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from services.gateway.requests import pool_of
+from services.gateway.routes.asyncapi import asyncapi
+from services.infrastructure.postgres import OUTAGES
+from services.invoker import metrics as invoker_metrics
+from services.message_router import metrics as message_router_metrics
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> JSONResponse:
+    missing = [] if request.app.state.publisher is not None else ["broker"]
+    try:
+        await pool_of(request).fetchval("SELECT 1", timeout=2)
+    except OUTAGES:
+        missing.append("database")
+    return JSONResponse({"ready": not missing, "missing": missing}, 503 if missing else 200)
+
+
+@router.get("/metrics")
+async def prometheus_metrics(request: Request) -> Response:
+    pool = pool_of(request)
+    found = await invoker_metrics.exposition(pool) + await message_router_metrics.exposition(pool)
+    return Response(found, media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/asyncapi")
+async def asyncapi_document() -> JSONResponse:
+    return JSONResponse(asyncapi(), media_type="application/vnd.aai.asyncapi+json")

@@ -1,0 +1,67 @@
+"""The rate book: accounts read it, the platform applies a whole one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+
+from contracts.envelope import validation_message
+from contracts.rates import ApplyRateBook
+from services.gateway.authentication.caller import Authenticated
+from services.gateway.problem_types import raises
+from services.gateway.problems import Problem
+from services.gateway.requests import body_schema, json_body, message_router_of, pool_of
+from services.message_router.message_schemas import RateBook
+from services.message_router.rate_book import RateBookNotApplied, apply_and_wait, rate_book
+
+router = APIRouter(prefix="/v1/rates", tags=["Rates"])
+
+_PLATFORM = "platform"
+_TIMEOUT_S = 20.0
+
+
+class PutRates(ApplyRateBook):
+    """A whole rate book; its version is the next one."""
+
+    version: int = 1
+
+
+@router.get("", response_model=RateBook)
+@raises("RateBookUnknown")
+async def get_rates(
+    request: Request,
+    _: Authenticated,
+    version: Annotated[int | None, Query(ge=1, lt=2**53, description="Default: the newest.")] = None,
+) -> dict[str, Any]:
+    """Shows what a message costs by country and fee class, each rate from a UTC date on. Version 0 is the empty book
+    before any was applied."""
+    book = await rate_book(pool_of(request), version)
+    if book is None and version is not None:
+        raise Problem(404, "RateBookUnknown", f"There is no rate book {version}.", rate_book=version)
+    return {"version": 0, "sample": False, "rates": []} if book is None else _shown(book)
+
+
+@router.put("", response_model=RateBook, openapi_extra=body_schema(PutRates))
+@raises("RateBookNotApplied")
+async def put_rates(request: Request, caller: Authenticated) -> JSONResponse:
+    """Applies a rate book as a whole, instead of the one before. Only the platform may."""
+    try:
+        rates = PutRates.model_validate(await json_body(request, {}))
+    except ValidationError as error:
+        raise Problem(422, "InvalidCommand", validation_message(error)) from None
+    router_client = message_router_of(request)
+    book = ApplyRateBook(version=1, sample=rates.sample, rates=rates.rates)
+    publish = partial(router_client.apply_rate_book, account=_PLATFORM, actor=caller.actor)
+    try:
+        applied = await apply_and_wait(pool_of(request), book, publish, _TIMEOUT_S)
+    except RateBookNotApplied as error:
+        raise Problem(504, "RateBookNotApplied", str(error)) from None
+    return JSONResponse(_shown(applied))
+
+
+def _shown(book: ApplyRateBook) -> dict[str, Any]:
+    return book.model_dump(mode="json", by_alias=True)

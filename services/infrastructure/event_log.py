@@ -1,0 +1,88 @@
+"""The ends of the log of events: a pending request is refused only once all events before them are applied."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from contracts import topics
+from services.infrastructure.log_end import last_record
+
+NO_EVENT = -1
+"""The last offset where there is no event."""
+
+
+class EventLog(Protocol):
+    async def partition_count(self) -> int: ...
+
+    async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
+        """The offset of the last event now, by partition.
+
+        `NO_EVENT` where none is at or after ``applied``, the next offset to apply by partition.
+        """
+        ...
+
+
+class KafkaEventLog:
+    """Connects when it is first used; close it at the end. Several tasks may ask at once."""
+
+    def __init__(self, bootstrap_servers: str, security: dict[str, Any]) -> None:
+        self._connection: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, **security}
+        self._partition_count = 0
+        self._uncommitted: Any = None
+        self._committed: Any = None
+        self._asking = asyncio.Lock()
+        """A consumer reads one place at a time."""
+
+    async def _connect(self) -> None:
+        if self._uncommitted is None:
+            # Ends include events whose transaction is not committed: their command's outcome may be visible already.
+            options = {"enable_auto_commit": False, **self._connection}
+            uncommitted = AIOKafkaConsumer(isolation_level="read_uncommitted", **options)
+            committed = AIOKafkaConsumer(isolation_level="read_committed", **options)
+            try:
+                await uncommitted.start()
+                await committed.start()
+            except BaseException:
+                await uncommitted.stop()
+                await committed.stop()
+                raise
+            self._uncommitted, self._committed = uncommitted, committed
+
+    async def close(self) -> None:
+        for consumer in (self._uncommitted, self._committed):
+            if consumer is not None:
+                await consumer.stop()
+        self._uncommitted = self._committed = None
+
+    async def partition_count(self) -> int:
+        if self._partition_count == 0:
+            admin = AIOKafkaAdminClient(**self._connection)
+            await admin.start()
+            try:
+                [topic] = await admin.describe_topics([topics.EVENTS.name])
+                if not topic["partitions"]:
+                    raise UnknownTopicOrPartitionError
+                self._partition_count = len(topic["partitions"])
+            finally:
+                await admin.close()
+        return self._partition_count
+
+    async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
+        async with self._asking:
+            return await self._last_offsets(applied, partitions)
+
+    async def _last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
+        await self._connect()
+        tps = [TopicPartition(topics.EVENTS.name, partition) for partition in partitions]
+        ends = await self._uncommitted.end_offsets(tps)
+        offsets: dict[int, int] = {}
+        for tp in tps:
+            last = await last_record(self._committed, tp, applied.get(tp.partition, 0), ends[tp])
+            offsets[tp.partition] = NO_EVENT if last is None else last.offset
+        return offsets

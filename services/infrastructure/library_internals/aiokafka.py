@@ -1,0 +1,206 @@
+"""What we change in aiokafka. Read in aiokafka 0.14.0, which pyproject.toml pins.
+
+Importing this module changes four things for every client of this process, FastStream's too (and
+`send_end_of_transaction_once` changes one producer):
+
+* `BACKOFF_OVERRIDE`: the wait between the transactions of one id.
+* `MetadataRequest`: a broker does not create a topic because a client asks about it.
+* `Fetcher.close`: stopping a consumer raises no CancelledError while its broker is away.
+* `fetcher.MemoryRecords`, `fetcher.PartitionRecords`: a header name that is not UTF-8 is read with escapes.
+
+The contracts' own change (`contracts.kafka.aiokafka_internals`) comes with it.
+
+`create_acls` sends a request that aiokafka's admin client has no method for.
+
+``tests/unit/infrastructure/library_internals/test_aiokafka.py`` fails when the code that this relies on changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, SupportsIndex
+
+from aiokafka import AIOKafkaProducer, errors
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.consumer import fetcher
+from aiokafka.producer import sender as aiokafka_sender
+from aiokafka.protocol.admin import CreateAclsRequest, CreateAclsRequest_v1
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
+
+import contracts.kafka.aiokafka_internals  # noqa: F401 -- its change to connections
+
+# aiokafka waits 20 ms between the transactions of one id, which limits a partition to 79 transactions a second. The
+# broker needs 1 to 2 ms.
+aiokafka_sender.BACKOFF_OVERRIDE = 0.001
+
+# By default a broker creates every topic that a client asks about. Ours are created by `topics apply`, with settings.
+MetadataRequest.__init__.__defaults__ = (None, False)
+
+
+# aiokafka repeats EndTxn silently, in the same epoch, after a lost connection or a time-out. A first request that
+# arrives late then ends half of the next transaction.
+
+
+class CommitInDoubt(errors.ProducerFenced):  # type: ignore[misc]
+    """The broker may or may not have ended the transaction; only the log knows.
+
+    It is a ProducerFenced, on which aiokafka's sender ends quietly and fails every pending future.
+    """
+
+
+class _EndTxnOnce(aiokafka_sender.EndTxnHandler):  # type: ignore[misc]
+    async def do(self, node_id: int) -> bool:
+        try:
+            response = await self._sender.client.send(node_id, self.create_request(), group=self.group)
+        except errors.KafkaError as error:
+            raise CommitInDoubt(f"the broker did not answer the request to end the transaction: {error!r}") from error
+        error_type = errors.for_code(response.error_code)
+        if error_type is errors.NoError:
+            self._sender._txn_manager.complete_transaction()
+            return True
+        if error_type is errors.InvalidProducerEpoch:
+            raise errors.ProducerFenced
+        raise CommitInDoubt(f"the broker answered the request to end the transaction with {error_type.__name__}")
+
+
+class _SenderEndingOnce(aiokafka_sender.Sender):  # type: ignore[misc]
+    async def _do_txn_commit(self, commit_result: object) -> None:
+        await self._message_accumulator.flush_for_commit()
+        if self._txn_manager.is_empty_transaction():
+            self._txn_manager.complete_transaction()
+            return
+        node_id = await self._find_coordinator(
+            aiokafka_sender.CoordinationType.TRANSACTION, self._txn_manager.transactional_id
+        )
+        await _EndTxnOnce(self, commit_result).do(node_id)
+
+
+def send_end_of_transaction_once(producer: AIOKafkaProducer) -> None:
+    """Replaces the sender of a producer that is not started: its commit is sent once or raises `CommitInDoubt`."""
+    old = producer._sender
+    producer._sender = _SenderEndingOnce(
+        old.client,
+        acks=old._acks,
+        txn_manager=old._txn_manager,
+        message_accumulator=old._message_accumulator,
+        retry_backoff_ms=old._retry_backoff * 1000,
+        request_timeout_ms=old._request_timeout_ms,
+    )
+
+
+def mark_closed(producer: AIOKafkaProducer) -> None:
+    """Marks the producer as stopped, so that it neither flushes nor warns when it is deleted."""
+    producer._closed = True
+
+
+async def _close_fetcher(self: Any) -> None:
+    """aiokafka's own `close` raises the CancelledError of a fetch that it cancels during a back-off. To the caller that
+    looks like a cancellation of its own task, and the connections stay open."""
+    self._closed = True
+    tasks = [self._fetch_task, *self._pending_tasks]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for waiter in list(self._fetch_waiters):
+        self._notify(waiter)
+
+
+fetcher.Fetcher.close = _close_fetcher
+
+
+# Kafka asks for UTF-8 in header names and checks nothing, and aiokafka reads nothing of a batch with such a record:
+# anyone who may publish could stop a partition for good. Such a batch is read again by aiokafka's parser in Python.
+
+
+class _EscapingBuffer(bytearray):
+    """A buffer whose slices decode with escapes in place of bytes that are not UTF-8."""
+
+    def __getitem__(self, at: SupportsIndex | slice) -> Any:
+        found = super().__getitem__(at)
+        return found if isinstance(found, int) else _EscapingBuffer(found)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
+        return super().decode(encoding, errors)
+
+
+class _EscapingBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
+    _buffer: bytearray
+
+    def __iter__(self) -> Self:
+        super().__iter__()
+        self._buffer = _EscapingBuffer(self._buffer)
+        return self
+
+
+class _RereadableRecords(MemoryRecords):  # type: ignore[misc]
+    """The batches of a fetch with their bytes, so that a batch can be read again."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._data = data
+
+    def batch_with(self, offset: int) -> _EscapingBatch:
+        batches = _MemoryRecordsPy(self._data)
+        while True:
+            raw, batch = batches._next_slice, batches.next_batch()
+            if batch.next_offset > offset:
+                return _EscapingBatch(raw)
+
+
+class _BatchThenRest:
+    """One batch that is read again, then the batches after it."""
+
+    def __init__(self, first: _EscapingBatch, rest: Any) -> None:
+        self._first: _EscapingBatch | None = first
+        self._rest = rest
+
+    def has_next(self) -> bool:
+        return self._first is not None or self._rest.has_next()
+
+    def next_batch(self) -> Any:
+        first, self._first = self._first, None
+        return self._rest.next_batch() if first is None else first
+
+
+class _LenientPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    _records: Any
+
+    def _unpack_records(self) -> Iterator[Any]:
+        fetched = self._records
+        while True:
+            try:
+                yield from super()._unpack_records()
+            except UnicodeDecodeError:
+                self._records = _BatchThenRest(fetched.batch_with(self.next_fetch_offset), fetched)
+            else:
+                return
+
+
+fetcher.MemoryRecords, fetcher.PartitionRecords = _RereadableRecords, _LenientPartitionRecords
+
+
+AclEntry = tuple[int, str, int, str, str, int, int]
+"""Resource type, name, pattern type, principal, host, operation and permission, with the protocol's numbers."""
+
+
+class _CreateAcls(CreateAclsRequest):  # type: ignore[misc]
+    """aiokafka's own has room for one entry; the protocol's takes them all at once."""
+
+    def __init__(self, entries: Sequence[AclEntry]) -> None:
+        self._entries = list(entries)
+
+    def build(self, request_struct_class: Any) -> Any:
+        if request_struct_class is not CreateAclsRequest_v1:
+            raise errors.IncompatibleBrokerVersion("the broker knows no ACLs by prefix")
+        return request_struct_class(self._entries)
+
+
+async def create_acls(admin: AIOKafkaAdminClient, entries: Sequence[AclEntry]) -> None:
+    """Creates the ACLs, with the rights of a super user. Raises KafkaError where the broker refuses one."""
+    response = await admin._send_request(_CreateAcls(entries))
+    for code, message in response.creation_responses:
+        if code != 0:
+            raise errors.for_code(code)(message)

@@ -1,0 +1,1 @@
+ALTER TABLE switchboard.checkpoints DROP COLUMN sequence;

@@ -1,0 +1,12 @@
+ALTER TABLE invoker.signatures RENAME COLUMN issued_at_version TO drawn;
+ALTER TABLE invoker.outbox RENAME COLUMN reserved_until TO held_until;
+COMMENT ON COLUMN invoker.deliveries.uncounted IS 'attempts that do not count: faults of ours, and those before a replay';
+COMMENT ON COLUMN invoker.deliveries.attempts_before_replay IS 'attempts that were made before the last replay; excused has them too';
+ALTER TABLE invoker.deliveries RENAME COLUMN only_key_id TO key_alone;
+ALTER TABLE invoker.deliveries RENAME COLUMN attempts_before_replay TO before_replay;
+ALTER TABLE invoker.deliveries RENAME COLUMN uncounted TO excused;
+ALTER INDEX invoker.counters_pkey RENAME TO tallies_pkey;
+ALTER TABLE invoker.counters RENAME TO tallies;
+ALTER INDEX invoker.queues_awake RENAME TO lines_awake;
+ALTER INDEX invoker.queues_pkey RENAME TO lines_pkey;
+ALTER TABLE invoker.queues RENAME TO lines;

@@ -1,0 +1,124 @@
+"""A request as it comes on `switchboard.invocation-requests`: read, checked, and stored in a delivery's row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from contracts.envelope import (
+    CommandEnvelope,
+    EnvelopeIdentity,
+    InvalidEnvelope,
+    UndecodableEnvelope,
+    read_command,
+    validation_message,
+)
+from contracts.invocation import TEST_CALL, InvocationFailed, InvokeIntent, MakeTestCall
+from services.invoker.outbox.notifications import Requester, dead_letter_record, outcome_record
+from services.invoker.outbox.records import OutboxRecord
+from services.invoker.requests.request_validation import CallRequest
+
+RequestBody = InvokeIntent | MakeTestCall
+RequestKey = tuple[str, str, str]
+"""Account, channel and request id: one request, and one delivery."""
+
+_DATA = {"data"}
+
+
+class InvalidRequest(Exception):
+    """The requester gets a refusal; the text is the sentence why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    envelope: CommandEnvelope
+    body: RequestBody
+
+    @property
+    def key(self) -> RequestKey:
+        return self.envelope.accountid, self.envelope.subject, self.envelope.id
+
+    @property
+    def code(self) -> str:
+        return self.body.code if isinstance(self.body, InvokeIntent) else TEST_CALL
+
+    @property
+    def correlation_id(self) -> str:
+        return (self.envelope.correlationid or self.envelope.id).replace("\x00", "")
+
+    @property
+    def is_test(self) -> bool:
+        return isinstance(self.body, MakeTestCall)
+
+    def call(self) -> CallRequest:
+        envelope, body = self.envelope, self.body
+        template, data = (body.template, body.data) if isinstance(body, InvokeIntent) else (None, None)
+        return CallRequest(
+            envelope.accountid, envelope.subject, body.system, self.code, template, data, body.settings_version
+        )
+
+    def canonical_content(self) -> str:
+        return canonical_json(self.body.model_dump(exclude_unset=True))
+
+
+def read_requests(records: Sequence[Any]) -> tuple[list[Request], list[OutboxRecord]]:
+    """The requests, and the refusals and dead letters of records that are none."""
+    requests: list[Request] = []
+    rejected: list[OutboxRecord] = []
+    for record in records:
+        try:
+            envelope = read_command(record.value)
+            requests.append(Request(envelope, body_of(envelope)))
+        except UndecodableEnvelope as error:
+            rejected.append(dead_letter_record(record, str(error)))
+        except InvalidEnvelope as error:
+            rejected.append(_refusal(error.envelope, error.problem))
+        except InvalidRequest as error:
+            rejected.append(_refusal(envelope, str(error)))
+    return requests, rejected
+
+
+def body_of(envelope: CommandEnvelope) -> RequestBody:
+    """The request in the envelope. Raises `InvalidRequest`."""
+    if envelope.dryrun:
+        raise InvalidRequest(
+            "'dryrun' is wrong: no call is dry; over HTTP, POST …/invocations?dry_run=true validates a request."
+        )
+    try:
+        if envelope.type == MakeTestCall.__name__:
+            return MakeTestCall.model_validate(envelope.data)
+        if envelope.type != InvokeIntent.__name__:
+            types = f"{InvokeIntent.__name__} and {MakeTestCall.__name__}"
+            raise InvalidRequest(f"'type' is wrong: this topic takes {types}, not {envelope.type!r}.")
+        return InvokeIntent.model_validate(envelope.data)
+    except ValidationError as error:
+        raise InvalidRequest(validation_message(error, "data")) from None
+
+
+def _refusal(envelope: CommandEnvelope | EnvelopeIdentity, problem: str) -> OutboxRecord:
+    requester = Requester(envelope.accountid, envelope.subject, envelope.id, envelope.id)
+    return outcome_record(requester, InvocationFailed(status="refused", reason="InvalidCommand", message=problem))
+
+
+def stored_request(body: RequestBody, call_body: bytes | None) -> str:
+    """The request as JSON for its row. Its data is stored once: ``true`` here where the call's body has it."""
+    if call_body is None or not isinstance(body, InvokeIntent) or body.data is None:
+        return body.model_dump_json(exclude_unset=True)
+    return body.model_dump_json(exclude_unset=True, exclude=_DATA)[:-1] + ',"data":true}'
+
+
+def original_request(request: str, call_body: bytes | None) -> Any:
+    """The request as it was made, from a row's ``request`` and ``body``."""
+    content = json.loads(request)
+    if content.get("data") is True and call_body is not None:
+        content["data"] = json.loads(call_body)["data"]
+    return content
+
+
+def canonical_json(content: object) -> str:
+    """JSON to compare contents by: the order of fields does not count; 1, 1.0 and true differ."""
+    return json.dumps(content, sort_keys=True)

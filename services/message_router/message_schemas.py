@@ -1,0 +1,216 @@
+"""What the gateway answers about messages, rates, scheduling resources and usage: for the OpenAPI document.
+
+No answer is validated by these types.
+"""
+
+from __future__ import annotations
+
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from contracts.message import Time
+from contracts.message_routing import Category, ExpectedRate, FeeClass, GuardFinding, Route, RoutingRefused, Rule
+from contracts.rates import Rate
+from contracts.usage import MessageCharged
+from services.message_router.message_log import MessageState
+from services.message_router.resource_list import ResourceState
+
+
+@with_config(use_attribute_docstrings=True)
+class Decision(TypedDict):
+    """The route of a message, and what it rests on."""
+
+    message: str
+    route: Route
+    rule: Rule
+    """What decided the route."""
+
+    sentence: str
+    category: Category
+    country: str | None
+    """Of the recipient; null where it has none."""
+
+    country_source: str
+    resource: str | None
+    """The scheduling resource of which a unit is reserved."""
+
+    sender: str | None
+    fee_class: FeeClass | None
+    rate: ExpectedRate | None
+    international: bool
+    settings_version: int
+    """The version of the channel's settings that decided."""
+
+    rate_book: int | None
+    reserved_until: Time | None
+    guard: GuardFinding | None
+    """What the spend guard found."""
+
+    sent_today: int | None
+    """What the spend guard's counter had for the country."""
+
+    decided_at: Time
+
+
+@with_config(use_attribute_docstrings=True)
+class _MessageFacts(TypedDict):
+    message: str
+    channel: str
+    account: str
+    state: MessageState
+    category: Category
+    country: str | None
+    requested_at: Time
+
+
+@with_config(use_attribute_docstrings=True)
+class ListedMessage(_MessageFacts):
+    """A message in a list: without its recipient, as everywhere."""
+
+    route: Route | None
+    rule: Rule | None
+    reason: str | None
+    """Why it was refused: a stable name."""
+
+    sentence: str | None
+    decided_at: Time | None
+    reservation: str
+    """`none`, or how the reservation of a unit stands."""
+
+    sms_fallback: str
+    """`none`, or how the SMS fallback stands."""
+
+    statuses: list[str]
+    """Those that counted, each as `via` and `status`."""
+
+
+class MessagePage(TypedDict):
+    """A page of messages, newest first."""
+
+    messages: list[ListedMessage]
+    next: str | None
+
+
+@with_config(use_attribute_docstrings=True)
+class Reservation(TypedDict):
+    """A unit of a scheduling resource that was reserved for a message."""
+
+    state: str
+    resource: str | None
+    reserved_until: Time | None
+    posted_late: bool
+    """Charged after the reservation had expired."""
+
+
+@with_config(use_attribute_docstrings=True)
+class Fallback(TypedDict):
+    """The SMS fallback that the request asked for."""
+
+    state: str
+    on: list[str]
+    wait_seconds: int | None
+    fires_at: Time | None
+
+
+@with_config(use_attribute_docstrings=True, extra="allow")
+class TimelineEntry(TypedDict):
+    """Something that happened to the message; its other members are those of its type."""
+
+    at: Time
+    type: str
+    """Of the request, decision, status, or notice: the name of the message on Kafka."""
+
+
+class Message(_MessageFacts):
+    """A message with its timeline."""
+
+    decision: Decision | None
+    refusal: RoutingRefused | None
+    reservation: Reservation | None
+    sms_fallback: Fallback | None
+    charge: MessageCharged | None
+    timeline: list[TimelineEntry]
+
+
+class StatusReported(TypedDict):
+    """A status that is on its way to the message router."""
+
+    report_id: str
+    message: str
+
+
+class RateBook(TypedDict):
+    """A whole rate book."""
+
+    version: int
+    sample: bool
+    rates: list[Rate]
+
+
+@with_config(use_attribute_docstrings=True)
+class SchedulingResource(TypedDict):
+    """One of the platform's pools of sender numbers."""
+
+    resource: str
+    country: str
+    sender: str
+    units: int
+    """As reported."""
+
+    available: int
+    """What is left after the reservations since the report."""
+
+    as_of: Time
+    valid_until: Time
+    state: ResourceState
+
+
+class CountryState(TypedDict):
+    """Whether a country has a unit, and if not why."""
+
+    country: str
+    state: ResourceState
+
+
+class SchedulingResources(TypedDict):
+    """To the platform: its resources."""
+
+    resources: list[SchedulingResource]
+
+
+class SchedulingCountries(TypedDict):
+    """To everybody else: the countries that have resources."""
+
+    countries: list[CountryState]
+
+
+class ReportedResource(TypedDict):
+    """A report that is on its way to the message router."""
+
+    resource: str
+
+
+@with_config(use_attribute_docstrings=True)
+class UsageRow(TypedDict):
+    """What is charged for a day, channel, country and fee class."""
+
+    day: str
+    """The UTC day on which it was booked."""
+
+    account: str
+    channel: str
+    country: str
+    fee_class: FeeClass
+    messages: int
+    amount: str | None
+    """A decimal in text; null where the rate book had no rate."""
+
+    currency: str | None
+    correction_of: str | None
+    """The day that was over when the charge came."""
+
+
+class UsageReport(TypedDict):
+    """The rows by day, account and channel."""
+
+    usage: list[UsageRow]

@@ -1,0 +1,13 @@
+"""Which partitions this process reads: it does their other work too."""
+
+from __future__ import annotations
+
+OVERDUE_MS = 500
+"""Work of a partition that waits longer is done by every router: its owner may be gone, and the group not know yet."""
+
+
+class Ownership:
+    """The partitions of `switchboard.message-requests` that are assigned to this process."""
+
+    def __init__(self, partitions: frozenset[int] = frozenset()) -> None:
+        self.partitions = partitions

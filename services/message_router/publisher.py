@@ -1,0 +1,223 @@
+"""Publishes the outbox exactly once: one transactional id per partition, and its last position says where to go on.
+
+Each transaction holds records of the outbox and, on `switchboard.outbox-positions`, the number of the last of them. A
+publisher starts a producer of the partition's id, which fences the earlier one; aborts a transaction once; reads the
+last position; deletes the rows up to there; and publishes the rest, in order. At any doubt it throws the producer away
+and starts over.
+
+The key of a position is the epoch of the partition's numbers in this database: positions of others are passed over. A
+database that lost commits gives numbers a second time. Where it is behind its own position, it begins a new epoch, so
+that nothing new is taken for published; what is then published twice has the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from contracts import topics
+from services.infrastructure.log_end import last_record
+from services.infrastructure.postgres import OUTAGES, Pool
+from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
+
+log = structlog.stdlib.get_logger(__name__)
+
+_WRITTEN_TOPICS = (topics.MESSAGE_DECISIONS, topics.USAGE, topics.DEAD_LETTERS, topics.OUTBOX_POSITIONS)
+_FENCE_KEY = b"~fence"
+_BATCH = 500
+_BATCH_BYTES = 4_000_000
+"""About how much is held in memory: a dead letter may have megabytes."""
+_POLL_S = 0.25
+_START_TIMEOUT_S = 30.0
+_COMMIT_TIMEOUT_S = 20.0
+"""aiokafka's sender can end without a word, and nothing that is then appended is ever answered."""
+
+_DELETE_AND_SELECT = """
+    WITH published AS (DELETE FROM message_router.outbox WHERE partition = $1 AND number > $2 AND number <= $3)
+    SELECT number, topic, key, value, headers FROM (
+        SELECT *, sum(octet_length(value)) OVER (ORDER BY number) - octet_length(value) AS bytes_before
+        FROM (SELECT * FROM message_router.outbox WHERE partition = $1 AND number > $3 ORDER BY number LIMIT $4) AS next
+    ) AS counted
+    WHERE bytes_before IS NULL OR bytes_before < $5 ORDER BY number
+"""
+_ENSURE = "INSERT INTO message_router.outbox_numbers (partition) VALUES ($1) ON CONFLICT DO NOTHING"
+_NUMBERS = "SELECT number, epoch FROM message_router.outbox_numbers WHERE partition = $1"
+_NEW_EPOCH = """
+    UPDATE message_router.outbox_numbers SET epoch = DEFAULT WHERE partition = $1 AND epoch = $2 RETURNING epoch
+"""
+
+
+def transactional_id(partition: int) -> str:
+    """One per partition, the same in every process: a producer that starts with it fences the earlier one."""
+    return f"switchboard.message-router-{partition}"
+
+
+class PartitionPublisher:
+    """Publishes one partition's outbox until it is stopped."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        bootstrap_servers: str,
+        security: dict[str, Any],
+        partition: int,
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._pool, self._bootstrap_servers, self._security = pool, bootstrap_servers, security
+        self._partition, self._on_step = partition, on_step
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name=f"publisher of partition {partition}")
+
+    def notify(self) -> None:
+        """New rows may be in the outbox."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            producer = TransactionalProducer(self._bootstrap_servers, transactional_id(self._partition), self._security)
+            try:
+                async with AsyncExitStack() as stack:
+                    stack.push_async_callback(producer.discard)
+                    await self._own(producer)
+            except (KafkaError, *OUTAGES) as error:
+                log.warning(
+                    "publisher starts over",
+                    partition=self._partition,
+                    reason=type(error).__name__,
+                    exc_info=isinstance(error, TimeoutError),  # which step it was that took so long
+                )
+            except asyncio.CancelledError as error:
+                # aiokafka can leak the CancelledError of its own tasks, although this task is not cancelled.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                log.warning("publisher starts over", partition=self._partition, reason=type(error).__name__)
+            except Exception:
+                log.exception("publisher starts over", partition=self._partition)
+            await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 -- jitter, not cryptography
+
+    async def _own(self, producer: TransactionalProducer) -> None:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await producer.start()
+            await self._abort_leftovers(producer)
+            self._on_step("fenced")
+            epoch, published = await self._restore()
+        log.info("outbox is published", partition=self._partition, after=published)
+        deleted = 0
+        while True:
+            self._wake.clear()
+            rows = await self._pool.fetch(_DELETE_AND_SELECT, self._partition, deleted, published, _BATCH, _BATCH_BYTES)
+            deleted = published
+            if rows:
+                await self._publish(producer, epoch, rows)
+                published = rows[-1]["number"]
+            else:
+                try:
+                    async with asyncio.timeout(_POLL_S):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+
+    async def _restore(self) -> tuple[str, int]:
+        """The epoch of the partition's numbers, and the last published one. The earlier owner must be fenced."""
+        await self._pool.execute(_ENSURE, self._partition)
+        [(number, epoch)] = await self._pool.fetch(_NUMBERS, self._partition)
+        published = await self._last_position(epoch)
+        if published <= number:
+            return epoch, published
+        log.error("the database lost commits: its numbers begin a new epoch", partition=self._partition)
+        return await self._pool.fetchval(_NEW_EPOCH, self._partition, epoch), 0
+
+    async def _publish(self, producer: TransactionalProducer, epoch: str, rows: Sequence[Any]) -> None:
+        records = [
+            OutgoingRecord(row["topic"], self._partition, row["key"], row["value"], _headers(row["headers"]))
+            for row in rows
+        ]
+        position = str(rows[-1]["number"]).encode()
+        records.append(OutgoingRecord(topics.OUTBOX_POSITIONS.name, self._partition, epoch.encode(), position))
+        self._on_step("publishing")
+        async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+            await producer.begin()
+            await producer.append(records, time.time_ns() // 1_000_000)
+            self._on_step("sent")
+            await producer.commit()
+        self._on_step("published")
+
+    async def _abort_leftovers(self, producer: TransactionalProducer) -> None:
+        """Aborts a transaction that touches every topic: after a restart of the broker, the next commit could else
+        commit records of an earlier transaction of the same producer id."""
+        records = [OutgoingRecord(topic.name, self._partition, _FENCE_KEY, b"") for topic in _WRITTEN_TOPICS]
+        await producer.begin()
+        await producer.append(records, time.time_ns() // 1_000_000)
+        await producer.abort()
+
+    async def _last_position(self, epoch: str) -> int:
+        """The last published number of the epoch; 0 where there is none."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            **self._security,
+        )
+        tp = TopicPartition(topics.OUTBOX_POSITIONS.name, self._partition)
+        try:
+            await consumer.start()
+            start, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+            last = await last_record(consumer, tp, start, end, lambda record: _is_position(record, epoch))
+            return 0 if last is None else int(last.value)
+        finally:
+            await consumer.stop()
+
+
+def _is_position(record: Any, epoch: str) -> bool:
+    return record.key == epoch.encode() and (record.value or b"").isdigit()
+
+
+def _headers(texts: Sequence[str]) -> list[tuple[str, bytes]]:
+    """The headers of names and texts in turn."""
+    return [(name, text.encode()) for name, text in zip(texts[::2], texts[1::2], strict=True)]
+
+
+class OutboxPublisher:
+    """The publishers of the partitions that this process owns."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        bootstrap_servers: str,
+        security: dict[str, Any],
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._arguments = pool, bootstrap_servers, security
+        self._on_step = on_step
+        self._publishers: dict[int, PartitionPublisher] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    def own(self, partitions: frozenset[int]) -> None:
+        """Publishes these partitions from now on, and no others."""
+        for partition in self._publishers.keys() - partitions:
+            task = asyncio.create_task(self._publishers.pop(partition).stop())
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+        for partition in partitions - self._publishers.keys():
+            self._publishers[partition] = PartitionPublisher(*self._arguments, partition, self._on_step)
+
+    def notify(self) -> None:
+        for publisher in self._publishers.values():
+            publisher.notify()
+
+    async def stop(self) -> None:
+        self.own(frozenset())
+        await asyncio.gather(*self._stopping)

@@ -1,0 +1,167 @@
+"""Timers: reservations that expire, fallbacks that fire, and what is kept for seven days at most.
+
+A router applies the timers of the partitions that it reads, and whatever is overdue of the others: none is missed while
+a group rebalances, and the partition's lock lets one router apply each.
+
+A fallback must not fire once Activate SMS is off, so a partition's timers wait until the replica of the settings has
+every event that was in the log when they were looked at: a router that was down may have missed a switch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from services.infrastructure.checkpoints import next_offsets
+from services.infrastructure.event_log import EventLog
+from services.infrastructure.poison_messages import isolate_poison
+from services.infrastructure.postgres import OUTAGES, Pool
+from services.message_router.decisions import handle_timer, refuse_status
+from services.message_router.messages import report_of
+from services.message_router.outbox import lock_partitions
+from services.message_router.ownership import OVERDUE_MS, Ownership
+from services.message_router.poison import count_poison
+from services.message_router.rate_book import CurrentRates
+from services.message_router.requests import MessageKey
+from services.message_router.work import load_work
+
+log = structlog.stdlib.get_logger(__name__)
+
+KEPT_MS = 7 * 24 * 60 * 60 * 1000
+"""Statuses without a decision, and numbers of fallbacks, are kept so long at most."""
+_BATCH = 500
+_POLL_S = 0.2
+_SWEEP_S = 60.0
+_PUT_OFF_MS = 60 * 60 * 1000
+_LOG_END_TIMEOUT_S = 0.5
+"""The end of a partition's log may have to wait for a transaction; the other partitions do not wait with it."""
+
+_SELECT_PARTITIONS = """
+    SELECT partition FROM message_router.outbox_numbers o WHERE EXISTS (
+        SELECT FROM message_router.messages m WHERE m.partition = o.partition
+            AND m.next_timer <= CASE WHEN o.partition = ANY($1::int[]) THEN $2::bigint ELSE $2::bigint - $3::bigint END)
+"""
+_SELECT_DUE = """
+    SELECT channel, account, message FROM message_router.messages
+    WHERE partition = $1 AND next_timer <= $2 ORDER BY next_timer LIMIT $3
+"""
+_PUT_OFF = """
+    UPDATE message_router.messages SET next_timer = $4
+    WHERE channel = $1 AND account = $2 AND message = $3 AND next_timer IS NOT NULL
+"""
+_TAKE_OLD_STATUSES = """
+    DELETE FROM message_router.waiting_statuses WHERE partition = $1 AND received_at < $2 RETURNING *
+"""
+_OLD_STATUS_PARTITIONS = "SELECT DISTINCT partition FROM message_router.waiting_statuses WHERE received_at < $1"
+_FORGET_NUMBERS = """
+    UPDATE message_router.messages SET fallback_to = NULL WHERE fallback_to IS NOT NULL AND requested_at < $1
+"""
+
+
+class _LookedAt(NamedTuple):
+    """Where the log of events ended at a moment (Unix milliseconds): timers up to it may be applied from there on."""
+
+    log_end: int
+    moment: int
+
+
+class Timers:
+    """Runs until cancelled. ``consumer`` names the checkpoints of the replica."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        event_log: EventLog,
+        consumer: str,
+        ownership: Ownership,
+        rates: CurrentRates,
+        on_committed: Callable[[], None],
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._pool, self._event_log, self._consumer, self._ownership = pool, event_log, consumer, ownership
+        self._rates, self._on_committed, self._on_step = rates, on_committed, on_step
+        self._looked_at: dict[int, _LookedAt] = {}
+        self._swept_at = 0.0
+
+    async def run(self) -> None:
+        while True:
+            try:
+                more = await self.run_once(time.time_ns() // 1_000_000) == _BATCH
+                if time.monotonic() - self._swept_at > _SWEEP_S:
+                    await self.sweep(time.time_ns() // 1_000_000)
+                    self._swept_at = time.monotonic()
+            except (KafkaError, *OUTAGES) as error:
+                log.warning("timers wait", reason=type(error).__name__)
+                await asyncio.sleep(1)
+                continue
+            if not more:
+                await asyncio.sleep(_POLL_S)
+
+    async def run_once(self, now: int) -> int:
+        """Applies a batch of each partition's timers that are over. Returns the size of the largest."""
+        owned = list(self._ownership.partitions)
+        due = {row["partition"] for row in await self._pool.fetch(_SELECT_PARTITIONS, owned, now, OVERDUE_MS)}
+        if not due:
+            return 0
+        await self._look_at_log(due, now)
+        applied = await next_offsets(self._pool, self._consumer)
+        ready = {one for one in due & self._looked_at.keys() if applied.get(one, 0) > self._looked_at[one].log_end}
+        sizes = await asyncio.gather(*(self._apply(partition) for partition in ready), return_exceptions=True)
+        for size in sizes:
+            if isinstance(size, BaseException):
+                raise size
+        return max((size for size in sizes if isinstance(size, int)), default=0)
+
+    async def _look_at_log(self, due: set[int], now: int) -> None:
+        applied = await next_offsets(self._pool, self._consumer)
+        for partition in sorted(due - self._looked_at.keys()):
+            try:
+                async with asyncio.timeout(_LOG_END_TIMEOUT_S):
+                    [log_end] = (await self._event_log.last_offsets(applied, {partition})).values()
+            except TimeoutError:
+                continue
+            self._looked_at[partition] = _LookedAt(log_end, now)
+
+    async def _apply(self, partition: int) -> int:
+        rows = await self._pool.fetch(_SELECT_DUE, partition, self._looked_at[partition].moment, _BATCH)
+        if len(rows) < _BATCH:
+            del self._looked_at[partition]
+        if not rows:
+            return 0
+        keys: list[MessageKey] = [tuple(row) for row in rows]
+        await isolate_poison(keys, partial(self._fire, partition), partial(self._put_off, partition))
+        return len(rows)
+
+    async def _fire(self, partition: int, keys: Sequence[MessageKey]) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            work = await load_work(connection, self._rates, {partition}, (), keys)
+            for key in keys:
+                handle_timer(work, work.messages[key])
+            await work.save(connection)
+            self._on_step("timed")
+        self._on_committed()
+
+    async def _put_off(self, partition: int, key: MessageKey, _: Exception) -> None:
+        """Tries the timer that raises again later: by then, whatever is wrong with its message may be mended."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await lock_partitions(connection, {partition})
+            await connection.execute(_PUT_OFF, *key, time.time_ns() // 1_000_000 + _PUT_OFF_MS)
+            await count_poison(connection, partition, "timer")
+
+    async def sweep(self, now: int) -> None:
+        """Refuses statuses whose message was not routed in seven days, and forgets numbers as old."""
+        before = now - KEPT_MS
+        await self._pool.execute(_FORGET_NUMBERS, before)
+        for found in await self._pool.fetch(_OLD_STATUS_PARTITIONS, before):
+            async with self._pool.acquire() as connection, connection.transaction():
+                work = await load_work(connection, self._rates, {found["partition"]}, (), ())
+                for row in await connection.fetch(_TAKE_OLD_STATUSES, found["partition"], before):
+                    refuse_status(work, report_of(row))
+                await work.save(connection)
+            self._on_committed()

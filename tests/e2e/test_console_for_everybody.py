@@ -1,0 +1,159 @@
+"""The console by keyboard, on a phone, in every colour scheme, and for axe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.browser import Person, chromium, person
+from tests.e2e.furnished import Furnished, furnish
+from tests.e2e.shop import register
+from tests.installation import Installation, fresh
+
+pytestmark = pytest.mark.timeout(300)  # the first test also pays for the services
+
+SCHEMES: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def account() -> str:
+    return fresh("account")
+
+
+@pytest.fixture(scope="module")
+def furnished(installation: Installation, account: str) -> Furnished:
+    return furnish(installation, account)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_axe_finds_nothing(
+    installation: Installation, browser: Browser, account: str, furnished: Furnished, scheme: str
+) -> None:
+    with person(browser, installation.address, installation.api_key(account), **SCHEMES[scheme]) as somebody:
+        found = {name: _barriers(somebody, path) for name, path in furnished.views().items()}
+        somebody.page.context.clear_cookies()
+        found["log-on"] = _barriers(somebody, "log-on")
+    assert {name: barriers for name, barriers in found.items() if barriers} == {}
+
+
+def _barriers(somebody: Person, path: str) -> list[str]:
+    somebody.visit(path)
+    results = Axe().run(somebody.page).response
+    return [f"{one['id']}: {node['html'][:200]}" for one in results["violations"] for node in one["nodes"]]
+
+
+@pytest.mark.parametrize("width", [320, 390, 640], ids=["small-phone", "phone", "zoom-200"])
+def test_every_view_fits(
+    installation: Installation, browser: Browser, account: str, furnished: Furnished, width: int
+) -> None:
+    viewport = {"width": width, "height": 700}
+    with person(browser, installation.address, installation.api_key(account), viewport=viewport) as somebody:
+        wide = {}
+        for name, path in furnished.views().items():
+            somebody.visit(path)
+            wide[name] = somebody.page.evaluate("document.documentElement.scrollWidth")
+    assert {name: pixels for name, pixels in wide.items() if pixels > width} == {}
+
+
+def _tab_to(page: Page, name: str) -> None:
+    """Presses Tab until what has the focus has this name."""
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(
+            "() => { const e = document.activeElement; return (e.ariaLabel || e.labels?.[0]?.textContent ||"
+            " document.getElementById(e.getAttribute('aria-labelledby'))?.textContent || e.textContent || '').trim() }"
+        )
+        if str(focused).startswith(name):
+            return
+    raise AssertionError(f"Tab does not reach {name!r}")
+
+
+def _switch_on(page: Page, name: str) -> None:
+    """Again where the change before came back from the server just then, and drew anew what had the focus."""
+    switch = page.get_by_role("switch", name=name)
+    for _ in range(3):
+        _tab_to(page, name)
+        page.keyboard.press("Space")
+        try:
+            expect(switch).to_be_checked()
+        except AssertionError:
+            continue
+        return
+    raise AssertionError(f"{name!r} is not on")
+
+
+def test_the_page_by_keyboard_alone(installation: Installation, browser: Browser, account: str) -> None:
+    channel = register(installation, account, "whatsapp", "Keys")
+    with person(browser, installation.address, installation.api_key(account)) as somebody:
+        page = somebody.page
+        somebody.service_settings(channel)
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")  # Skip to content
+        _tab_to(page, "Open Business System")
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_label("System Name")).to_be_focused()
+        page.keyboard.type("CRM")
+        page.keyboard.press("Tab")
+        page.keyboard.type("https://crm.example/hook")
+        _tab_to(page, "Refresh")
+        page.keyboard.press("Enter")
+        expect(dialog.get_by_label("Signature", exact=True)).to_be_visible()
+        _tab_to(page, "Remarks")
+        page.keyboard.type("By keyboard")
+        _tab_to(page, "OK")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("article", name="CRM")).to_be_visible()
+        _switch_on(page, "Activate SMS")
+        _switch_on(page, "OTP Delivery Scheduling")
+        _tab_to(page, "Search countries/regions")
+        page.keyboard.type("indones")
+        _tab_to(page, "Indonesia")
+        page.keyboard.press("Space")
+        _tab_to(page, "Save")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("OTP delivery scheduling is saved.")).to_be_visible()
+
+
+def test_escape_closes_a_dialog_and_gives_the_focus_back(
+    installation: Installation, browser: Browser, account: str, furnished: Furnished
+) -> None:
+    with person(browser, installation.address, installation.api_key(account)) as somebody:
+        somebody.service_settings(furnished.channel)
+        link = somebody.page.get_by_role("link", name="Edit Customer care")
+        link.focus()
+        somebody.page.keyboard.press("Enter")
+        expect(somebody.page.get_by_role("dialog")).to_be_visible()
+        assert somebody.page.url.endswith("/edit")
+        somebody.page.keyboard.press("Escape")
+        expect(somebody.page.get_by_role("dialog")).to_have_count(0)
+        assert somebody.page.url.endswith("/service-settings")
+        expect(link).to_be_focused()
+
+
+def test_the_page_works_without_scripts(installation: Installation, browser: Browser, account: str) -> None:
+    channel = register(installation, account, "whatsapp", "Plain")
+    options = {"java_script_enabled": False}
+    with person(browser, installation.address, installation.api_key(account), **options) as somebody:
+        page = somebody.page
+        somebody.visit("channels", channel, "service-settings")
+        page.get_by_role("link", name="Open Business System").click()
+        page.get_by_label("System Name").fill("CRM")
+        page.get_by_label("API Request URL").fill("https://crm.example/hook")
+        page.get_by_role("button", name="OK").click()
+        expect(page.get_by_role("article", name="CRM")).to_be_visible()
+        page.get_by_role("switch", name="Activate SMS").click()
+        expect(page.get_by_role("switch", name="Activate SMS")).to_be_checked()

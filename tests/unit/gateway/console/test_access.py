@@ -1,0 +1,93 @@
+"""A session of the console may do what its principal may do, and no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import pytest
+from fastapi import FastAPI
+from starlette.types import Message
+
+from services.gateway.application import application
+from services.gateway.authentication import sessions
+from services.gateway.authentication.console_operations import CONSOLE_OPERATIONS
+from services.gateway.authentication.operations import OPERATIONS, Target
+from services.gateway.authentication.roles import Role, Scope
+from services.gateway.authentication.sessions import Session
+from services.infrastructure.postgres import Pool
+from tests.unit.gateway.console.sessions import session_of
+
+PARAMETERS = {"channel": "ch-1", "system": "crm", "code": "ORDER", "delivery": "d", "version": "1"}
+
+
+@cache
+def _application() -> FastAPI:
+    return application(cast("Pool", None))
+
+
+async def answer(
+    page: str, session: Session, monkeypatch: pytest.MonkeyPatch, form: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """What the page answers without a database: nothing of one is asked before the caller is admitted."""
+
+    async def use(*_: object) -> Session:
+        return session
+
+    monkeypatch.setattr(sessions, "use", use)
+    method, path = page.split(" ")
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": urlencode(form or {}).encode(), "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": method,
+        "path": path.format(**PARAMETERS),
+        "raw_path": b"",
+        "query_string": b"",
+        "headers": [(b"host", b"here"), (b"origin", b"http://here"), (b"cookie", b"switchboard-session=token")],
+        "scheme": "http",
+        "client": ("127.0.0.1", 1),
+        "state": {},
+    }
+    await _application()(scope, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]).decode()
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("page", [page for page in CONSOLE_OPERATIONS if page.startswith("POST")])
+async def test_a_page_that_changes_something_needs_the_role(
+    page: str, role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of("acme")
+    session = replace(session, principal=replace(session.principal, roles=frozenset({role})))
+    status, text = await answer(page, session, monkeypatch)
+    assert status == 403
+    may = role in OPERATIONS[CONSOLE_OPERATIONS[page]].roles
+    assert ("This needs the role" in text) is not may
+    assert ("This page is from an earlier session" in text) is may  # the next check: the form has no token
+
+
+@pytest.mark.parametrize("page", [page for page in CONSOLE_OPERATIONS if "{channel}" in page])
+async def test_a_channel_outside_of_the_scope_looks_unknown(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of("acme")
+    session = replace(session, principal=replace(session.principal, scope=Scope("acme", "another")))
+    assert OPERATIONS[CONSOLE_OPERATIONS[page]].target is Target.CHANNEL
+    status, text = await answer(page, session, monkeypatch)
+    assert (status, "has no channel" in text) == (404, True)
+
+
+async def test_the_refresh_icon_of_the_dialog_needs_the_role_of_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = "POST /console/channels/{channel}/service-settings/open-business-system"
+    session = session_of("acme")
+    session = replace(session, principal=replace(session.principal, roles=frozenset({Role.EDITOR})))
+    form = {"form_token": session.form_token, "refresh": "1", "api_request_url": "https://crm.example"}
+    status, text = await answer(page, session, monkeypatch, form)
+    assert (status, "needs the role signature-keeper" in text) == (403, True)

@@ -1,0 +1,151 @@
+"""Requests wait for their accounts' turns before a route works on them, and hold none while they wait for others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from services.gateway.authentication.authenticator import Authenticator
+from services.gateway.authentication.oidc.configuration import OidcConfiguration
+from services.gateway.authentication.oidc.tokens import TrustedIssuers
+from services.gateway.authentication.refusals import Refusals
+from services.gateway.fair_queue import FairQueue, Turn
+from services.gateway.limits import Limits, RateLimits
+from services.gateway.request_guard import RequestGuard
+from services.infrastructure.postgres import Pool
+from tests.unit.gateway.key_rows import key_row
+
+TOKENS = {account: f"sb_{account:a<8}_{'x' * 43}" for account in ("busy", "quiet")}
+
+
+class Keys:
+    """A database with a key of each account, which takes a turn of the event loop for a query."""
+
+    def __init__(self) -> None:
+        self.queries: list[list[str]] = []
+        self.revoked: set[str] = set()
+
+    async def fetch(self, _: str, key_ids: list[str]) -> list[dict[str, Any]]:
+        self.queries.append(key_ids)
+        found = [key_row(token, account) for account, token in TOKENS.items() if token[3:11] in key_ids]
+        await asyncio.sleep(0.01)
+        return [row for row in found if row["key_id"] not in self.revoked]
+
+
+async def served(app: Any, account: str) -> list[Message]:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"authorization", b"Bearer " + TOKENS[account].encode())]
+    scope = {"type": "http", "method": "GET", "path": "/v1/x", "query_string": b"", "headers": headers, "state": {}}
+    await app(scope, receive, send)
+    return sent
+
+
+def guard(route: Any, queue: FairQueue) -> RequestGuard:
+    issuers = TrustedIssuers(OidcConfiguration())
+    return RequestGuard(route, cast("Pool", Keys()), RateLimits(Limits()), queue, Refusals(), issuers)
+
+
+async def test_a_flood_is_one_of_the_turns() -> None:
+    order: list[str] = []
+
+    async def route(scope: Scope, _: Receive, send: Send) -> None:
+        order.append(scope["state"]["principal"].scope.account)
+        await asyncio.sleep(0.01)
+        await send({"type": "http.response.start", "status": 200})
+
+    app = guard(route, FairQueue(4, 3, 256, beside_others=1))
+    flood = [asyncio.create_task(served(app, "busy")) for _ in range(64)]
+    while not order:  # noqa: ASYNC110 -- until the flood is being served
+        await asyncio.sleep(0)
+    await asyncio.gather(*(served(app, "quiet") for _ in range(3)), *flood)
+
+    last_quiet = len(order) - order[::-1].index("quiet")
+    assert order[:last_quiet].count("busy") < 64 // 2
+
+
+async def test_more_than_may_wait_are_told_to_come_again() -> None:
+    go = asyncio.Event()
+
+    async def route(_: Scope, __: Receive, send: Send) -> None:
+        await go.wait()
+        await send({"type": "http.response.start", "status": 200})
+
+    app = guard(route, FairQueue(1, 1, 2))
+    asked = [asyncio.create_task(served(app, "busy")) for _ in range(5)]
+    await asyncio.sleep(0.1)
+    go.set()
+    statuses = sorted(messages[0]["status"] for messages in await asyncio.gather(*asked))
+
+    assert statuses == [200, 200, 200, 429, 429]
+
+
+@pytest.mark.parametrize("ends", ["response", "error", "pause"])
+async def test_a_turn_ends_with_the_response_an_error_or_a_wait(ends: str) -> None:
+    queue, go = FairQueue(1, 1, 256), asyncio.Event()
+
+    async def route(scope: Scope, _: Receive, send: Send) -> None:
+        turn: Turn = scope["state"]["turn"]
+        if scope["state"]["principal"].scope.account == "quiet":
+            await send({"type": "http.response.start", "status": 200})
+        elif ends == "response":
+            await send({"type": "http.response.start", "status": 200})
+            await go.wait()  # a stream, or a client that reads slowly
+        elif ends == "error":
+            raise ValueError
+        else:
+            async with turn.paused():
+                await go.wait()
+
+    app = guard(route, queue)
+    first = asyncio.create_task(served(app, "busy"))
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(1):
+        await served(app, "quiet")
+    go.set()
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_tokens_that_come_together_are_checked_in_one_query() -> None:
+    keys = Keys()
+    authenticator = Authenticator(cast("Pool", keys))
+
+    found = await asyncio.gather(*(authenticator.authenticate(TOKENS["busy"]) for _ in range(64)))
+
+    assert [key.scope.account for key in found if key is not None] == ["busy"] * 64
+    assert len(keys.queries) == 1
+
+
+async def test_a_request_that_comes_during_a_query_gets_one_of_its_own() -> None:
+    keys = Keys()
+    authenticator = Authenticator(cast("Pool", keys))
+    first = asyncio.create_task(authenticator.authenticate(TOKENS["busy"]))
+    await asyncio.sleep(0.005)
+    keys.revoked.add(TOKENS["busy"][3:11])
+
+    assert await authenticator.authenticate(TOKENS["busy"]) is None
+    await first
+    assert len(keys.queries) == 2
+
+
+async def test_a_database_that_is_away_is_each_requests_error() -> None:
+    class Away:
+        async def fetch(self, *_: Any) -> list[Any]:
+            raise OSError
+
+    authenticator = Authenticator(cast("Pool", Away()))
+    found = await asyncio.gather(
+        *(authenticator.authenticate(TOKENS["busy"]) for _ in range(3)), return_exceptions=True
+    )
+
+    assert [type(error) for error in found] == [OSError] * 3
