@@ -21,7 +21,6 @@ from services.audit.verification.read_model_snapshot import ReadModelSnapshot
 from services.audit.verification.state_records import StateDifference
 from services.domain.state import ImpossibleHistory
 
-_RESOURCES_LIMIT = 10_000
 _RECENT_EVENTS = 1_000
 
 
@@ -49,7 +48,6 @@ class PartitionCheck:
         self._sequences_due = set() if read_models is None else set(read_models.read_to(source.partition))
         self.chains: dict[str, ChainHead] = {}
         self._recent: deque[tuple[int, LogPosition, str]] = deque(maxlen=_RECENT_EVENTS)
-        self._resources: dict[tuple[Any, ...], str] = {}
 
     def process(self, record: LogRecord) -> RecordedEvent | None:
         """The event, folded; None where it cannot be read."""
@@ -117,12 +115,7 @@ class PartitionCheck:
         body: Any = event.body
         if body is None:
             return
-        about = (envelope.type, envelope.data.get("system"), envelope.data.get("code"))
-        resource = self._resources.get(about)
-        if resource is None:
-            resource = self._resources[about] = body.resource
-            if len(self._resources) > _RESOURCES_LIMIT:
-                self._resources.clear()
+        resource: str = body.resource
         if resource != envelope.resource:
             self._find(event.position, f"its resource is not {resource!r}", envelope.subject)
 
