@@ -83,10 +83,10 @@ class Customer:
 
 
 @asynccontextmanager
-async def customer(installation: Installation) -> AsyncIterator[Customer]:
+async def customer(installation: Installation, account: str = ACCOUNT) -> AsyncIterator[Customer]:
     channel = fresh("calls")
     registered = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
-    async with installation.api(None, **{"Switchboard-Account": ACCOUNT}) as platform:
+    async with installation.api(None, **{"Switchboard-Account": account}) as platform:
         assert (await platform("PUT", f"channels/{channel}", registered)).status == 201
-    async with installation.api(ACCOUNT) as api:
+    async with installation.api(account) as api:
         yield Customer(api, channel, installation.bootstrap_servers)

@@ -51,7 +51,7 @@ def request(request_id: str, code: str = "ORDER", kind: str = "InvokeIntent", **
         "source": "tests",
         "subject": "ch",
         "accountid": "acme",
-        "data": {"system": "crm", "code": code, **more.pop("data", {})},
+        "data": {"system": "crm", **({"code": code} if code else {}), **more.pop("data", {})},
         **more,
     }
     return Record(json.dumps(envelope).encode())

@@ -19,7 +19,7 @@ from services.gateway.console import pages
 from services.gateway.console.assets import Assets
 from services.gateway.console.console_request import console_request
 from services.gateway.http_methods import AllowedMethods, HeadRequests
-from services.gateway.limits import TEST_CALLS_PER_MINUTE, Limits, Places, RateLimit, RateLimits
+from services.gateway.limits import Limits, Places, RateLimit, RateLimits
 from services.gateway.log_reads import LogReads
 from services.gateway.openapi.document import describe, operation_id
 from services.gateway.openapi.tags import TAGS
@@ -127,7 +127,6 @@ def application(
     app.state.streams = Places("streams", limits.streams_per_account, limits.streams)
     app.state.long_polls = Places("long polls", limits.long_polls_per_account, limits.long_polls)
     app.state.test_calls = Places("test calls", limits.test_calls_per_account, limits.long_polls, "TooManyTestCalls")
-    app.state.test_call_rate = RateLimit("test calls", TEST_CALLS_PER_MINUTE, 60)
     app.state.replay_rate = RateLimit("replays", limits.replays_per_account, 60)
     app.state.revocations = Revocations(pool)
     app.state.schemas = SchemaValidator()

@@ -20,9 +20,6 @@ BODY_TIMEOUT_S = 30.0
 BURST_S = 10
 """A key or account that was quiet may use the requests of so many seconds at once."""
 
-TEST_CALLS_PER_MINUTE = 60
-"""Of an account."""
-
 _FORGET_ABOVE = 10_000
 _ROUNDING_S = 1e-6
 """Sums of thirds of a second, and the like, miss a whole by less."""

@@ -137,7 +137,7 @@ _OWN = {
     "TooManyFollowers": ProblemType(
         (429, 503), "An account may have 200 long polls at a time on a gateway; end one first."
     ),
-    "TooManyTestCalls": ProblemType((429, 503), "An account may make 60 test calls a minute on a gateway."),
+    "TooManyTestCalls": ProblemType((429, 503), "An account may make 60 test calls a minute."),
     "TooManyReplays": ProblemType(
         (429,), "The account has replayed as many deliveries as it may in a minute; go on after Retry-After."
     ),

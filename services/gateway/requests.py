@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from fastapi import Request
@@ -15,7 +13,7 @@ from contracts.kafka.publisher import Publisher
 from contracts.kafka.router import Router
 from services.gateway.fair_queue import FairQueue, Turn
 from services.gateway.feed.feed import Feed
-from services.gateway.limits import TEST_CALLS_PER_MINUTE, Places, RateLimit
+from services.gateway.limits import Places
 from services.gateway.problems import Problem, unavailable
 from services.infrastructure.postgres import Pool
 from services.schema_validation.validator import SchemaValidator
@@ -105,18 +103,10 @@ def feed_of(request: Request) -> Feed:
     return feed
 
 
-@contextmanager
-def test_call_of(request: Request, account: str | None) -> Iterator[None]:
-    """Counts a test call, and holds its place until it has ended; None is the platform. Raises `Problem`."""
-    rate: RateLimit = request.app.state.test_call_rate
+def test_call_of(request: Request, account: str | None) -> AbstractContextManager[None]:
+    """Holds the place of a test call until it has ended; None is the platform. Raises `Problem`."""
     places: Places = request.app.state.test_calls
-    with places.taken(account):
-        if account is not None:
-            if wait_s := rate.wait_s(account):
-                detail = f"An account may make {TEST_CALLS_PER_MINUTE} test calls a minute on a gateway."
-                raise Problem(429, "TooManyTestCalls", detail, retry_after_s=math.ceil(wait_s))
-            rate.take(account)
-        yield
+    return places.taken(account)
 
 
 async def json_body(request: Request, path_parameters: dict[str, str]) -> dict[str, Any]:

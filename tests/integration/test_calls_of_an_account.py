@@ -9,9 +9,11 @@ import pytest
 from aiohttp import web
 
 from services.gateway.limits import Limits
+from services.infrastructure.postgres import pool_of
+from services.invoker.queue.rate_of_test_calls import wait_of_test_call
 from tests.customer import ACCOUNT, Customer, customer
 from tests.gateways import gateway
-from tests.installation import Installation
+from tests.installation import Installation, fresh
 from tests.receivers import Call, Receiver
 
 
@@ -54,6 +56,23 @@ async def test_a_test_call_too_many_is_refused_and_not_made(
     assert int(refused.headers["Retry-After"]) >= 1
     assert [answer.status for answer in [*answers, again]] == [200] * 3
     assert len(receiver.calls["slow"]) == 3
+
+
+async def test_a_test_call_beyond_the_minutes_rate_is_refused_and_not_made(
+    installation: Installation, receiver: Receiver
+) -> None:
+    account = fresh("acct")
+    pool = await pool_of(installation.settings, size=1)
+    async with customer(installation, account) as shop, gateway(installation, account, pool=pool) as (api, _):
+        await shop.open("crm", receiver.url("hook"))
+        path = f"{shop.path('crm')}/test-calls"
+        made = await api("POST", path, {})
+        for number in range(59):
+            assert await wait_of_test_call(pool, (account, shop.channel, f"r{number}")) == 0.0
+        refused = await api("POST", path, {})
+    assert (made.status, refused.status, refused.body["type"]) == (200, 429, "urn:switchboard:problem:TooManyTestCalls")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert len(receiver.calls["hook"]) == 1
 
 
 async def test_replays_beyond_the_minute_wait_for_the_next(

@@ -13,6 +13,7 @@ from contracts.invocation import INVOCATION_DATA_LIMIT
 from services.domain.json_schema import Verdict
 from services.infrastructure.postgres import Pool, migrate
 from services.invoker.delivery_log import find_by_request
+from services.invoker.queue.rate_of_test_calls import TEST_CALLS_PER_MINUTE, forget_test_calls, wait_of_test_call
 from services.invoker.service import MIGRATIONS
 from services.schema_validation.validator import SchemaValidator
 from tests.ingest_database import Record, apply, ingest_pool, outcomes, request, rows
@@ -195,3 +196,23 @@ async def test_the_largest_call_is_256_kib(pool: Pool) -> None:
     longest = "x" * (INVOCATION_DATA_LIMIT - len('{"x":""}'))
     await apply(pool, request("r1", data={"data": {"x": longest}}))
     assert INVOCATION_DATA_LIMIT < len((await rows(pool))["r1"]["body"]) <= 256 * 1024
+
+
+async def test_test_calls_beyond_the_accounts_rate_are_refused_whoever_asks(pool: Pool) -> None:
+    """The gateway has counted one before it published it; the others come from elsewhere."""
+    assert await wait_of_test_call(pool, ("acme", "ch", "over-http")) == 0.0
+    asked = [request(f"t{number}", "", "MakeTestCall") for number in range(TEST_CALLS_PER_MINUTE)]
+    await apply(pool, request("over-http", "", "MakeTestCall"), *asked, request("r1"))
+    last = f"t{TEST_CALLS_PER_MINUTE - 1}"
+    assert (await rows(pool)).keys() == {"over-http", "r1", *(f"t{n}" for n in range(TEST_CALLS_PER_MINUTE - 1))}
+
+    await apply(pool, request("t0", "", "MakeTestCall"), request(last, "", "MakeTestCall"))
+    assert 0 < await wait_of_test_call(pool, ("acme", "ch", "another")) <= 60
+    assert await wait_of_test_call(pool, ("bolt", "ch", "another")) == 0.0
+    told = [(one["causationid"], one["data"]["reason"]) for one in await outcomes(pool)]
+    assert told == [(last, "TooManyTestCalls")] * 2, "a repeat of one that was made is none too many"
+
+    await pool.execute("UPDATE invoker.test_calls SET requested_at = requested_at - interval '61 s'")
+    await forget_test_calls(pool)
+    await apply(pool, request(last, "", "MakeTestCall"))
+    assert last in await rows(pool)

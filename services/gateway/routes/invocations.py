@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from services.gateway.requests import (
 )
 from services.invoker import delivery_log
 from services.invoker.delivery_schemas import InvocationList, Invoked, TestCall, WouldCall, WouldRefuse
+from services.invoker.queue.rate_of_test_calls import TEST_CALLS_PER_MINUTE, wait_of_test_call
 
 router = APIRouter(prefix="/v1/channels/{channel}")
 
@@ -121,12 +123,19 @@ async def request_call(
         return await _publish_and_wait(command, invocation, wait_s)
 
 
-async def _require_quota(request: Request, account: str) -> None:
+async def _require_quota(
+    request: Request, account: str, channel: str, request_id: str, invocation: InvokeIntent | MakeTestCall
+) -> None:
     """Raises `Problem` where the invoker would refuse the request."""
     quota = request.app.state.limits.stored_bytes_per_account
     if await delivery_log.is_over_quota(pool_of(request), account, quota):
         detail = f"The account's deliveries take more than {quota:,} bytes; first some have to end."
         raise Problem(429, "DeliveryQuotaExceeded", detail, retry_after_s=600)
+    if isinstance(invocation, MakeTestCall):
+        wait_s = await wait_of_test_call(pool_of(request), (account, channel, request_id))
+        if wait_s:
+            detail = f"An account may make {TEST_CALLS_PER_MINUTE} test calls a minute."
+            raise Problem(429, "TooManyTestCalls", detail, retry_after_s=math.ceil(wait_s))
 
 
 async def _publish_and_wait(
@@ -138,7 +147,7 @@ async def _publish_and_wait(
         await delivery_log.find_by_request(pool, account, channel, request_id) if command.options.idempotent else None
     )
     if delivery is None:
-        await _require_quota(command.request, account)
+        await _require_quota(command.request, account, channel, request_id, invocation)
         await publisher_of(command.request).publish(
             invocation,
             channel=channel,

@@ -11,6 +11,9 @@ from services.invoker.outbox.notifications import Requester
 SystemKey = tuple[str, str]
 """Channel and business system."""
 
+RequestKey = tuple[str, str, str]
+"""Account, channel and request id: one request, and one delivery."""
+
 
 class Delivery(NamedTuple):
     """Its fields stand in the order of `DELIVERY_COLUMNS`, so that a selected row becomes one without a look-up."""

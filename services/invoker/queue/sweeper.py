@@ -1,4 +1,4 @@
-"""Periodic work on the queue: leases that ended, times to live that are over, retention and quota of deliveries."""
+"""Periodic work on the queue: leases that ended, times to live that are over, retention and quotas."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from services.invoker.limits import Limits
 from services.invoker.outbox.notifications import outcome_record
 from services.invoker.outbox.records import OutboxRecord, add_to_outbox
 from services.invoker.queue.delivery import DELIVERY_COLUMNS, Delivery, delivery_of
+from services.invoker.queue.rate_of_test_calls import forget_test_calls
 from services.invoker.queue.scheduling import Wake, wake
 from services.invoker.queue.storage import add_up_stored_bytes, delete_beyond_quota
 
@@ -138,6 +139,7 @@ class Sweeper:
         self._counters["lost"] += released
         deleted = await delete_old(self._pool, self._limits.retention_days)
         await add_up_stored_bytes(self._pool)
+        await forget_test_calls(self._pool)
         trimmed = await delete_beyond_quota(self._pool, self._limits.max_stored_bytes)
         if trimmed:
             log.info("deliveries are deleted before their time: their accounts store too much", deliveries=trimmed)

@@ -22,13 +22,18 @@ from services.invoker.outbox.notifications import dead_letter_record
 from services.invoker.outbox.records import add_to_outbox
 from services.invoker.poison import count_poison
 from services.invoker.queue.concurrency import ConcurrencyLimiter
-from services.invoker.queue.delivery import Delivery
+from services.invoker.queue.delivery import Delivery, RequestKey
+from services.invoker.queue.rate_of_test_calls import count_test_calls
 from services.invoker.queue.scheduling import Wake, wake
 from services.invoker.queue.storage import accounts_over
-from services.invoker.requests.refusals import beyond_quota_refusal, internal_error_refusal, reused_id_refusal
+from services.invoker.requests.refusals import (
+    beyond_quota_refusal,
+    internal_error_refusal,
+    reused_id_refusal,
+    too_many_test_calls_refusal,
+)
 from services.invoker.requests.request import (
     Request,
-    RequestKey,
     canonical_json,
     original_request,
     read_requests,
@@ -134,7 +139,7 @@ class Ingest:
         if self._calls is not None:
             await self._calls.concurrency.wait_for_first_attempts(len(requests), self._limits.ingest_wait)
         await add_to_outbox(connection, rejected)
-        requests = await self._refuse_beyond_quota(connection, requests)
+        requests = await self._refuse_beyond_limits(connection, requests)
         leased = await self._insert(connection, requests) if requests else []
         self._on_step("ingested")
         return partial(self._on_transaction_ended, leased) if leased else None
@@ -146,16 +151,28 @@ class Ingest:
         await add_to_outbox(connection, [letter] if refusal is None else [letter, refusal])
         await count_poison(connection)
 
-    async def _refuse_beyond_quota(self, connection: Connection, requests: list[Request]) -> list[Request]:
-        """Refuses new requests of accounts that store too much; returns the others. A repeated request is none."""
+    async def _refuse_beyond_limits(self, connection: Connection, requests: list[Request]) -> list[Request]:
+        """Refuses new requests of accounts that store too much, and new test calls beyond the account's rate.
+
+        Returns the others. A repeated request is no new one.
+        """
         accounts = {request.envelope.accountid for request in requests}
         over = await accounts_over(connection, accounts, self._limits.max_stored_bytes) if accounts else set()
-        if not over:
+        tests = [request.key for request in requests if request.is_test and request.envelope.accountid not in over]
+        may_be_made = await count_test_calls(connection, tests)
+        too_many = set(tests) - may_be_made
+        suspects = [request for request in requests if request.envelope.accountid in over or request.key in too_many]
+        if not suspects:
             return requests
-        suspects = [request for request in requests if request.envelope.accountid in over]
         known = await _earlier_contents(connection, suspects)
         refused = {request.key: request for request in suspects if request.key not in known}
-        await add_to_outbox(connection, [beyond_quota_refusal(request, self._limits) for request in refused.values()])
+        refusals = [
+            too_many_test_calls_refusal(request)
+            if request.key in too_many
+            else beyond_quota_refusal(request, self._limits)
+            for request in refused.values()
+        ]
+        await add_to_outbox(connection, refusals)
         return [request for request in requests if request.key not in refused]
 
     async def _insert(self, connection: Connection, requests: Sequence[Request]) -> list[Delivery]:

@@ -12,6 +12,7 @@ from services.invoker.limits import Limits
 from services.invoker.outbox.notifications import Requester, outcome_record, request_id_reused_record
 from services.invoker.outbox.records import OutboxRecord
 from services.invoker.poison import INTERNAL_ERROR
+from services.invoker.queue.rate_of_test_calls import TEST_CALLS_PER_MINUTE
 from services.invoker.requests.request import Request
 
 
@@ -34,14 +35,20 @@ def internal_error_refusal(record: Any) -> OutboxRecord | None:
 
 
 def beyond_quota_refusal(request: Request, limits: Limits) -> OutboxRecord:
+    message = f"The account's deliveries take more than {limits.max_stored_bytes:,} bytes; first some have to end."
+    return _refusal_for_now(request, "DeliveryQuotaExceeded", message)
+
+
+def too_many_test_calls_refusal(request: Request) -> OutboxRecord:
+    message = f"An account may make {TEST_CALLS_PER_MINUTE} test calls a minute; wait, and make this one then."
+    return _refusal_for_now(request, "TooManyTestCalls", message)
+
+
+def _refusal_for_now(request: Request, reason: str, message: str) -> OutboxRecord:
+    """The same request may be accepted later, and has its outcome then."""
     outcome = InvocationFailed(
-        system=request.body.system,
-        code=request.code,
-        status="refused",
-        reason="DeliveryQuotaExceeded",
-        message=f"The account's deliveries take more than {limits.max_stored_bytes:,} bytes; first some have to end.",
+        system=request.body.system, code=request.code, status="refused", reason=reason, message=message
     )
-    # The same request may be accepted later, and has its outcome then.
     requester = Requester(*request.key, request.correlation_id, subject=f"quota/{new_id()}")
     return outcome_record(requester, outcome)
 

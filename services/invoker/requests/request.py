@@ -20,12 +20,10 @@ from contracts.envelope import (
 from contracts.invocation import TEST_CALL, InvocationFailed, InvokeIntent, MakeTestCall
 from services.invoker.outbox.notifications import Requester, dead_letter_record, outcome_record
 from services.invoker.outbox.records import OutboxRecord
+from services.invoker.queue.delivery import RequestKey
 from services.invoker.requests.request_validation import CallRequest
 
 RequestBody = InvokeIntent | MakeTestCall
-RequestKey = tuple[str, str, str]
-"""Account, channel and request id: one request, and one delivery."""
-
 _DATA = {"data"}
 
 

@@ -1,0 +1,1 @@
+DROP TABLE invoker.test_calls;
