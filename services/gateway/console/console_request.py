@@ -184,7 +184,7 @@ async def console_request(request: Request) -> ConsoleRequest:
     form = await read_form(request) if changes else {}
     if changes and not hmac.compare_digest("".join(form.get("form_token", [])).encode(), session.form_token.encode()):
         raise Problem(403, "FormTokenWrong", "This page is from an earlier session; reload it, and try again.")
-    await turn_of(request).begin(session.account)
+    await turn_of(request).begin(session.principal.payer)
     return ConsoleRequest(request, session, form, caller)
 
 

@@ -1,7 +1,8 @@
-"""A session of the console may do what its principal may do, and no more."""
+"""A session of the console may do what its principal may do, and no more; its requests wait as others do."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import cache
 from typing import Any, cast
@@ -15,8 +16,11 @@ from services.gateway.application import application
 from services.gateway.authentication import sessions
 from services.gateway.authentication.console_operations import CONSOLE_OPERATIONS
 from services.gateway.authentication.operations import OPERATIONS, Target
-from services.gateway.authentication.roles import Role, Scope
+from services.gateway.authentication.roles import PLATFORM, Role, Scope
 from services.gateway.authentication.sessions import Session
+from services.gateway.fair_queue import FairQueue
+from services.gateway.request_guard import RequestGuard
+from services.gateway.requests import CONCURRENT_WORK_PER_ACCOUNT, WAITING_PER_ACCOUNT
 from services.infrastructure.postgres import Pool
 from tests.unit.gateway.console.sessions import session_of
 
@@ -82,6 +86,25 @@ async def test_a_channel_outside_of_the_scope_looks_unknown(page: str, monkeypat
     assert OPERATIONS[CONSOLE_OPERATIONS[page]].target is Target.CHANNEL
     status, text = await answer(page, session, monkeypatch)
     assert (status, "has no channel" in text) == (404, True)
+
+
+async def test_a_page_waits_for_the_turn_of_whoever_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a request over the API does: an account that has as many waiting as it may is told to come again."""
+    page, session = "GET /console/form-token", session_of("acme")
+    [guard] = [one for one in cast("list[Any]", _application().user_middleware) if one.cls is RequestGuard]
+    queue: FairQueue = guard.kwargs["work"]
+    many = [
+        asyncio.create_task(queue.acquire("acme")) for _ in range(CONCURRENT_WORK_PER_ACCOUNT + WAITING_PER_ACCOUNT)
+    ]
+    await asyncio.sleep(0)
+
+    assert (await answer(page, session, monkeypatch))[0] == 429
+    operator = replace(session, principal=replace(session.principal, scope=PLATFORM))
+    assert (await answer(page, operator, monkeypatch))[0] == 204, "the operator works on the account, and does not pay"
+    for _ in many:
+        queue.release("acme")
+    await asyncio.gather(*many)
+    assert (await answer(page, session, monkeypatch))[0] == 204
 
 
 async def test_the_refresh_icon_of_the_dialog_needs_the_role_of_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
