@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Route, expect
 
 from contracts.business_system import OpenBusinessSystem
 from tests.e2e.browser import Person, chromium, person
@@ -116,3 +116,19 @@ def test_countries_are_merged_too(pair: Pair) -> None:
     group = pair.here.page.get_by_role("group", name="Changed by somebody else")
     expect(group).to_contain_text("Indonesia", timeout=SOON_MS)
     expect(pair.here.page.get_by_role("checkbox", name="India", exact=True)).to_be_checked()
+
+
+def test_what_is_entered_while_a_form_is_renewed_stays(pair: Pair) -> None:
+    here, there = pair.here.page, pair.there.page
+    held: list[Route] = []
+    here.route("**/otp-scheduling*", lambda route: held.append(route), times=1)
+    for page in (here, there):
+        page.get_by_role("switch", name="OTP Delivery Scheduling").click()
+    there.get_by_role("checkbox", name="Indonesia", exact=True).check()
+    with here.expect_request("**/otp-scheduling*", timeout=SOON_MS):
+        there.get_by_role("button", name="Save", exact=True).click()
+    here.get_by_role("checkbox", name="India", exact=True).check()
+    held[0].continue_()
+    group = here.get_by_role("group", name="Changed by somebody else")
+    expect(group).to_contain_text("Indonesia", timeout=SOON_MS)
+    expect(here.get_by_role("checkbox", name="India", exact=True)).to_be_checked()

@@ -5,6 +5,7 @@
 document.documentElement.classList.add("scripted");
 let opener = null;
 let unfolded = [];
+const asked = new WeakMap(); // what a form held when the server was asked for it anew
 
 function prepare(root) {
   for (const dialog of root.querySelectorAll("dialog[data-modal]:not([open])")) dialog.showModal();
@@ -44,6 +45,11 @@ function onAnnounce({ text, kind }) {
   for (const field of document.querySelectorAll("input[name=form_token]")) field.value = text;
   document.getElementById("log-on-place").replaceChildren();
   announce(document.body.dataset.loggedOn, "done");
+}
+
+function heldBy(element) {
+  const form = document.querySelector(element.getAttribute("hx-include"));
+  return form ? new URLSearchParams(new FormData(form)).toString() : "";
 }
 
 function searchCountries(field) {
@@ -129,7 +135,14 @@ document.addEventListener("htmx:configRequest", (event) => {
     if (version) event.detail.path += `${event.detail.path.includes("?") ? "&" : "?"}min_version=${version}`;
   }
 });
+document.addEventListener("htmx:beforeRequest", ({ detail: { elt } }) => asked.set(elt, heldBy(elt)));
 document.addEventListener("htmx:beforeSwap", (event) => {
+  const { elt, triggeringEvent } = event.detail.requestConfig;
+  if (asked.get(elt) !== heldBy(elt)) { // somebody went on meanwhile: ask again, with that
+    event.detail.shouldSwap = false;
+    setTimeout(() => htmx.trigger(elt, triggeringEvent.type, triggeringEvent.detail)); // once this request has ended
+    return;
+  }
   unfolded = [...event.detail.target.querySelectorAll("details[id][open]")].map((part) => part.id);
 });
 document.addEventListener("htmx:afterSettle", () => {
