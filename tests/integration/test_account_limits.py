@@ -1,8 +1,9 @@
-"""An account's quota of channels, and its turns at old changes."""
+"""An account's quota of channels, its streams and long polls at a time, and its turns at old changes."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -50,6 +51,39 @@ async def test_the_quota_of_channels_counts_those_that_are_not_retired(installat
             assert (await api("DELETE", f"channels/{channel}?confirm={channel}", headers=platform)).status == 200
             assert (await api("GET", f"channels/{channel}?min_version=2")).status == 200
         assert await register(fourth) == (201, None)
+
+
+async def test_streams_and_long_polls_are_an_accounts_and_a_gateways(installation: Installation) -> None:
+    """Beyond its own limit an account is told so (429); where the gateway has no place left, everybody is (503)."""
+    account, other, third = (fresh("acct") for _ in range(3))
+    keys = {name: await bearer(installation, Scope(name)) for name in (account, other, third)}
+    limits = Limits(connections=6, streams_per_account=2, long_polls_per_account=1)
+    assert (limits.streams, limits.long_polls) == (3, 1)
+    async with gateway(installation, account, limits) as (api, _), AsyncExitStack() as streams:
+
+        async def refused(name: str, path: str, **headers: str) -> tuple[int, str, str]:
+            answer = await api("GET", path, headers=keys[name] | headers)
+            return answer.status, answer.body["type"].rpartition(":")[2], answer.headers["Retry-After"]
+
+        following = {"Accept": "text/event-stream"}
+        for name in (account, account, other):
+            stream = await streams.enter_async_context(api.session.get("changes", headers=keys[name] | following))
+            assert stream.status == 200
+        assert await refused(account, "changes", **following) == (429, "TooManyFollowers", "5")
+        assert await refused(third, "changes", **following) == (503, "TooManyFollowers", "5")
+        await streams.aclose()
+
+        async def wait_for_a_change() -> None:
+            while (await api("GET", "changes?wait=30", headers=keys[account])).status == 429:
+                pass  # one of the polls below had the account's place
+
+        waiting = asyncio.create_task(wait_for_a_change())
+        while (poll := await api("GET", "changes", headers=keys[account])).status == 200:
+            pass
+        assert (poll.status, poll.body["type"]) == (429, "urn:switchboard:problem:TooManyFollowers")
+        assert await refused(other, "changes") == (503, "TooManyFollowers", "5")
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 @pytest.mark.timeout(60)
