@@ -1,4 +1,4 @@
-"""Who may do what on the embedded broker: one principal per service, each with the rights that it uses."""
+"""Who may do what on the embedded broker, and how much: one principal per service, with the rights that it uses."""
 
 from __future__ import annotations
 
@@ -104,6 +104,15 @@ _RIGHTS = {
 }
 
 PRINCIPALS = (*SUPER_USERS, *_RIGHTS)
+
+QUOTAS = {
+    CUSTOMER: {
+        "producer_byte_rate": 2.0**20,  # some 2,000 commands a second, which is what a decider keeps up with
+        "consumer_byte_rate": 8 * 2.0**20,
+        "request_percentage": 50.0,  # of one thread of the broker
+    }
+}
+"""Kafka's quotas by principal. The services have none: a throttled service would make everybody wait."""
 
 
 def _acls(principal: str, rights: _Rights) -> Iterator[Acl]:

@@ -19,12 +19,12 @@ from aiokafka.errors import KafkaError
 
 from contracts.topics import LARGEST_RECORD_BYTES
 from services.infrastructure.embedded import credentials
-from services.infrastructure.embedded.acls import ACLS, ADMIN, BROKER, PRINCIPALS, SUPER_USERS, protocol_entries
+from services.infrastructure.embedded.acls import ACLS, ADMIN, BROKER, PRINCIPALS, QUOTAS, SUPER_USERS, protocol_entries
 from services.infrastructure.embedded.broker_jvm import java, use_startup_cache
 from services.infrastructure.embedded.process import DirectoryUnusable, Server, ServerFailed, free_port, listens
 from services.infrastructure.embedded.server import EmbeddedServer
 from services.infrastructure.kafka import security_options
-from services.infrastructure.library_internals.aiokafka import create_acls
+from services.infrastructure.library_internals.aiokafka import create_acls, set_quotas
 from services.infrastructure.transactions import TRANSACTION_TIMEOUT_MS
 
 
@@ -153,7 +153,7 @@ class EmbeddedKafka(EmbeddedServer):
     def start(self) -> Self:
         super().start()
         if self._passwords is not None:
-            asyncio.run(_apply_acls(self.bootstrap_servers, security_options(self.environment(ADMIN))))
+            asyncio.run(_apply_acls_and_quotas(self.bootstrap_servers, security_options(self.environment(ADMIN))))
         return self
 
     def _prepared(self) -> Server:
@@ -217,11 +217,12 @@ async def _answers(bootstrap_servers: str, security: dict[str, Any]) -> bool:
         await admin.close()
 
 
-async def _apply_acls(bootstrap_servers: str, security: dict[str, Any]) -> None:
+async def _apply_acls_and_quotas(bootstrap_servers: str, security: dict[str, Any]) -> None:
     """All of them, at every start: what is there already stays."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
     try:
         await admin.start()
         await create_acls(admin, protocol_entries(ACLS))
+        await set_quotas(admin, QUOTAS)
     finally:
         await admin.close()
