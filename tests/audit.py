@@ -43,19 +43,19 @@ class MadeUpLog:
     def state(self, channel: str) -> ChannelState:
         return self.states.get(channel, [ChannelState()])[-1]
 
-    def send(self, channel: str, command: CommandData, account: str = "acme") -> bool:
+    def send(self, channel: str, command: CommandData, account: str = "acme", actor: str = "ops") -> bool:
         """Whether it was accepted."""
         self.commands += 1
         secret = self.commands.to_bytes(32, "big")
-        context = Context(channel, account, self.now, secret, Allowlist.parse(()))
+        context = Context(channel, account, self.now, secret, Allowlist.parse(()), actor=actor)
         decision = decide(self.state(channel), cast("Command", command), context)
         if not isinstance(decision, Decision):
             return False
         for event in decision.events:
-            self._append(channel, event, account, type(command).__name__)
+            self._append(channel, event, account, type(command).__name__, actor)
         return True
 
-    def _append(self, channel: str, event: Event, account: str, command: str) -> None:
+    def _append(self, channel: str, event: Event, account: str, command: str, actor: str) -> None:
         partition = partition_of(channel, self.partitions)
         known = self.state(channel).channel
         version, previous = (1, GENESIS) if known is None else (known.version + 1, known.head)
@@ -73,7 +73,7 @@ class MadeUpLog:
             "causationid": f"command-{self.commands}",
             "correlationid": f"command-{self.commands}",
             "datacontenttype": "application/json",
-            "actor": "ops",
+            "actor": actor,
             "sequence": version,
             "partitionsequence": sequence,
             "previoushash": previous,

@@ -46,7 +46,10 @@ def evolve(state: ChannelState, event: Event, account: str, metadata: EventMetad
         raise ImpossibleHistory(f"{type(event).__name__} happened to a channel that was never registered")
     if channel.retired:
         raise ImpossibleHistory(f"{type(event).__name__} happened to a retired channel")
-    return _apply(state, channel, event, metadata)
+    try:
+        return _apply(state, channel, event, metadata)
+    except ValueError as error:  # events take any text, so where a time should be may be none
+        raise ImpossibleHistory(f"{type(event).__name__} has a time that is none: {error}") from None
 
 
 def _apply(  # noqa: C901 -- one closed match over every event is the point

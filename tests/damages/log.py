@@ -8,14 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from contracts import topics
+from contracts.approvals import SaveApprovals
 from contracts.business_system import DeleteBusinessSystem, DisableBusinessSystem, OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from contracts.intent import AddIntent
+from contracts.message import CommandData, rfc3339
 from contracts.partitioner import partition_of
+from contracts.proposed_change import ApplyChange, ApproveChange, DeclineChange, ProposeChange
 from contracts.signature import RefreshSignature
 from contracts.sms import ToggleSms
 from services.audit.log.copied_log import CopiedRecord
-from services.audit.verification.verify import verify
+from services.audit.verification.verify import Report, verify
 from tests.audit import MadeUpLog, copy_of
 
 CHANNELS = ("ch-1", "ch-2", "ch-3", "ch-8", "ch-9")
@@ -28,9 +31,9 @@ def made_up_log(chance: random.Random) -> MadeUpLog:
     log = MadeUpLog(partitions=PARTITIONS)
     for channel in CHANNELS:
         log.send(channel, RegisterChannel(channel_type="whatsapp", name=channel, enterprise_authenticated=True))
-    for turn in range(60):
+    for turn in range(80):
         log.now += chance.randrange(2_000)
-        system = chance.choice(("crm", "erp"))
+        channel, system = chance.choice(CHANNELS), chance.choice(("crm", "erp"))
         command = chance.choice(
             (
                 ToggleSms(enabled=turn % 2 == 0),
@@ -39,10 +42,32 @@ def made_up_log(chance: random.Random) -> MadeUpLog:
                 RefreshSignature(system=system, grace_seconds=3),
                 DisableBusinessSystem(system=system),
                 DeleteBusinessSystem(system=system, force=True),
+                *_approvals(chance, log, channel, f"c-{turn}"),
             )
         )
-        log.send(chance.choice(CHANNELS), command)
+        log.send(channel, command, actor=chance.choice(("anna", "bert")))
     return log
+
+
+def _approvals(chance: random.Random, log: MadeUpLog, channel: str, new: str) -> tuple[CommandData, ...]:
+    """Commands of four eyes: some propose the change ``new``, the others decide on an open one."""
+    known = log.state(channel).channel
+    change = chance.choice(list(known.open_changes if known is not None else ()) or ["unknown"])
+    form = {"enabled": True, "countries": [chance.choice(("ID", "IN"))], "use_own_numbers": False}
+    at = chance.choice((None, rfc3339(log.now + 3_000)))
+    return (
+        SaveApprovals(required_for=["otp-scheduling"]),
+        ProposeChange.model_validate(
+            {"change": new, "at": at, "command": {"type": "SaveOtpScheduling", "data": form}, "comment": "for Jakarta"}
+        ),
+        ProposeChange.model_validate(
+            {"change": new, "at": at, "command": {"type": "EditBusinessSystem", "data": {"system": "crm", "name": new}}}
+        ),
+        ApproveChange(change=change),
+        ApproveChange(change=change, comment="seen"),
+        DeclineChange(change=change),
+        ApplyChange(change=change),
+    )
 
 
 def _index(chance: random.Random, records: Records, topic: str) -> int:
@@ -155,12 +180,18 @@ async def damage_and_verify(seed: int, directory: Path) -> tuple[str, str]:
     damaged, partition = kind(chance, records)
     if sorted(damaged, key=_place) == sorted(records, key=_place):
         return kind.__name__, "no change"
-    copy = copy_of(directory / f"{seed}.jsonl", damaged)
-    copy.partitions = PARTITIONS  # read as the broker's log is, not as a copy that is older than its events
-    report = await verify(copy)
+    path = directory / f"{seed}.jsonl"
+    assert (await _verify(path, records)).findings == [], f"a false alarm (seed {seed})"
+    report = await _verify(path, damaged)
     if any(finding.position.partition == partition for finding in report.findings):
         return kind.__name__, "named"
     return kind.__name__, "not looked at" if _is_excluded(records, damaged) else f"NOT FOUND (seed {seed})"
+
+
+async def _verify(path: Path, records: Records) -> Report:
+    copy = copy_of(path, records)
+    copy.partitions = PARTITIONS  # read as the broker's log is, not as a copy that is older than its events
+    return await verify(copy)
 
 
 def _place(record: CopiedRecord) -> tuple[str, int, int]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -14,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts import topics
+from contracts.approvals import SaveApprovals
 from contracts.business_system import DeleteBusinessSystem, OpenBusinessSystem
 from contracts.channel import RegisterChannel
+from contracts.proposed_change import ApproveChange, ProposeChange
 from contracts.sms import ToggleSms
 from services.audit.log.copied_log import CopiedLog, CopiedRecord
 from services.audit.log.errors import AuditError, BrokenLog, DamagedLog
@@ -31,7 +34,10 @@ CHANNELS = ("ch-1", "ch-2", "ch-8")
 
 
 def a_log() -> MadeUpLog:
-    """Three channels on two partitions, with switches, and a business system that came and went."""
+    """Three channels on two partitions, with switches, and a business system that came and went.
+
+    Two proposed changes differ in nothing but what they change: one is approved, which makes the other void.
+    """
     log = MadeUpLog()
     for channel in CHANNELS:
         log.send(
@@ -44,7 +50,16 @@ def a_log() -> MadeUpLog:
     log.send("ch-1", OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example"))
     log.send("ch-1", OpenBusinessSystem(system="erp", name="ERP", api_request_url="https://erp.example"))
     log.send("ch-1", DeleteBusinessSystem(system="erp"))
+    log.send("ch-2", SaveApprovals(required_for=["otp-scheduling"]))
+    for change, country in (("c-1", "ID"), ("c-2", "IN")):
+        log.send("ch-2", ProposeChange.model_validate({"change": change, "command": _form(country)}))
+    log.send("ch-2", ApproveChange(change="c-2"), actor="boss")
     return log
+
+
+def _form(country: str) -> dict[str, Any]:
+    data = {"enabled": True, "countries": [country], "use_own_numbers": False}
+    return {"type": "SaveOtpScheduling", "data": data}
 
 
 async def found_in(path: Path, records: list[CopiedRecord], anchor: Anchor | None = None) -> Report:

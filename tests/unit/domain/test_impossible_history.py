@@ -23,9 +23,11 @@ from services.domain.state import ImpossibleHistory
 from tests.unit.commands import histories
 from tests.unit.domain.given import Story
 from tests.unit.domain.histories import ADD_ORDER, OPEN_CRM, WHATSAPP, crm_opened, draft, issued, refreshed
+from tests.unit.domain.test_proposed_change import APPLIED, form_proposed
 
 REGISTERED = ChannelRegistered(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
 ORDER_ADDED = IntentAdded(system="crm", code="ORDER", name="Order", default_data={}, json_schema=None)
+NO_TIME = "has a time that is none: it must be an RFC 3339 time"
 DRAFTED = refreshed(1).model_copy(update={"api_request_url": "https://crm.example/hook"})
 
 
@@ -53,6 +55,10 @@ CASES: list[tuple[tuple[CommandData, ...], EventData, str]] = [
     ((WHATSAPP, OPEN_CRM), IntentDeleted(system="crm", code="ORDER"), "no intent 'ORDER'"),
     ((WHATSAPP, OPEN_CRM), IntentReferredTo(system="crm", code="ORDER", template="t"), "no intent 'ORDER'"),
     ((WHATSAPP, OPEN_CRM), IntentReleased(system="crm", code="ORDER", template="t"), "no intent 'ORDER'"),
+    ((WHATSAPP, OPEN_CRM), refreshed(2, ("key-1", "2026-11-22T08:p0:00Z")), NO_TIME),
+    ((WHATSAPP, draft()), crm_opened(issued(1).model_copy(update={"issued_at": "yesterday"})), NO_TIME),
+    ((WHATSAPP,), form_proposed(at="tomorrow"), NO_TIME),
+    ((WHATSAPP,), APPLIED, "'c-1' is not open"),
 ]
 
 
