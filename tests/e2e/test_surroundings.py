@@ -91,6 +91,18 @@ def test_a_user_without_a_name_and_a_home(tmp_path: Path) -> None:
 
     with _ended(up):  # type: ignore[arg-type]
         assert up.said.endswith("Switchboard is ready\n"), up.said
+        # Other commands too, which name who asks: one that sends, and one that reads broker and database.
+        off = ("send", "ToggleSms", "--channel", "demo-whatsapp", "--account", "acme", "--data", '{"enabled": false}')
+        for words in (off, ("audit", "verify", "--database")):
+            done = subprocess.run(
+                (*_NAMELESS, *_SWITCHBOARD, *words),
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _line(environment: dict[str, str], *words: str, open_files: int | None = None) -> str:

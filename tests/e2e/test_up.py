@@ -100,9 +100,12 @@ def _ended(up: Up) -> Iterator[None]:
 
 @pytest.mark.timeout(240)
 def test_it_runs_and_comes_back(tmp_path: Path) -> None:
+    """Also where the data directory has letters that its locale does not."""
     ports = {f"SWITCHBOARD_{name}_PORT": str(free_port()) for name in ("HTTP", "KAFKA", "POSTGRES")}
+    ports["LC_ALL"] = "C"
+    data = tmp_path / "Dätën \U0001f600"
 
-    first = Up(tmp_path, ports)
+    first = Up(data, ports)
     with _ended(first):
         assert any(_VERIFIED.search(line) for line in first.lines), "\n".join(first.lines)
         story = first.ask("GET", "messages/demo-otp-india")
@@ -119,8 +122,9 @@ def test_it_runs_and_comes_back(tmp_path: Path) -> None:
         first.process.send_signal(signal.SIGTERM)
         assert first.process.wait(60) == 0
         assert psutil.wait_procs(children, timeout=30)[1] == []
+        assert list((data / "kafka" / "logs").glob("switchboard.events-*"))
 
-    second = Up(tmp_path, ports)
+    second = Up(data, ports)
     with _ended(second):
         assert second.settings() == settings
         assert second.said("API key") == first.said("API key")
@@ -130,7 +134,7 @@ def test_it_runs_and_comes_back(tmp_path: Path) -> None:
         second.process.wait()
         assert psutil.wait_procs(children, timeout=60)[1] == []
 
-    third = Up(tmp_path, ports)
+    third = Up(data, ports)
     with _ended(third):
         assert third.settings() == settings
         _kill(third, "kafka.Kafka")

@@ -11,7 +11,9 @@ from hashlib import sha256
 from typing import Any
 
 from tests.oracle.fold import Channel, Settings
+from tests.oracle.four_eyes import FourEyes, on_path
 from tests.oracle.http import Api
+from tests.oracle.json_difference import difference, same
 from tests.oracle.json_patch import apply_patch
 from tests.oracle.log import Record
 
@@ -41,6 +43,7 @@ class Oracle:
         yield from self.wrong_versions()
         yield from self.wrong_moments(samples, dice)
         yield from self.wrong_differences(samples, dice)
+        yield from self.wrong_proposed_changes()
         yield from self.wrong_history()
         yield from self.wrong_audit_log()
         yield from self.wrong_feed()
@@ -97,8 +100,8 @@ class Oracle:
             account = records[0].json["accountid"]
             version = records[-1].json["sequence"]
             shown = self._api.get(f"/v1/channels/{channel}/settings", account, min_version=version)
-            if difference := _difference(shown, self._fold(channel, version, _now())):
-                yield f"settings of {channel}: {difference}"
+            if found := difference(shown, self._fold(channel, version, _now())):
+                yield f"settings of {channel}: {found}"
 
     def wrong_versions(self) -> Iterator[str]:
         """An ETag is the last event on the resource's path; it is accepted as If-Match, and the version before not."""
@@ -109,7 +112,7 @@ class Oracle:
             for path in ("", *resources(settings)):
                 resource = path or "channel"
                 expected = max(
-                    (r.json["sequence"] for r in records if _on_path(r.json["resource"], resource)), default=0
+                    (r.json["sequence"] for r in records if on_path(r.json["resource"], resource)), default=0
                 )
                 at = f"/v1/channels/{channel}{'/' if path else ''}{path}"
                 shown = self._api.etag(at.replace("/signature", "/signatures"), account, min_version=version)
@@ -138,12 +141,12 @@ class Oracle:
             version = records[number].json["sequence"]
             time_ = records[number].json["time"]
             shown = self._api.get(f"/v1/channels/{channel}/settings", account, at=version)
-            if difference := _difference(shown, self._fold(channel, version, time_)):
-                yield f"settings of {channel} at version {version}: {difference}"
+            if found := difference(shown, self._fold(channel, version, time_)):
+                yield f"settings of {channel} at version {version}: {found}"
             latest = max(record.json["sequence"] for record in records if record.json["time"] <= time_)
             shown = self._api.get(f"/v1/channels/{channel}/settings", account, at=time_)
-            if difference := _difference(shown, self._fold(channel, latest, time_)):
-                yield f"settings of {channel} at {time_}: {difference}"
+            if found := difference(shown, self._fold(channel, latest, time_)):
+                yield f"settings of {channel} at {time_}: {found}"
 
     def wrong_differences(self, samples: int, dice: random.Random) -> Iterator[str]:
         """The JSON Patch between two versions, applied to the one, gives the other."""
@@ -155,8 +158,25 @@ class Oracle:
                 "/v1/audit/diff", account, channel=channel, from_=one.json["sequence"], to=other.json["sequence"]
             )
             patched = apply_patch(self._fold(channel, one.json["sequence"], one.json["time"]), answer["patch"])
-            if difference := _difference(patched, self._fold(channel, other.json["sequence"], other.json["time"])):
-                yield f"difference of {channel} from {one.json['sequence']} to {other.json['sequence']}: {difference}"
+            if found := difference(patched, self._fold(channel, other.json["sequence"], other.json["time"])):
+                yield f"difference of {channel} from {one.json['sequence']} to {other.json['sequence']}: {found}"
+
+    def wrong_proposed_changes(self) -> Iterator[str]:
+        """The rules of two people, and each proposed change with what became of it, newest first."""
+        for channel, records in self._by_channel.items():
+            folded = FourEyes(records)
+            yield from (f"{channel}, {broken}" for broken in folded.broken)
+            expected, before = list(reversed(folded.changes.values())), None
+            at, account = f"/v1/channels/{channel}/proposed-changes", records[0].json["accountid"]
+            shown: list[Any] = []
+            while shown == [] or before is not None:
+                version = records[-1].json["sequence"]
+                page = self._api.get(at, account, limit=7, before=before, min_version=version)
+                shown, before = shown + page["changes"], page["next"]
+                if not shown:
+                    break
+            if found := difference(shown, expected):
+                yield f"proposed changes of {channel}: {found}"
 
     def wrong_history(self) -> Iterator[str]:
         """Each event once, newest first, with what it says."""
@@ -207,7 +227,7 @@ class Oracle:
                 ("command_id", event["causationid"]),
                 ("data", event["data"]),
             ):
-                if not _same(entry.get(name), value):
+                if not same(entry.get(name), value):
                     yield f"{what}, version {event['sequence']}: {name} is {entry.get(name)!r}, not {value!r}"
 
     def wrong_feed(self) -> Iterator[str]:
@@ -258,10 +278,6 @@ def resources(settings: Settings) -> Iterator[str]:
         yield from (f"{path}/intents/{intent['code']}" for intent in system["intents"])
 
 
-def _on_path(one: str, other: str) -> bool:
-    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
-
-
 def _place(record: Record) -> str:
     return f"events/{record.partition}/{record.offset}"
 
@@ -269,29 +285,3 @@ def _place(record: Record) -> str:
 def _now() -> str:
     now = time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal as JSON: to Python, 1 and true are equal too."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return type(one) is type(other) and one == other
-
-
-def _difference(shown: Any, expected: Any, path: str = "") -> str | None:
-    """The first place where two JSON values differ; None where they are equal."""
-    if isinstance(shown, dict) and isinstance(expected, dict):
-        for name in sorted(shown.keys() | expected.keys()):
-            if name not in shown or name not in expected:
-                return f"{path}/{name} is {'missing' if name not in shown else 'there, and should not be'}"
-            if found := _difference(shown[name], expected[name], f"{path}/{name}"):
-                return found
-        return None
-    if isinstance(shown, list) and isinstance(expected, list) and len(shown) == len(expected):
-        for number, (one, other) in enumerate(zip(shown, expected, strict=True)):
-            if found := _difference(one, other, f"{path}/{number}"):
-                return found
-        return None
-    return None if _same(shown, expected) else f"{path} is {shown!r}, not {expected!r}"

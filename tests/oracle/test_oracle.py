@@ -28,8 +28,9 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installat
     """An installation of its own, through which traffic went while its services were killed."""
     with servers(tmp_path_factory.mktemp("servers")) as own, _installation(own, tmp_path_factory) as running:
         api = Api(running.address, running.api_key(None))
-        traffic = Traffic(api, SEED, channels=6, prefix=fresh("oracle"))
-        driving = threading.Thread(target=traffic.run, args=(60,))
+        second = Api(running.address, running.api_key(None))
+        traffic = Traffic(api, second, SEED, channels=6, prefix=fresh("oracle"))
+        driving = threading.Thread(target=traffic.run, args=(50,))
         driving.start()
         dice = random.Random(SEED)
         for service in CRASHES:
@@ -102,7 +103,9 @@ def test_a_second_first_outcome_and_an_unknown_event_are_found(judged: tuple[Ins
     assert list(Oracle(events[1:], outcomes, api).wrong_outcomes())
 
 
-@pytest.mark.parametrize("name", ["log", "fold", "http", "json_patch", "comparison", "traffic", "__main__"])
+@pytest.mark.parametrize(
+    "name", ["log", "fold", "four_eyes", "http", "json_difference", "json_patch", "comparison", "traffic", "__main__"]
+)
 def test_the_oracle_uses_none_of_the_products_code(name: str) -> None:
     tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text())
     imported: set[Any] = set()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http
 import http.client
 import random
 import threading
+import time
+import urllib.error
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.oracle.http import Api
@@ -15,6 +19,8 @@ _TEXTS = (
     *("CRM", " CRM", "Bu\u0308ro", "zero\u200bwidth", "right\u202eleft", "Büro", "仓库", 'a "quoted" name'),
     *("slash/and~tilde", "emoji 🧾", "x" * 255),
 )
+_APPROVED = ("signature", "otp-scheduling", "business-systems", "retire")
+_INSTANTS_S = 60.0
 _VALUES: tuple[Any, ...] = (
     None,
     True,
@@ -64,10 +70,14 @@ _REFUSED = range(400, 500)
 
 
 class Traffic:
-    """``channels`` channels of two accounts, changed by as many threads as there are channels."""
+    """``channels`` channels of two accounts, changed by as many threads as there are channels.
 
-    def __init__(self, api: Api, seed: int, channels: int, prefix: str = "oracle") -> None:
-        self._api, self._seed, self._channels, self._prefix = api, seed, channels, prefix
+    ``second`` asks as another person, who approves what the one of ``api`` proposes, and proposes too.
+    """
+
+    def __init__(self, api: Api, second: Api, seed: int, channels: int, prefix: str = "oracle") -> None:
+        self._api, self._people = api, (api, second)
+        self._seed, self._channels, self._prefix = seed, channels, prefix
         self.accepted = 0
         self.refused = 0
         self.wrong: list[str] = []
@@ -75,7 +85,7 @@ class Traffic:
         self._counting = threading.Lock()
 
     def run(self, steps: int) -> None:
-        """``steps`` requests for each channel; returns when all are answered."""
+        """``steps`` requests for each channel; returns when all are answered, and no approved change waits any more."""
         threads = [threading.Thread(target=self._drive, args=(number, steps)) for number in range(self._channels)]
         for thread in threads:
             thread.start()
@@ -88,14 +98,71 @@ class Traffic:
         base = f"/v1/channels/{channel}"
         kind = {"channel_type": dice.choice(_TYPES), "name": "Shop", "enterprise_authenticated": True}
         self._send("PUT", base, account, kind)
+        proposed: list[str] = []
         for step in range(steps):
             if dice.random() < 0.002 and step > steps // 2:
                 self._send("DELETE", f"{base}?confirm={channel}", account, None)
             self._send(*self._step(dice, base, account))
+            if dice.random() < 0.4:
+                self._propose_or_decide(dice, base, account, f"c-{step}", proposed)
             if dice.random() < 0.3:
                 self._send_oddly(dice, base, account)
             if dice.random() < 0.1:
                 self._send_again(dice, f"{base}/sms", account, step)
+
+        self._wait_for_instants(base, account)
+
+    def _propose_or_decide(self, dice: random.Random, base: str, account: str, new: str, proposed: list[str]) -> None:
+        """What is proposed for an instant is mostly approved at once; the rest is decided on later, or overtaken."""
+        changes, (one, other) = f"{base}/proposed-changes", dice.sample(self._people, 2)
+        if not proposed or dice.random() < 0.5:
+            change = {"change": new, "command": self._proposable(dice), "comment": dice.choice(_TEXTS)[:20]}
+            if dice.random() < 0.4:
+                change["at"] = _time(time.time() + dice.uniform(0.1, 1.5))
+            if proposed and dice.random() < 0.2:
+                change["replaces"] = dice.choice(proposed)
+            self._send("POST", changes, account, change, one)
+            proposed.append(new)
+            if "at" not in change or dice.random() < 0.2:
+                return
+        verb = dice.choice(("approve", "approve", "approve", "decline"))
+        path = f"{changes}/{dice.choice(proposed[-3:])}/{verb}"
+        self._send("POST", path, account, dice.choice(({}, {"comment": "seen"})), other)
+
+    def _proposable(self, dice: random.Random) -> dict[str, Any]:
+        system, url = dice.choice(("crm", "erp")), "https://example.org/proposed"
+        kind, data = dice.choice(
+            (
+                ("SaveApprovals", {"required_for": dice.sample(_APPROVED, dice.randrange(3))}),
+                ("SaveApprovals", {"required_for": []}),
+                ("SaveOtpScheduling", self._form(dice)),
+                ("OpenBusinessSystem", {"system": system, "name": f"Proposed {system}", "api_request_url": url}),
+                ("EditBusinessSystem", {"system": system, "name": f"Proposed {dice.randrange(9)}"}),
+                ("EditBusinessSystem", {"system": system, "remarks": None}),
+                ("DeleteBusinessSystem", {"system": "shop"}),
+                ("EnableBusinessSystem", {"system": system}),
+                ("RefreshSignature", {"system": system, "force": True, "grace_seconds": dice.choice((0, 600))}),
+            )
+        )
+        return {"type": kind, "data": data}
+
+    def _wait_for_instants(self, base: str, account: str) -> None:
+        """Until no approved change waits, which would be carried out while the oracle judges."""
+        deadline = time.monotonic() + _INSTANTS_S
+        while time.monotonic() < deadline:
+            try:
+                _, now = self._api.send("PUT", f"{base}/sms", account, {"enabled": True})
+                waiting = self._api.get(f"{base}/proposed-changes", account, open="true", min_version=now["version"])
+                if all(change["status"] != "approved" for change in waiting["changes"]):
+                    return
+            except urllib.error.HTTPError as error:
+                if error.code == http.HTTPStatus.CONFLICT:  # the channel is retired
+                    return
+            except (OSError, http.client.HTTPException):  # nobody there just now
+                pass
+            time.sleep(0.2)
+        with self._counting:
+            self.wrong.append(f"{base}: an approved change is not carried out at its instant")
 
     def _send_oddly(self, dice: random.Random, base: str, account: str) -> None:
         body, headers = dice.choice(_ODD_BODIES)
@@ -136,6 +203,7 @@ class Traffic:
                 ("PUT", f"{base}/sms", {"enabled": dice.random() < 0.5}),
                 ("PUT", f"{base}/otp-scheduling", self._form(dice)),
                 ("PUT", f"{base}/spend-guard", self._guard(dice)),
+                ("PUT", f"{base}/approvals", {"required_for": dice.sample(_APPROVED, dice.randrange(3))}),
                 (
                     "PATCH",
                     base,
@@ -175,12 +243,19 @@ class Traffic:
         mode, daily = dice.choice(("off", "monitor", "enforce")), dice.choice((None, 0, 1000))
         return {"mode": mode, "max_rate": dice.choice((None, most)), "daily_messages_per_country": daily}
 
-    def _send(self, method: str, path: str, account: str, body: Any) -> None:
+    def _send(self, method: str, path: str, account: str, body: Any, by: Api | None = None) -> None:
+        accepted = False
         try:
-            self._api.send(method, path, account, body)
+            (by or self._api).send(method, path, account, body)
             accepted = True
-        except (OSError, http.client.HTTPException):  # refused, or nobody there just now: both are part of it
-            accepted = False
+        except urllib.error.HTTPError as error:  # refused, which is part of it
+            error.close()
+        except (OSError, http.client.HTTPException):  # nobody there just now: the next one waits for somebody
+            time.sleep(0.2)
         with self._counting:
             self.accepted += accepted
             self.refused += not accepted
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

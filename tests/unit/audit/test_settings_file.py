@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,34 @@ def test_limits_are_said_at_once() -> None:
     systems = ", ".join(f"s{number}: {SYSTEM % number}" for number in range(11))
     with pytest.raises(AuditError, match="The file has 11 business systems; at most 10 fit"):
         parse(f"business_systems: {{{systems}}}")
+
+
+def test_twice_the_intents_are_twice_the_work() -> None:
+    """Counted in lines that run, since time depends on the machine."""
+
+    def lines_of(intents: int) -> int:
+        listed = "".join(f"      I{number}: {{name: x, default_data: {{a: 1}}}}\n" for number in range(intents))
+        systems = (
+            f"  s{number}:\n    name: S{number}\n    api_request_url: https://a.example\n" for number in range(5)
+        )
+        text = "business_systems:\n" + "".join(f"{system}    intents:\n{listed}" for system in systems)
+        lines = 0
+
+        def count(*_: object) -> object:
+            nonlocal lines
+            lines += 1
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)  # type: ignore[arg-type]
+        try:
+            commands = plan({}, target_leaves(parse(text), {}, as_itself=False), PERMISSION)
+        finally:
+            sys.settrace(before)
+        assert len(commands) == 5 + 5 * intents
+        return lines
+
+    assert lines_of(40) < 2.2 * lines_of(20)
 
 
 def test_line_ends_and_large_numbers_stay() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from contracts.business_system import OpenBusinessSystem
 from contracts.channel import RegisterChannel, RetireChannel
 from contracts.intent import AddIntent
 from contracts.sms import ToggleSms
+from services.audit.log import source
 from services.audit.log.copied_log import CopiedLog, CopiedRecord
 from services.audit.log.source import position_of
 from services.audit.verification import state_records
 from services.audit.verification.replay import replay
 from services.audit.verification.verify import verify
+from services.cli import audit_commands
 from tests.audit import MadeUpLog, copy_of
 
 REGISTER = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
@@ -42,7 +45,8 @@ def live(path: Path, records: Sequence[CopiedRecord]) -> CopiedLog:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_records, "WAITS_S", (0.0,))
+    for module in (source, state_records):
+        monkeypatch.setattr(module, "WAITS_S", (0.0,))
 
 
 async def test_an_event_that_no_decider_appended(tmp_path: Path) -> None:
@@ -57,6 +61,30 @@ async def test_an_event_that_no_decider_appended(tmp_path: Path) -> None:
     assert finding.position == position_of(log.records[-2])
     assert "channel-state does not count it, nor event 6" in finding.what
     assert "no decider appended the later ones" in (await replay(forged)).differences[0]
+
+
+async def test_no_anchor_of_an_event_that_no_decider_appended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = a_log()
+    state = log.state_records()
+    forged = live(tmp_path, log.records + state)
+
+    @asynccontextmanager
+    async def opened(_: Path | None) -> AsyncIterator[CopiedLog]:
+        yield forged
+
+    monkeypatch.setattr(audit_commands, "open_log", opened)
+    key, kept = tmp_path / "key.pem", tmp_path / "anchor.json"
+    assert await audit_commands.write_anchor(key, kept, None, make_key=True) == 0
+    assert kept.exists()
+    kept.unlink()
+    log.send("ch-1", ToggleSms(enabled=True))
+    forged = live(tmp_path, log.records + state)
+    capsys.readouterr()
+    assert await audit_commands.write_anchor(key, kept, None, make_key=False) == 1
+    assert "no decider appended it" in capsys.readouterr().out
+    assert not kept.exists()
 
 
 async def test_a_channel_that_an_earlier_release_retired(tmp_path: Path) -> None:
