@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts import topics
+from contracts.approvals import ApprovedSection, SaveApprovals
 from contracts.business_system import (
     DeleteBusinessSystem,
     DisableBusinessSystem,
@@ -24,6 +25,7 @@ from contracts.intent import AddIntent, DeleteIntent, EditIntent, ReferToIntent,
 from contracts.kafka.publisher import Publisher
 from contracts.message import CommandData, rfc3339
 from contracts.otp_scheduling import SaveOtpScheduling
+from contracts.proposed_change import ApproveChange, DeclineChange, ProposeChange
 from contracts.settings import ChannelSettings
 from contracts.signature import RefreshSignature
 from contracts.sms import ToggleSms
@@ -39,6 +41,7 @@ from tests.installation import Api
 URL = "https://crm.example/hook"
 _SYSTEMS = ("crm", "erp")
 _CODES = ("ORDER", "REFUND", "STOCK")
+_APPROVED: tuple[ApprovedSection, ...] = ("otp-scheduling", "signature")
 _TEMPLATES = ("tpl-a", "tpl-b")
 
 
@@ -47,10 +50,17 @@ def registrations(channels: list[str]) -> Iterator[tuple[str, CommandData]]:
         yield channel, RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_authenticated=True)
 
 
-def random_commands(random: Random, channels: list[str], count: int) -> Iterator[tuple[str, CommandData]]:
-    """(channel, command) pairs of every kind; some will be rejected. Few channels are ever retired."""
+def random_commands(
+    random: Random, channels: list[str], count: int, *, instants: bool = False
+) -> Iterator[tuple[str, CommandData]]:
+    """(channel, command) pairs of every kind; some will be rejected. Few channels are ever retired.
+
+    ``instants``: some changes are proposed for an instant, so that their events come after the last command.
+    """
+    proposed: dict[str, list[str]] = {}
     for number in range(count):
-        system, code = random.choice(_SYSTEMS), random.choice(_CODES)
+        channel, system, code = random.choice(channels), random.choice(_SYSTEMS), random.choice(_CODES)
+        change = random.choice(proposed.get(channel, ["unknown"])[-4:])
         kinds: list[tuple[int, CommandData]] = [
             (4, OpenBusinessSystem(system=system, name=f"{system} {number}", api_request_url=URL)),
             (3, EditBusinessSystem(system=system, remarks=random.choice((f"remark {number}", None)))),
@@ -68,10 +78,30 @@ def random_commands(random: Random, channels: list[str], count: int) -> Iterator
             (4, ToggleSms(enabled=random.random() < 0.5)),
             (3, SaveOtpScheduling(enabled=True, countries=[random.choice(("ID", "IN", "BR"))], use_own_numbers=False)),
             (3, EditChannel(name=f"Shop {number}", provider=random.choice((None, "partner-1")))),
+            (1, SaveApprovals(required_for=random.sample(_APPROVED, random.randrange(2)))),
+            (4, _proposal(random, f"c-{number}", system, instants=instants)),
+            (3, ApproveChange(change=change)),
+            (1, DeclineChange(change=change, comment="not now")),
         ]
         weights = [weight for weight, _ in kinds]
         command = random.choices([kind for _, kind in kinds], weights)[0]
-        yield random.choice(channels), RetireChannel() if random.random() < 0.002 else command
+        if isinstance(command, ProposeChange):
+            proposed.setdefault(channel, []).append(command.change)
+        yield channel, RetireChannel() if random.random() < 0.002 else command
+
+
+def _proposal(random: Random, change: str, system: str, *, instants: bool) -> ProposeChange:
+    form = {"enabled": True, "countries": [random.choice(("ID", "IN"))], "use_own_numbers": False}
+    kind, data = random.choice(
+        (
+            ("SaveOtpScheduling", form),
+            ("EditBusinessSystem", {"system": system, "remarks": change}),
+            ("RefreshSignature", {"system": system, "force": True}),
+            ("SaveApprovals", {"required_for": []}),
+        )
+    )
+    at = rfc3339(time.time_ns() // 1_000_000 + 1_000) if instants and random.random() < 0.5 else None
+    return ProposeChange.model_validate({"change": change, "command": {"type": kind, "data": data}, "at": at})
 
 
 async def load(
@@ -82,11 +112,21 @@ async def load(
     *,
     at_once: int = 50,
     timeout: float = 30.0,
+    instants: bool = False,
 ) -> int:
-    """Registers the channels, sends random commands, and returns how many were accepted; seconds for each answer."""
-    done = await publisher.send_many(registrations(channels), at_once=at_once, timeout=timeout)
-    done += await publisher.send_many(random_commands(random, channels, count), at_once=at_once, timeout=timeout)
-    return sum(outcome.accepted for outcome in done)
+    """Registers the channels, sends random commands, and returns how many were accepted; seconds for each answer.
+
+    Two people send them, so that one approves what the other proposes.
+    """
+    done = [await publisher.send_many(registrations(channels), at_once=at_once, timeout=timeout)]
+    commands = random_commands(random, channels, count, instants=instants)
+    done += await asyncio.gather(
+        *(
+            publisher.send_many(commands, at_once=(at_once + 1) // 2, timeout=timeout, actor=actor)
+            for actor in ("anna", "bert")
+        )
+    )
+    return sum(outcome.accepted for outcomes in done for outcome in outcomes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,11 @@ _BODIES = ("POST", "PUT", "PATCH")
 
 def check_rules(request: Request) -> None:
     """Raises `Problem`."""
-    if "\0" in request.url.path or b"%00" in request.scope["query_string"]:
-        raise Problem(400, "ParameterInvalid", "No part of a path or a query may hold a NUL.")
-    _check_query(request)
+    given = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    for name, value in (*request.path_params.items(), *given):
+        if "\0" in value:
+            raise Problem(400, "ParameterInvalid", f"The parameter {name[:128]!r} may not hold a NUL.")
+    _check_query(request, [name for name, _ in given])
     for name in _ONCE:
         if len(request.headers.getlist(name)) > 1:
             raise Problem(400, "ParameterInvalid", f"The header {name} was sent twice; send it once.")
@@ -27,11 +29,9 @@ def check_rules(request: Request) -> None:
         _check_body_headers(request)
 
 
-def _check_query(request: Request) -> None:
-    query = request.scope["query_string"]
-    if not query:
+def _check_query(request: Request, given: list[str]) -> None:
+    if not given:
         return
-    given = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
     known = _query_parameters(request.scope["route"])
     for name in given:
         if name not in known:

@@ -156,7 +156,7 @@ class Traffic:
                 if all(change["status"] != "approved" for change in waiting["changes"]):
                     return
             except urllib.error.HTTPError as error:
-                if error.code == http.HTTPStatus.CONFLICT:  # the channel is retired
+                if error.code == http.HTTPStatus.GONE:  # the channel is retired, which makes its open changes void
                     return
             except (OSError, http.client.HTTPException):  # nobody there just now
                 pass

@@ -47,8 +47,9 @@ LATEST = Moment("now")
 """Not an instant: the clocks that stamp events may be ahead of ours."""
 
 
-def parse_moment(text: str) -> Moment:
-    """``7``, ``2026-11-22T08:00:00Z``, ``2026-11-22`` (its first instant in UTC) or ``now``. Raises `AuditError`."""
+def parse_moment(text: str, parameter: str | None = None) -> Moment:
+    """``7``, ``2026-11-22T08:00:00Z``, ``2026-11-22`` (its first instant in UTC) or ``now``. Raises `AuditError`, which
+    names the parameter."""
     text = text.strip()
     if text == "now":
         return LATEST
@@ -59,8 +60,9 @@ def parse_moment(text: str) -> Moment:
             return Moment(text, time=round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000))
         return Moment(text, time=unix_milliseconds(text), exact=parse_rfc3339(text).microsecond % 1000 == 0)
     except (ValueError, OverflowError):
+        named = "" if parameter is None else f"{parameter!r} is wrong: "
         raise Unclear(
-            f"{text!r} is neither a version, like 7, nor a time, like 2026-11-22T08:00:00Z, 2026-11-22 or now."
+            f"{named}{text!r} is neither a version, like 7, nor a time, like 2026-11-22T08:00:00Z, 2026-11-22 or now."
         ) from None
 
 

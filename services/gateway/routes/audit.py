@@ -40,13 +40,13 @@ async def audit_at(request: Request, caller: Authenticated, at: When, channel: s
     def answer(found: list[list[SettingsAt]]) -> dict[str, Any]:
         return {"answers": [answers[0].as_json() for answers in found]}
 
-    return await _at_times(request, caller, [at], channel, answer)
+    return await _at_times(request, caller, {"at": at}, channel, answer)
 
 
 async def _at_times(
     request: Request,
     caller: Caller,
-    times: list[str],
+    times: dict[str, str],
     channel: str | None,
     answer: Callable[[list[list[SettingsAt]]], dict[str, Any]],
 ) -> Response:
@@ -55,7 +55,7 @@ async def _at_times(
         await require_channel(request, caller, channel)
 
     async def query(log: Log) -> bytes:
-        moments = [parse_moment(time) for time in times]
+        moments = [parse_moment(text, name) for name, text in times.items()]
         if channel is not None:
             return encode_answer(answer([await channel_at(log, channel, moments, now)]))
         return encode_answer(answer(await channels_at(log, moments, now, account=caller.required_account())))
@@ -79,7 +79,7 @@ async def audit_diff(
         require_comparable(earlier, later)
         return diff_report(earlier, later)
 
-    return await _at_times(request, caller, [before, after], channel, answer)
+    return await _at_times(request, caller, {"from": before, "to": after}, channel, answer)
 
 
 def require_comparable(*compared: SettingsAt) -> None:
@@ -135,18 +135,18 @@ async def audit_log(
     return json_response(await read_log(request, caller, query))
 
 
-def _instant(text: str | None) -> int | None:
-    return None if text is None else _parse_time(text).time
+def _instant(since: str | None) -> int | None:
+    return None if since is None else _parse_time(since, "since").time
 
 
-def _excluded_end(text: str | None) -> int | None:
-    return None if text is None else _parse_time(text).excluded_end
+def _excluded_end(until: str | None) -> int | None:
+    return None if until is None else _parse_time(until, "until").excluded_end
 
 
-def _parse_time(text: str) -> Moment:
-    moment = parse_moment(text)
+def _parse_time(text: str, parameter: str) -> Moment:
+    moment = parse_moment(text, parameter)
     if moment.time is None:
-        raise Unclear(f"{text!r} must be a time, like 2026-11-22T08:00:00Z.")
+        raise Unclear(f"{parameter!r} is wrong: {text!r} must be a time, like 2026-11-22T08:00:00Z.")
     return moment
 
 

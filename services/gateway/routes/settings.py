@@ -48,7 +48,7 @@ async def settings_at(
     await require_channel(read.request, read.caller, read.channel)
 
     async def query(log: Log) -> tuple[SettingsAt, bytes]:
-        answer = (await channel_at(log, read.channel, [parse_moment(at)], read.request.app.state.now()))[0]
+        answer = (await channel_at(log, read.channel, [parse_moment(at, "at")], read.request.app.state.now()))[0]
         return answer, encode_answer(None if answer.settings is None else shown(answer.settings))
 
     answer, encoded = await read_log(read.request, read.caller, query)

@@ -111,7 +111,7 @@ async def _send_commands(testbed: Testbed, stop: asyncio.Event) -> None:
         channels = [*channels, fresh("ch")][-_RECENT_CHANNELS:]
         try:
             async with testbed.installation.publisher("acme") as publisher:
-                await load(publisher, dice, channels, 60, at_once=4, timeout=60)
+                await load(publisher, dice, channels, 60, at_once=4, timeout=60, instants=True)
         except (OutcomeTimeout, PublisherError):
             await asyncio.sleep(0.5)
 
