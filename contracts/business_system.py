@@ -20,6 +20,8 @@ Reason = Annotated[str, StringConstraints(max_length=1024)]
 
 
 class OpenBusinessSystem(BusinessSystemMessage, CommandData):
+    """Opens a business system under an id of your choice, and issues its first signature if none was drafted."""
+
     system: SystemId
     name: Name
     api_request_url: ApiRequestUrl
@@ -47,11 +49,15 @@ class DeleteBusinessSystem(BusinessSystemMessage, CommandData):
 
 
 class DisableBusinessSystem(BusinessSystemMessage, CommandData):
+    """Stops the calls of a business system at once; its settings stay."""
+
     system: SystemId
     reason: Reason | None = None
 
 
 class EnableBusinessSystem(BusinessSystemMessage, CommandData):
+    """Lets a disabled business system be called again."""
+
     system: SystemId
     reason: Reason | None = None
 

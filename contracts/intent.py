@@ -13,7 +13,7 @@ from .resources import IntentMessage
 
 
 class AddIntent(IntentMessage, CommandData):
-    """``schema`` is a JSON Schema (2020-12) that the default data must satisfy."""
+    """Adds an intent. ``schema`` is a JSON Schema (2020-12) that the default data must satisfy."""
 
     system: SystemId
     code: IntentCode
@@ -34,7 +34,7 @@ class EditIntent(IntentMessage, EditData):
 
 
 class DeleteIntent(IntentMessage, CommandData):
-    """Refused while templates refer to it, unless forced."""
+    """Deletes an intent; refused while templates refer to it, unless forced."""
 
     system: SystemId
     code: IntentCode

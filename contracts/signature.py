@@ -50,6 +50,8 @@ class RevealSignature(SignatureMessage, CommandData):
 
 
 class RevokeSignature(SignatureMessage, CommandData):
+    """Ends a signature at once and deletes its secret."""
+
     system: SystemId
     key_id: KeyId
 

@@ -11,6 +11,8 @@ RESOURCE = "sms"
 
 
 class ToggleSms(CommandData):
+    """Switches SMS on or off."""
+
     resource: ClassVar[str] = RESOURCE
 
     enabled: bool

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from services.cli.command_reference import DATA_HELP, read_data
 from services.cli.connections import run_with_pool
-from services.cli.errors import CliError, require_id
+from services.cli.errors import require_id
 from services.cli.send import send
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def propose(
     change: Annotated[str, typer.Argument(help="an id of your choice, which stands for this change alone")],
     command: Annotated[str, typer.Argument(help="the command's type, such as SaveOtpScheduling")],
     channel: _Channel,
-    data: Annotated[str, typer.Option(help="the command's data, as JSON")] = "{}",
+    data: Annotated[str, typer.Option(help=DATA_HELP)] = "{}",
     account: _Account = "",
     actor: _Actor = None,
     comment: _Comment = None,
@@ -60,10 +61,7 @@ def propose(
     ] = None,
 ) -> None:
     """Proposes a command. Prints the outcome; exit code 0: accepted; 1: rejected; 2: not sent."""
-    try:
-        proposed = {"type": command, "data": json.loads(data)}
-    except ValueError as error:
-        raise CliError(f"--data is not JSON: {error}.") from None
+    proposed = {"type": command, "data": read_data(data)}
     optional = {"comment": comment, "at": at, "replaces": replaces}
     body = {"change": change, "command": proposed} | _given(optional)
     _send("ProposeChange", body, channel, account, actor, expected_version)

@@ -14,5 +14,7 @@ class CliError(Exception):
 
 def require_id(option: str, value: str | None) -> None:
     """Raises `CliError` where the option's value is given and no id."""
+    if value == "" and option == "--account":
+        raise CliError("--account is missing; name the account there, or in SWITCHBOARD_ACCOUNT.")
     if value is not None and not is_id(value):
         raise CliError(f"{option} is {value!r}; it must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")

@@ -15,6 +15,7 @@ from services.cli.access_log import app as access_log_app
 from services.cli.api_keys import app as api_keys_app
 from services.cli.audit import app as audit_app
 from services.cli.changes import app as changes_app
+from services.cli.command_reference import app as explain_app
 from services.cli.connection_file import adopt_connection
 from services.cli.connections import with_broker
 from services.cli.deliveries import app as deliveries_app
@@ -53,6 +54,7 @@ app.add_typer(resources_app, name="resources")
 app.add_typer(usage_app, name="usage")
 app.add_typer(projections_app, name="projections")
 app.add_typer(send_app)
+app.add_typer(explain_app)
 app.add_typer(follow_app)
 app.add_typer(state_app, name="state")
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from contracts.channel import RetireChannel
+from services.cli.command_reference import DATA_HELP, SENT_BY_PEOPLE, check_command, read_data
 from services.cli.connections import bootstrap_servers
 from services.cli.errors import CliError, require_id
 from services.cli.local_user import local_user
@@ -17,11 +18,11 @@ from services.cli.send_plan import confirm
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=f"Commands: {', '.join(SENT_BY_PEOPLE)}. `switchboard explain COMMAND` shows what one takes.")
 def send(
-    command: Annotated[str, typer.Argument(help="its type, such as ToggleSms")],
+    command: Annotated[str, typer.Argument(help="its type, such as ToggleSms; `switchboard explain` lists all")],
     channel: Annotated[str, typer.Option(help="the channel's id")],
-    data: Annotated[str, typer.Option(help="the command's data, as JSON")] = "{}",
+    data: Annotated[str, typer.Option(help=DATA_HELP)] = "{}",
     account: Annotated[str, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id")] = "",
     actor: Annotated[str | None, typer.Option(help="the actor; default: the user of this machine")] = None,
     expected_version: Annotated[
@@ -37,12 +38,8 @@ def send(
     """Publishes a command, prints its outcome as JSON. Exit code 0: accepted; 1: rejected; 2: not sent."""
     for option, value in (("--channel", channel), ("--account", account), ("--command-id", command_id or None)):
         require_id(option, value)
-    try:
-        parsed = json.loads(data)
-    except ValueError as error:
-        raise CliError(f"--data is not JSON: {error}.") from None
-    if not isinstance(parsed, dict):
-        raise CliError("--data must be a JSON object, like '{\"enabled\": true}'.")
+    parsed = read_data(data)
+    check_command(command, parsed)
     if command == RetireChannel.__name__ and not dry_run:
         question = f"Retire channel {channel} for good? It never comes back, and its signatures are deleted."
         if not confirm(question, yes=yes):
