@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.command_reference import DATA_HELP, read_data
+from services.cli.command_reference import DATA_HELP, complete_command, read_data
 from services.cli.connections import run_with_pool
 from services.cli.errors import require_id
 from services.cli.send import send
@@ -48,7 +48,9 @@ def list_(
 @app.command()
 def propose(
     change: Annotated[str, typer.Argument(help="an id of your choice, which stands for this change alone")],
-    command: Annotated[str, typer.Argument(help="the command's type, such as SaveOtpScheduling")],
+    command: Annotated[
+        str, typer.Argument(help="the command's type, such as SaveOtpScheduling", autocompletion=complete_command)
+    ],
     channel: _Channel,
     data: Annotated[str, typer.Option(help=DATA_HELP)] = "{}",
     account: _Account = "",

@@ -38,9 +38,17 @@ _EXAMPLES: dict[str, Any] = {
 }
 
 
+def complete_command(incomplete: str) -> list[tuple[str, str]]:
+    """(name, what it does), for the shell."""
+    return [(name, _described(kind)[0]) for name, kind in SENT_BY_PEOPLE.items() if name.startswith(incomplete)]
+
+
 @app.command()
 def explain(
-    command: Annotated[str | None, typer.Argument(help="its type, such as ToggleSms; default: list all")] = None,
+    command: Annotated[
+        str | None,
+        typer.Argument(help="its type, such as ToggleSms; default: list all", autocompletion=complete_command),
+    ] = None,
 ) -> None:
     """Shows what a command does and what it takes; without one, lists all commands."""
     if command is None:

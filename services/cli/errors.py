@@ -7,6 +7,9 @@ from contracts.ids import is_id
 EXIT_UNUSABLE = 2
 """The exit code for input or surroundings that cannot be used."""
 
+EXIT_FAULT = 70
+"""The exit code for a fault of ours, with a traceback: never 1, which is an answer. The EX_SOFTWARE of sysexits.h."""
+
 
 class CliError(Exception):
     """The command cannot do what was asked; the sentence says why. It is printed as one line."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 from contextlib import aclosing
@@ -46,10 +45,7 @@ def follow(
     if group == "":
         raise CliError("--group is empty; leave it out, or give the group a name.")
     try:
-        with contextlib.suppress(BrokenPipeError):
-            asyncio.run(
-                _follow(cursor, account, channel or [], kind or [], resource or [], group, endless=not until_now)
-            )
+        asyncio.run(_follow(cursor, account, channel or [], kind or [], resource or [], group, endless=not until_now))
     except (InvalidCursor, SequenceGap, SubscriberError) as error:
         raise CliError(str(error)) from None
 

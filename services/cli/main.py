@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import os
 import sys
-from typing import Annotated
+import traceback
+from importlib.metadata import version
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,7 +20,7 @@ from services.cli.command_reference import app as explain_app
 from services.cli.connection_file import adopt_connection
 from services.cli.connections import with_broker
 from services.cli.deliveries import app as deliveries_app
-from services.cli.errors import EXIT_UNUSABLE, CliError
+from services.cli.errors import EXIT_FAULT, EXIT_UNUSABLE, CliError
 from services.cli.follow import app as follow_app
 from services.cli.messages import app as messages_app
 from services.cli.projections import app as projections_app
@@ -27,6 +28,7 @@ from services.cli.rates import app as rates_app
 from services.cli.resources import app as resources_app
 from services.cli.send import app as send_app
 from services.cli.settings import app as settings_app
+from services.cli.standard_output import ReaderLeft, discard_output, flush_or_discard, prepare_streams
 from services.cli.state import app as state_app
 from services.cli.usage import app as usage_app
 from services.infrastructure.config import Settings, SettingsError, unknown_variables
@@ -37,7 +39,7 @@ app = typer.Typer(
     name="switchboard",
     help="The service settings of chat message channels.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 topics_app = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
@@ -59,8 +61,19 @@ app.add_typer(follow_app)
 app.add_typer(state_app, name="state")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"switchboard {version('switchboard')}")
+        raise typer.Exit
+
+
 @app.callback()
-def prepare(context: typer.Context) -> None:
+def prepare(
+    context: typer.Context,
+    _: Annotated[
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """The service settings of chat message channels."""
     from services.infrastructure.logging_setup import configure_structlog
 
@@ -74,12 +87,15 @@ def prepare(context: typer.Context) -> None:
 
 def run() -> None:
     """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal or pipe whose encoding lacks a letter gets a "?"
+    prepare_streams()
     logging.lastResort = logging.NullHandler()  # of libraries; a service sets up its own logging
     try:
-        sys.exit(app(prog_name="switchboard", standalone_mode=False) or 0)
+        code = app(prog_name="switchboard", standalone_mode=False) or 0
+        sys.stdout.flush()
+        sys.exit(code)
+    except ReaderLeft:
+        discard_output()
+        sys.exit(0)
     except NoArgsIsHelpError as error:
         error.show()
     except UsageError as error:
@@ -88,13 +104,20 @@ def run() -> None:
         typer.echo(f"switchboard: {message}; see `{command} --help`.", err=True)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- each has its exit code
         sentence = _sentence(error)
         if sentence is None:
-            raise
+            _report_fault()
         for line in sentence.splitlines():
             typer.echo(f"switchboard: {line}", err=True)
+        flush_or_discard()
     sys.exit(EXIT_UNUSABLE)
+
+
+def _report_fault() -> NoReturn:
+    """Of the exception that is handled: a fault of ours, whose place somebody wants to see."""
+    traceback.print_exc()
+    sys.exit(EXIT_FAULT)
 
 
 def _sentence(error: Exception) -> str | None:

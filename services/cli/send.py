@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from contracts.channel import RetireChannel
-from services.cli.command_reference import DATA_HELP, SENT_BY_PEOPLE, check_command, read_data
+from services.cli.command_reference import DATA_HELP, SENT_BY_PEOPLE, check_command, complete_command, read_data
 from services.cli.connections import bootstrap_servers
 from services.cli.errors import CliError, require_id
 from services.cli.local_user import local_user
@@ -20,7 +20,12 @@ app = typer.Typer()
 
 @app.command(epilog=f"Commands: {', '.join(SENT_BY_PEOPLE)}. `switchboard explain COMMAND` shows what one takes.")
 def send(
-    command: Annotated[str, typer.Argument(help="its type, such as ToggleSms; `switchboard explain` lists all")],
+    command: Annotated[
+        str,
+        typer.Argument(
+            help="its type, such as ToggleSms; `switchboard explain` lists all", autocompletion=complete_command
+        ),
+    ],
     channel: Annotated[str, typer.Option(help="the channel's id")],
     data: Annotated[str, typer.Option(help=DATA_HELP)] = "{}",
     account: Annotated[str, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id")] = "",

@@ -21,7 +21,7 @@ ELSEWHERE = str(Cursor("elsewhere", ()))
         (["--cursor", ""], "This is not a cursor"),
         (["--type", "SmsExploded"], "--type is 'SmsExploded'; it must be of ChannelRegistered, "),
         (["--account", "no account"], "--account is 'no account'; it must be 1 to 128 characters"),
-        (["--account", ""], "--account is ''; it must be 1 to 128 characters"),
+        (["--account", ""], "--account is missing; name the account there"),
         (["--channel", ""], "--channel is ''; it must be 1 to 128 characters"),
         (["--group", ""], "--group is empty"),
     ],
