@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema, model_validator
@@ -71,6 +72,7 @@ Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """A time in an answer: RFC 3339 in UTC with milliseconds."""
 
 
+@lru_cache(256)
 def rfc3339(milliseconds: int) -> str:
     """Unix milliseconds as RFC 3339 in UTC with milliseconds, ``2026-11-22T08:00:00.000Z``."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

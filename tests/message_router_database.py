@@ -80,8 +80,8 @@ class RouterDatabase:
 
     def __post_init__(self) -> None:
         reader = RequestReader(Recipients(KeyRing.parse(KeyRing.make())), PARTITIONS)
-        self.ingest = Ingest(reader, self.rates, lambda: None)
-        self.timers = Timers(self.pool, LogWithEnd(-1), NAME, OWNED, self.rates, lambda: None)
+        self.ingest = Ingest(reader, self.rates, lambda _: None)
+        self.timers = Timers(self.pool, LogWithEnd(-1), NAME, OWNED, self.rates, lambda _: None)
 
     async def apply(self, *records: Record) -> None:
         async with self.pool.acquire() as connection, connection.transaction():
@@ -136,7 +136,7 @@ class RouterDatabase:
 
     async def resolve(self, log: Any) -> None:
         """Looks at the waiting requests, with an event log that says where the log ends."""
-        await PendingRequests(self.pool, log, NAME, OWNED, self.rates, lambda: None, wait_ms=-1).run_once()
+        await PendingRequests(self.pool, log, NAME, OWNED, self.rates, lambda _: None, wait_ms=-1).run_once()
 
 
 @asynccontextmanager

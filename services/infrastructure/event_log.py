@@ -36,6 +36,9 @@ class KafkaEventLog:
         self._partition_count = 0
         self._uncommitted: Any = None
         self._committed: Any = None
+        self._known: dict[int, tuple[int, int, int]] = {}
+        """By partition: between which offsets the last event was looked for, and its offset. Nothing comes in between,
+        so it is not looked for again until the log grows."""
         self._asking = asyncio.Lock()
         """A consumer reads one place at a time."""
 
@@ -83,6 +86,13 @@ class KafkaEventLog:
         ends = await self._uncommitted.end_offsets(tps)
         offsets: dict[int, int] = {}
         for tp in tps:
-            last = await last_record(self._committed, tp, applied.get(tp.partition, 0), ends[tp])
-            offsets[tp.partition] = NO_EVENT if last is None else last.offset
+            offsets[tp.partition] = await self._last_offset(tp, applied.get(tp.partition, 0), ends[tp])
         return offsets
+
+    async def _last_offset(self, tp: TopicPartition, start: int, end: int) -> int:
+        known_from, known_end, last = self._known.get(tp.partition, (0, -1, NO_EVENT))
+        if end != known_end or start < known_from:
+            record = await last_record(self._committed, tp, start, end)
+            last = NO_EVENT if record is None else record.offset
+            self._known[tp.partition] = start, end, last
+        return last if last >= start else NO_EVENT

@@ -20,7 +20,6 @@ event whose application raises stops its partition too, because none may be skip
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -46,9 +45,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 _BEGINNING = Position(0, 0)
 _POLL_MS = 50
-_GROUP_COMMIT_INTERVAL_S = 1.0
 _COMPARE_INTERVAL_S = 1.0
-"""How soon a lost checkpoint is noticed. It costs one query by key per topic."""
+"""How soon a lost checkpoint is noticed. It costs one query by key per topic. Lag tools are as far behind."""
 
 
 class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -82,7 +80,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._comparing: asyncio.Task[None] | None = None
         self._failing: set[TopicPartition] = set()
         """Partitions whose last batch failed, so that a failure is logged once."""
-        self._group_committed_at = 0.0
+        self._committed_to_group: dict[TopicPartition, int] = {}
         self._applied = applied
         self._on_assignment = on_assignment
         self._broker = KafkaBroker(
@@ -149,16 +147,12 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             by_number[record.partition][TopicPartition(record.topic, record.partition)].append(record)
         consumer: Any = message.consumer
         await asyncio.gather(*(self._apply_batches(consumer, batches) for batches in by_number.values()))
-        if (
-            len(records) < self._records_at_once
-            or time.monotonic() - self._group_committed_at > _GROUP_COMMIT_INTERVAL_S
-        ):
-            await self._commit_to_group(consumer)
 
     async def _compare_regularly(self) -> None:
         while True:
             await asyncio.sleep(_COMPARE_INTERVAL_S)
             try:
+                await self._commit_to_group()
                 await self._compare_checkpoints()
             except OUTAGES:
                 continue
@@ -258,12 +252,16 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await commits.commit_around_poison(fresh, apply, set_aside)
         self._next[partition] = Position(commits.next_offset, sequence)
 
-    async def _commit_to_group(self, consumer: Any) -> None:
-        """Commits offsets to the group for lag tools. The checkpoint in the database decides."""
-        self._group_committed_at = time.monotonic()
+    async def _commit_to_group(self) -> None:
+        """Commits offsets to the group for lag tools. The checkpoint in the database decides, so no batch waits."""
+        consumer: Any = self._subscriber.consumer
         mine = consumer.assignment()
+        offsets = {tp: position.offset for tp, position in self._next.items() if tp in mine}
+        if offsets == self._committed_to_group:
+            return
         try:
-            await consumer.commit({tp: position.offset for tp, position in self._next.items() if tp in mine})
+            await consumer.commit(offsets)
+            self._committed_to_group = offsets
         except (KafkaError, ValueError) as error:
             log.debug("offsets not committed to the group", consumer=self._name, error=type(error).__name__)
 

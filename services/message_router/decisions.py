@@ -46,7 +46,7 @@ from services.domain.message_routing.route import (
 )
 from services.message_router.daily_messages import DailyMessages
 from services.message_router.messages import MessageRow
-from services.message_router.notices import Subject
+from services.message_router.notices import Subject, to_json_bytes
 from services.message_router.requests import RouteRequest, StatusReport
 from services.message_router.scheduling_resources import LockedResources
 from services.message_router.settings_replica import RoutedChannel
@@ -94,8 +94,9 @@ def decide(work: Work, row: MessageRow) -> None:
         work.resources.take(decision.unit.resource, work.now)
         row.resource = decision.unit.resource
     row.state, row.changed = "routed", True
-    row.decided_at, row.settings_version, row.decision = work.now, routed.settings_version, routed.model_dump_json()
-    work.tell(row.subject, routed)
+    encoded = to_json_bytes(routed)
+    row.decided_at, row.settings_version, row.decision = work.now, routed.settings_version, encoded.decode()
+    work.tell(row.subject, routed, encoded=encoded)
     outcome = begin(
         decision.route, decision.reserved_until, row.asked, channel.settings.channel_type, channel.switches, work.now
     )
@@ -125,12 +126,19 @@ def decision_of(
     counted = needed_count(row, channel)
     sent_today = None if counted is None else daily_messages.sent_today(*counted)
     decision = route(channel.settings, message, pool, rates, sent_today)
-    routed = routed_of(row, channel, decision, rates, now)
-    return decision, routed.model_copy(update={"pool": seen, "sent_today": sent_today})
+    return decision, routed_of(row, channel, decision, rates, now, seen, sent_today)
 
 
-def routed_of(row: MessageRow, channel: RoutedChannel, decision: Decision, rates: Rates, now: int) -> MessageRouted:
-    """The decision as it is published."""
+def routed_of(
+    row: MessageRow,
+    channel: RoutedChannel,
+    decision: Decision,
+    rates: Rates,
+    now: int,
+    seen: dict[str, Any] | None = None,
+    sent_today: int | None = None,
+) -> MessageRouted:
+    """The decision as it is published. ``seen`` is what was seen of the pool, ``sent_today`` of the guard's counter."""
     rate, unit, guard = decision.rate, decision.unit, decision.guard
     return MessageRouted(
         message=row.subject.message,
@@ -152,6 +160,8 @@ def routed_of(row: MessageRow, channel: RoutedChannel, decision: Decision, rates
         rate_book=rates.version or None,
         reserved_until=None if decision.reserved_until is None else rfc3339(decision.reserved_until),
         guard=None if guard is None else GuardFinding(mode=guard.mode, limit=guard.limit, sentence=guard.sentence),
+        pool=seen,
+        sent_today=sent_today,
         decided_at=rfc3339(now),
     )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from services.infrastructure.checkpointed_commits import Done
 from services.infrastructure.postgres import Connection
 from services.message_router.decisions import handle_request, handle_status
 from services.message_router.outbox import add_to_outbox, lock_partitions
+from services.message_router.ownership import OnCommitted
 from services.message_router.poison import set_aside_record
 from services.message_router.rate_book import CurrentRates
 from services.message_router.requests import RequestReader, RouteRequest
@@ -23,7 +25,7 @@ class Ingest:
         self,
         reader: RequestReader,
         rates: CurrentRates,
-        on_committed: Callable[[], None],
+        on_committed: OnCommitted,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._reader, self._rates = reader, rates
@@ -48,14 +50,14 @@ class Ingest:
         elif rejected:
             await add_to_outbox(connection, await lock_partitions(connection, partitions), rejected)
         self._on_step("ingested")
-        return self._done
+        return partial(self._done, partitions)
 
     async def set_aside(self, connection: Connection, record: Any, reason: str) -> None:
         """Refuses a request or status whose handling raises; it is a dead letter besides."""
         refusal = self._reader.internal_error(record, time.time_ns() // 1_000_000)
         await set_aside_record(connection, record, reason, refusal)
 
-    def _done(self, committed: bool) -> None:  # noqa: FBT001 -- as `Done`
+    def _done(self, partitions: Collection[int], committed: bool) -> None:  # noqa: FBT001 -- as `Done`
         if committed:
             self._on_step("committed")
-            self._on_committed()
+            self._on_committed(partitions)

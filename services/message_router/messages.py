@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 from contracts.message_routing import Category, FallbackTrigger
@@ -14,22 +14,13 @@ from services.infrastructure.postgres import Connection
 from services.message_router.notices import Subject
 from services.message_router.requests import MessageKey, RouteRequest, StatusReport
 
-_COLUMNS: dict[str, str] = {
-    "channel": "text",
-    "account": "text",
-    "message": "text",
-    "partition": "int",
-    "digest": "text",
-    "correlation_id": "text",
+_KEY = ("channel", "account", "message")
+_FIXED = (
+    *("partition", "digest", "correlation_id", "requested_at", "asked_version", "category", "country"),
+    *("country_source", "recipient_hash", "fallback_on", "fallback_wait_seconds"),
+)
+_CHANGING = {
     "state": "text",
-    "requested_at": "bigint",
-    "asked_version": "bigint",
-    "category": "text",
-    "country": "text",
-    "country_source": "text",
-    "recipient_hash": "text",
-    "fallback_on": "text",
-    "fallback_wait_seconds": "int",
     "fallback_to": "bytea",
     "decided_at": "bigint",
     "settings_version": "bigint",
@@ -45,22 +36,24 @@ _COLUMNS: dict[str, str] = {
     "double_charge_told": "bool",
     "next_timer": "bigint",
 }
-_LISTS = {"fallback_on", "seen"}
-_VALUES = {name: f"{name}::json" for name in ("decision", "refusal")} | {
-    name: f"string_to_array({name}, ' ')" for name in _LISTS
-}
-_FIXED = {"channel", "account", "message", "partition", "digest", "correlation_id", "requested_at"}
-_SAVE = f"""
-    INSERT INTO message_router.messages ({", ".join(_COLUMNS)})
-    SELECT {", ".join(_VALUES.get(name, name) for name in _COLUMNS)}
-    FROM unnest({", ".join(f"${at}::{kind}[]" for at, kind in enumerate(_COLUMNS.values(), start=1))})
-        AS n({", ".join(_COLUMNS)})
-    ON CONFLICT (channel, account, message) DO UPDATE
-    SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name not in _FIXED)}
+_VALUES = {"decision": "n.decision::json", "refusal": "n.refusal::json", "seen": "string_to_array(n.seen, ' ')"}
+_UPDATE = f"""
+    UPDATE message_router.messages m SET {", ".join(f"{name} = {_VALUES.get(name, f'n.{name}')}" for name in _CHANGING)}
+    FROM unnest($1::text[], $2::text[], $3::text[],
+        {", ".join(f"${at}::{kind}[]" for at, kind in enumerate(_CHANGING.values(), start=4))})
+        AS n({", ".join((*_KEY, *_CHANGING))})
+    WHERE m.channel = n.channel AND m.account = n.account AND m.message = n.message
 """  # noqa: S608 -- constants of ours
+# With the statuses that wait: one look for both, and one statement less where there are none.
 _LOAD = """
-    SELECT m.* FROM message_router.messages m
-    JOIN unnest($1::text[], $2::text[], $3::text[]) AS w(channel, account, message) USING (channel, account, message)
+    SELECT w.channel AS wanted_channel, w.account AS wanted_account, w.message AS wanted_message, has_statuses, m.*
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS w(channel, account, message)
+    LEFT JOIN message_router.messages m
+        ON m.channel = w.channel AND m.account = w.account AND m.message = w.message
+    CROSS JOIN LATERAL (SELECT EXISTS (
+        SELECT FROM message_router.waiting_statuses s
+        WHERE s.channel = w.channel AND s.account = w.account AND s.message = w.message) AS has_statuses) AS waiting
+    WHERE m.channel IS NOT NULL OR has_statuses
 """
 _ADD_STATUSES = """
     INSERT INTO message_router.statuses
@@ -89,6 +82,9 @@ _TAKE_WAITING = """
 """
 
 
+NEW_MESSAGE = RoutedMessage()
+
+
 @dataclass(slots=True)
 class MessageRow:
     """A message as it stands in the transaction. ``decision`` is the data of its `MessageRouted`, as JSON,
@@ -109,7 +105,8 @@ class MessageRow:
     decision: str | None = None
     refusal: str | None = None
     resource: str | None = None
-    life: RoutedMessage = field(default_factory=RoutedMessage)
+    life: RoutedMessage = NEW_MESSAGE
+    is_new: bool = False
     changed: bool = False
 
     @property
@@ -129,7 +126,7 @@ class MessageRow:
             request.recipient_hash,
             request.asked,
             request.fallback_to,
-            changed=True,
+            is_new=True,
         )
 
     @classmethod
@@ -165,26 +162,29 @@ class MessageRow:
             life,
         )
 
-    def values(self) -> tuple[Any, ...]:
-        """In the order of the columns. The number is removed once nothing can need it any more."""
-        subject, life, asked = self.subject, self.life, self.asked
-        settled = self.state == "refused" or (self.state == "routed" and life.is_settled)
+    def fixed_values(self) -> tuple[Any, ...]:
+        """In the order of ``_FIXED``."""
+        subject, asked = self.subject, self.asked
         return (
-            subject.channel,
-            subject.account,
-            subject.message,
             subject.partition,
             self.digest,
             subject.correlation_id,
-            self.state,
             self.requested_at,
             self.asked_version,
             self.category,
             self.country.code,
             self.country.source,
             self.recipient_hash,
-            None if asked is None else " ".join(sorted(asked.on)),
+            None if asked is None else sorted(asked.on),
             None if asked is None else asked.wait_seconds,
+        )
+
+    def changing_values(self) -> tuple[Any, ...]:
+        """In the order of ``_CHANGING``. The number is removed once nothing can need it any more."""
+        life = self.life
+        settled = self.state == "refused" or (self.state == "routed" and life.is_settled)
+        return (
+            self.state,
             None if settled else self.fallback_to,
             self.decided_at,
             self.settings_version,
@@ -196,21 +196,36 @@ class MessageRow:
             life.posted_late,
             life.fallback,
             None if life.fallback_asked is None else life.fallback_asked.fires_at,
-            " ".join(sorted(f"{via}/{status}" for via, status in life.seen)),
+            [f"{via}/{status}" for via, status in sorted(life.seen)],
             life.double_charge_told,
             next_timer(life) if self.state == "routed" else None,
         )
 
 
-async def load_messages(connection: Connection, keys: Collection[MessageKey]) -> dict[MessageKey, MessageRow]:
-    rows = [MessageRow.of(row) for row in await connection.fetch(_LOAD, *_columns(keys, 3))]
-    return {row.key: row for row in rows}
+async def load_messages(
+    connection: Connection, keys: Collection[MessageKey]
+) -> tuple[dict[MessageKey, MessageRow], set[MessageKey]]:
+    """The known messages of ``keys``, and which of ``keys`` have statuses that wait for a decision."""
+    messages, with_statuses = {}, set()
+    for row in await connection.fetch(_LOAD, *_columns(keys, 3)):
+        key = row["wanted_channel"], row["wanted_account"], row["wanted_message"]
+        if row["has_statuses"]:
+            with_statuses.add(key)
+        if row["state"] is not None:
+            messages[key] = MessageRow.of(row)
+    return messages, with_statuses
 
 
-async def save_messages(connection: Connection, rows: Iterable[MessageRow]) -> None:
-    changed = [row.values() for row in rows if row.changed]
+async def save_messages(connection: Connection, rows: Collection[MessageRow]) -> None:
+    """The transaction must have locked the partitions: a message that is new to it is new to all."""
+    new = [(*row.key, *row.fixed_values(), *row.changing_values()) for row in rows if row.is_new]
+    if new:
+        columns = (*_KEY, *_FIXED, *_CHANGING)
+        await connection.copy_records_to_table("messages", schema_name="message_router", records=new, columns=columns)
+    changed = [(*row.key, *row.changing_values()) for row in rows if row.changed and not row.is_new]
     if changed:
-        await connection.execute(_SAVE, *_columns(changed, len(_COLUMNS)))
+        *values, seen, told, timers = _columns(changed, len(_KEY) + len(_CHANGING))
+        await connection.execute(_UPDATE, *values, [" ".join(one) for one in seen], told, timers)
 
 
 async def add_statuses(connection: Connection, reports: Sequence[StatusReport], now: int) -> None:
@@ -235,6 +250,8 @@ async def add_waiting_statuses(connection: Connection, reports: Sequence[StatusR
 
 async def take_waiting_statuses(connection: Connection, keys: Collection[MessageKey]) -> list[StatusReport]:
     """Removes and returns the kept statuses of these messages, in the order of their arrival."""
+    if not keys:
+        return []
     return [report_of(row) for row in await connection.fetch(_TAKE_WAITING, *_columns(keys, 3))]
 
 

@@ -10,6 +10,7 @@ from contracts import topics
 from contracts.envelope import CONTENT_TYPE
 from contracts.ids import is_id, uuid8_of
 from contracts.message import EventData, rfc3339
+from contracts.pydantic_internals import json_serializer
 from contracts.usage import MessageCharged, usage_id
 from services.infrastructure.dead_letter import dead_letter
 from services.message_router.outbox import OutboxRecord
@@ -32,20 +33,25 @@ class Subject(NamedTuple):
     correlation_id: str
 
 
-def notice(subject: Subject, data: EventData, now: int, *unique: str) -> OutboxRecord:
-    """A record of message-decisions. Its id is derived from message, type and ``unique``."""
+def to_json_bytes(data: EventData) -> bytes:
+    return json_serializer(type(data))(data)
+
+
+def notice(subject: Subject, data: EventData, now: int, *unique: str, encoded: bytes | None = None) -> OutboxRecord:
+    """A record of message-decisions. Its id is derived from message, type and ``unique``. ``encoded`` is the data as
+    `to_json_bytes`, where that is known."""
     notice_id = uuid8_of("notice", subject.account, subject.channel, subject.message, type(data).__name__, *unique)
-    return _record(topics.MESSAGE_DECISIONS.name, subject, notice_id, data, now)
+    return _record(topics.MESSAGE_DECISIONS.name, subject, notice_id, data, encoded or to_json_bytes(data), now)
 
 
 def charge(subject: Subject, data: MessageCharged, now: int) -> OutboxRecord:
     """A record of usage, with the id by which everybody recognises a repeat."""
     charge_id = usage_id(subject.account, subject.channel, subject.message)
-    return _record(topics.USAGE.name, subject, charge_id, data, now)
+    return _record(topics.USAGE.name, subject, charge_id, data, to_json_bytes(data), now)
 
 
-def _record(topic: str, subject: Subject, record_id: str, data: EventData, now: int) -> OutboxRecord:
-    value = {
+def _record(topic: str, subject: Subject, record_id: str, data: EventData, encoded: bytes, now: int) -> OutboxRecord:
+    attributes = {
         "specversion": "1.0",
         "id": record_id,
         "type": type(data).__name__,
@@ -56,12 +62,12 @@ def _record(topic: str, subject: Subject, record_id: str, data: EventData, now: 
         "causationid": subject.causation_id,
         "correlationid": subject.correlation_id,
         "datacontenttype": "application/json",
-        "data": data.model_dump(mode="json"),
     }
+    value = to_json(attributes)[:-1] + b',"data":' + encoded + b"}"
     headers: tuple[tuple[str, str], ...] = (_CONTENT_TYPE_HEADER,)
     if is_id(subject.causation_id):  # that of an invalid request may be any text
         headers += ((_CAUSATION_HEADER, subject.causation_id),)
-    return OutboxRecord(subject.partition, topic, subject.channel.encode(), to_json(value), headers)
+    return OutboxRecord(subject.partition, topic, subject.channel.encode(), value, headers)
 
 
 def dead_letter_record(record: Any, reason: str) -> OutboxRecord:

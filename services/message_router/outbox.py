@@ -18,12 +18,6 @@ _LOCK = """
     SELECT partition, number FROM message_router.outbox_numbers WHERE partition = ANY($1::int[])
     ORDER BY partition FOR UPDATE
 """
-_ADD = """
-    INSERT INTO message_router.outbox (partition, number, topic, key, value, headers)
-    SELECT partition, number, topic, key, value, string_to_array(headers, E'\\n')
-    FROM unnest($1::int[], $2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::text[])
-        AS n(partition, number, topic, key, value, headers)
-"""
 _MOVE = """
     UPDATE message_router.outbox_numbers o SET number = n.number
     FROM unnest($1::int[], $2::bigint[]) AS n(partition, number) WHERE o.partition = n.partition
@@ -56,18 +50,15 @@ async def add_to_outbox(connection: Connection, last: dict[int, int], records: S
     """Numbers the records and stores them. The transaction must have locked their partitions."""
     if not records:
         return
-    numbers = []
-    for record in records:
-        last[record.partition] += 1
-        numbers.append(last[record.partition])
-    await connection.execute(
-        _ADD,
-        [record.partition for record in records],
-        numbers,
-        [record.topic for record in records],
-        [record.key for record in records],
-        [record.value for record in records],
-        ["\n".join(text for header in record.headers for text in header) for record in records],
+    rows = []
+    for partition, topic, key, value, headers in records:
+        last[partition] += 1
+        rows.append((partition, last[partition], topic, key, value, [text for header in headers for text in header]))
+    await connection.copy_records_to_table(
+        "outbox",
+        schema_name="message_router",
+        records=rows,
+        columns=("partition", "number", "topic", "key", "value", "headers"),
     )
     moved = {record.partition for record in records}
     await connection.execute(_MOVE, list(moved), [last[partition] for partition in moved])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 OVERDUE_MS = 500
 """Work of a partition that waits longer is done by every router: its owner may be gone, and the group not know yet."""
+
+OnCommitted = Callable[[Collection[int]], None]
+"""Called after a transaction with its partitions: they may have new records for Kafka, waiting requests, timers."""
 
 
 class Ownership:

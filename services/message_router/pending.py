@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from services.message_router.decisions import decide, refuse
 from services.message_router.messages import MessageRow
 from services.message_router.notices import INTERNAL_ERROR, Subject, notice
 from services.message_router.outbox import add_to_outbox, lock_partitions
-from services.message_router.ownership import OVERDUE_MS, Ownership
+from services.message_router.ownership import OVERDUE_MS, OnCommitted, Ownership
 from services.message_router.poison import count_poison
 from services.message_router.rate_book import CurrentRates
 from services.message_router.requests import MessageKey
@@ -34,7 +34,10 @@ log = structlog.stdlib.get_logger(__name__)
 SETTINGS_VERSION_WAIT_MS = 10_000
 _BATCH = 500
 _POLL_S = 0.1
+_OTHERS_POLL_S = 1.0
+"""Another router may have stored a request and died, and tells nobody."""
 
+_ANY_WAITING = "SELECT EXISTS (SELECT FROM message_router.messages WHERE state = 'waiting')"
 _SELECT_NEW = """
     SELECT channel, account, message, partition FROM message_router.messages
     WHERE state = 'waiting' AND log_end IS NULL AND (partition = ANY($1::int[]) OR requested_at < $2) LIMIT 5000
@@ -70,22 +73,38 @@ class PendingRequests:
         consumer: str,
         ownership: Ownership,
         rates: CurrentRates,
-        on_committed: Callable[[], None],
+        on_committed: OnCommitted,
         wait_ms: int = SETTINGS_VERSION_WAIT_MS,
     ) -> None:
         self._pool, self._event_log, self._consumer, self._ownership = pool, event_log, consumer, ownership
         self._rates, self._on_committed, self._wait_ms = rates, on_committed, wait_ms
+        self._wake = asyncio.Event()
+
+    def notify(self) -> None:
+        """There may be a new request that waits."""
+        self._wake.set()
 
     async def run(self) -> None:
         while True:
+            self._wake.clear()
             try:
-                more = await self.run_once() == _BATCH
+                any_waits = await self._pool.fetchval(_ANY_WAITING)
+                more = any_waits and await self.run_once() == _BATCH
             except (KafkaError, *OUTAGES) as error:
                 log.warning("pending requests wait", reason=type(error).__name__)
                 await asyncio.sleep(1)
                 continue
             if not more:
                 await asyncio.sleep(_POLL_S)
+            if not any_waits:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_OTHERS_POLL_S):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
 
     async def run_once(self) -> int:
         """Decides and refuses a batch of the requests that need wait no longer. Returns how many were looked at."""
@@ -113,7 +132,7 @@ class PendingRequests:
     async def _resolve(self, partition: int, waiting: Sequence[Any]) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             await self._resolve_within(connection, partition, waiting)
-        self._on_committed()
+        self._on_committed({partition})
 
     async def _refuse_poison(self, partition: int, waiting: Any, _: Exception) -> None:
         """Refuses a request whose handling raises, and forgets it: the same may be sent again."""
@@ -128,7 +147,7 @@ class PendingRequests:
             refused = RoutingRefused(message=message, reason="InternalError", sentence=INTERNAL_ERROR)
             await add_to_outbox(connection, numbers, [notice(subject, refused, now, str(now))])
             await count_poison(connection, partition, "waiting_request")
-        self._on_committed()
+        self._on_committed({partition})
 
     async def _resolve_within(self, connection: Connection, partition: int, waiting: Sequence[Any]) -> None:
         applied = (await next_offsets(connection, self._consumer)).get(partition, 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -35,7 +35,8 @@ _FENCE_KEY = b"~fence"
 _BATCH = 500
 _BATCH_BYTES = 4_000_000
 """About how much is held in memory: a dead letter may have megabytes."""
-_POLL_S = 0.25
+_POLL_S = 1.0
+"""Whoever writes in this process says so; another router rarely writes for a partition that it does not own."""
 _START_TIMEOUT_S = 30.0
 _COMMIT_TIMEOUT_S = 20.0
 """aiokafka's sender can end without a word, and nothing that is then appended is ever answered."""
@@ -214,9 +215,10 @@ class OutboxPublisher:
         for partition in partitions - self._publishers.keys():
             self._publishers[partition] = PartitionPublisher(*self._arguments, partition, self._on_step)
 
-    def notify(self) -> None:
-        for publisher in self._publishers.values():
-            publisher.notify()
+    def notify(self, partitions: Collection[int]) -> None:
+        """New rows may be in the outbox of these partitions."""
+        for partition in self._publishers.keys() & partitions:
+            self._publishers[partition].notify()
 
     async def stop(self) -> None:
         self.own(frozenset())

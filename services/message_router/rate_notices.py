@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import partial
 
@@ -24,7 +24,7 @@ from services.infrastructure.poison_messages import isolate_poison
 from services.infrastructure.postgres import OUTAGES, Connection, Pool
 from services.message_router.notices import Subject, notice
 from services.message_router.outbox import OutboxRecord, add_to_outbox, lock_partitions
-from services.message_router.ownership import Ownership
+from services.message_router.ownership import OnCommitted, Ownership
 from services.message_router.poison import count_poison
 from services.message_router.rate_book import CurrentRates
 from services.message_router.settings_replica import RoutedChannel, load_channels, scheduled_channels
@@ -49,7 +49,7 @@ class RateNotices:
     """Looks at all channels with OTP delivery scheduling again and again, until cancelled."""
 
     def __init__(
-        self, pool: Pool, partitions: int, ownership: Ownership, rates: CurrentRates, on_committed: Callable[[], None]
+        self, pool: Pool, partitions: int, ownership: Ownership, rates: CurrentRates, on_committed: OnCommitted
     ) -> None:
         self._pool, self._partitions, self._ownership = pool, partitions, ownership
         self._rates, self._on_committed = rates, on_committed
@@ -93,7 +93,7 @@ class RateNotices:
                 records = await _records(connection, partition, found, rates.version, now)
                 await add_to_outbox(connection, numbers, records)
         if found:
-            self._on_committed()
+            self._on_committed({partition})
 
     async def _pass_over(self, partition: int, _: str, __: Exception) -> None:
         async with self._pool.acquire() as connection, connection.transaction():

@@ -34,7 +34,7 @@ MessageKey = tuple[str, str, str]
 _TYPES: dict[str, type[CommandData]] = {kind.__name__: kind for kind in (RouteMessage, ReportStatus)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RouteRequest:
     """A request without the recipient's number. ``fallback_to`` is encrypted; ``digest`` is a keyed hash of the whole
     content, because the plain hash of a number can be tried out."""
@@ -55,7 +55,7 @@ class RouteRequest:
         return self.subject.channel, self.subject.account, self.subject.message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StatusReport:
     """``subject`` is that of the reported message. ``received_at`` (Unix milliseconds) stays while it waits for it."""
 

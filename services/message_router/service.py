@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from services.infrastructure.event_log import KafkaEventLog
 from services.infrastructure.kafka import security_options
 from services.infrastructure.kafka_to_postgres import Consumer
 from services.infrastructure.outages import retry_during_outage
-from services.infrastructure.postgres import migrate, pool_of
+from services.infrastructure.postgres import BY_KEY, migrate, pool_of
 from services.infrastructure.vault import KeyRing
 from services.message_router.ingest import Ingest
 from services.message_router.ownership import Ownership
@@ -37,7 +37,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 NAME = "switchboard.message-router"
 MIGRATIONS = Path(__file__).with_name("migrations")
-_MAX_RECORDS = 1_000
+_MAX_RECORDS = 4_000
+"""About 500 of each of eight partitions: the statements of a transaction cost as much as a dozen decisions."""
 
 
 async def run(
@@ -54,7 +55,7 @@ async def run(
     """
     recipients = Recipients(KeyRing.parse(settings.keyring))
     security, bootstrap = security_options(), settings.kafka_bootstrap_servers or ""
-    pool = await pool_of(settings, size=20, resets=False, takes_over=True)
+    pool = await pool_of(settings, size=20, resets=False, planning=BY_KEY, takes_over=True)
     event_log = KafkaEventLog(bootstrap, security)
     publisher = OutboxPublisher(pool, bootstrap, security, on_step)
     ownership = Ownership()
@@ -67,7 +68,16 @@ async def run(
         await migrate(pool, "message_router", MIGRATIONS)
         partitions = await retry_during_outage(event_log.partition_count, (KafkaError, OSError), "broker")
         rates = CurrentRates()
-        ingest = Ingest(RequestReader(recipients, partitions), rates, publisher.notify, on_step)
+
+        def notify(changed: Collection[int]) -> None:
+            publisher.notify(changed)
+            pending.notify()
+            timers.notify()
+
+        replica = pool, event_log, NAME, ownership, rates, notify
+        pending = PendingRequests(*replica, settings_version_wait_ms)
+        timers = Timers(*replica, on_step)
+        ingest = Ingest(RequestReader(recipients, partitions), rates, notify, on_step)
         consumer = Consumer(
             settings,
             pool,
@@ -86,9 +96,6 @@ async def run(
                 topics.MESSAGE_REQUESTS.name: ingest.set_aside,
             },
         )
-        replica = pool, event_log, NAME, ownership, rates, publisher.notify
-        pending = PendingRequests(*replica, settings_version_wait_ms)
-        timers = Timers(*replica, on_step)
         rate_notices = RateNotices(pool, partitions, ownership, rates, publisher.notify)
         loops = {"pending requests": pending.run, "timers": timers.run, "rate notices": rate_notices.run}
         loops["retention"] = Retention(pool, ownership, settings.message_log_days).run

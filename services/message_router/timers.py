@@ -25,7 +25,7 @@ from services.infrastructure.postgres import OUTAGES, Pool
 from services.message_router.decisions import handle_timer, refuse_status
 from services.message_router.messages import report_of
 from services.message_router.outbox import lock_partitions
-from services.message_router.ownership import OVERDUE_MS, Ownership
+from services.message_router.ownership import OVERDUE_MS, OnCommitted, Ownership
 from services.message_router.poison import count_poison
 from services.message_router.rate_book import CurrentRates
 from services.message_router.requests import MessageKey
@@ -36,16 +36,20 @@ log = structlog.stdlib.get_logger(__name__)
 KEPT_MS = 7 * 24 * 60 * 60 * 1000
 """Statuses without a decision, and numbers of fallbacks, are kept so long at most."""
 _BATCH = 500
-_POLL_S = 0.2
+_POLL_S = 0.1
+_OTHERS_POLL_S = 1.0
+"""Another router may set a timer and die, and tells nobody."""
 _SWEEP_S = 60.0
 _PUT_OFF_MS = 60 * 60 * 1000
 _LOG_END_TIMEOUT_S = 0.5
-"""The end of a partition's log may have to wait for a transaction; the other partitions do not wait with it."""
+"""The end of a partition's log may have to wait for a transaction. Then the partitions are asked for one by one, so
+that the others do not wait with it."""
 
-_SELECT_PARTITIONS = """
-    SELECT partition FROM message_router.outbox_numbers o WHERE EXISTS (
-        SELECT FROM message_router.messages m WHERE m.partition = o.partition
-            AND m.next_timer <= CASE WHEN o.partition = ANY($1::int[]) THEN $2::bigint ELSE $2::bigint - $3::bigint END)
+_SELECT_NEXT = """
+    SELECT partition, next.next_timer + CASE WHEN partition = ANY($1::int[]) THEN 0 ELSE $2::bigint END AS due_at
+    FROM message_router.outbox_numbers o CROSS JOIN LATERAL (
+        SELECT next_timer FROM message_router.messages m
+        WHERE m.partition = o.partition AND next_timer IS NOT NULL ORDER BY next_timer LIMIT 1) AS next
 """
 _SELECT_DUE = """
     SELECT channel, account, message FROM message_router.messages
@@ -81,16 +85,24 @@ class Timers:
         consumer: str,
         ownership: Ownership,
         rates: CurrentRates,
-        on_committed: Callable[[], None],
+        on_committed: OnCommitted,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._pool, self._event_log, self._consumer, self._ownership = pool, event_log, consumer, ownership
         self._rates, self._on_committed, self._on_step = rates, on_committed, on_step
         self._looked_at: dict[int, _LookedAt] = {}
         self._swept_at = 0.0
+        self._wake = asyncio.Event()
+        self._next_at = 0
+        """When the next timer is due that is not over yet (Unix milliseconds)."""
+
+    def notify(self) -> None:
+        """There may be a new timer."""
+        self._wake.set()
 
     async def run(self) -> None:
         while True:
+            self._wake.clear()
             try:
                 more = await self.run_once(time.time_ns() // 1_000_000) == _BATCH
                 if time.monotonic() - self._swept_at > _SWEEP_S:
@@ -102,11 +114,23 @@ class Timers:
                 continue
             if not more:
                 await asyncio.sleep(_POLL_S)
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Until the next timer is due, or there may be an earlier one."""
+        left_s = self._next_at / 1000 - time.time()
+        try:
+            async with asyncio.timeout(max(0.0, min(left_s, _OTHERS_POLL_S))):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
 
     async def run_once(self, now: int) -> int:
         """Applies a batch of each partition's timers that are over. Returns the size of the largest."""
         owned = list(self._ownership.partitions)
-        due = {row["partition"] for row in await self._pool.fetch(_SELECT_PARTITIONS, owned, now, OVERDUE_MS)}
+        due_at = dict(await self._pool.fetch(_SELECT_NEXT, owned, OVERDUE_MS))
+        due = {partition for partition, at in due_at.items() if at <= now}
+        self._next_at = min(due_at.values(), default=2**62)
         if not due:
             return 0
         await self._look_at_log(due, now)
@@ -120,13 +144,16 @@ class Timers:
 
     async def _look_at_log(self, due: set[int], now: int) -> None:
         applied = await next_offsets(self._pool, self._consumer)
-        for partition in sorted(due - self._looked_at.keys()):
+        unknown = due - self._looked_at.keys()
+        for several in ([unknown] if unknown else []) + [{partition} for partition in sorted(unknown)]:
+            if several <= self._looked_at.keys():
+                continue
             try:
                 async with asyncio.timeout(_LOG_END_TIMEOUT_S):
-                    [log_end] = (await self._event_log.last_offsets(applied, {partition})).values()
+                    ends = await self._event_log.last_offsets(applied, several)
             except TimeoutError:
                 continue
-            self._looked_at[partition] = _LookedAt(log_end, now)
+            self._looked_at |= {partition: _LookedAt(log_end, now) for partition, log_end in ends.items()}
 
     async def _apply(self, partition: int) -> int:
         rows = await self._pool.fetch(_SELECT_DUE, partition, self._looked_at[partition].moment, _BATCH)
@@ -145,7 +172,7 @@ class Timers:
                 handle_timer(work, work.messages[key])
             await work.save(connection)
             self._on_step("timed")
-        self._on_committed()
+        self._on_committed({partition})
 
     async def _put_off(self, partition: int, key: MessageKey, _: Exception) -> None:
         """Tries the timer that raises again later: by then, whatever is wrong with its message may be mended."""
@@ -164,4 +191,4 @@ class Timers:
                 for row in await connection.fetch(_TAKE_OLD_STATUSES, found["partition"], before):
                     refuse_status(work, report_of(row))
                 await work.save(connection)
-            self._on_committed()
+            self._on_committed({found["partition"]})

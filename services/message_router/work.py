@@ -55,9 +55,9 @@ class Work:
     notices: list[TimelineNotice] = field(default_factory=list)
     counters: Counter[CounterKey] = field(default_factory=Counter)
 
-    def tell(self, subject: Subject, data: EventData, *unique: str) -> None:
+    def tell(self, subject: Subject, data: EventData, *unique: str, encoded: bytes | None = None) -> None:
         """Publishes a notice once the transaction is committed."""
-        self.records.append(notice(subject, data, self.now, *unique))
+        self.records.append(notice(subject, data, self.now, *unique, encoded=encoded))
         self._remember(subject, data)
 
     def charge(self, subject: Subject, data: MessageCharged) -> None:
@@ -98,13 +98,15 @@ async def load_work(
     least that ``now`` may be.
     """
     numbers = await lock_partitions(connection, partitions)
-    messages = await load_messages(connection, keys)
+    messages, with_statuses = await load_messages(connection, keys)
     channels = await load_channels(connection, {key[0] for key in keys})
     current = await rates.load(connection)
-    undecided = [MessageRow.requested(one, 0) for one in requests if one.key not in messages]
-    undecided += [row for row in messages.values() if row.state == "waiting"]
+    undecided = [row for row in messages.values() if row.state == "waiting"]
+    undecided += [MessageRow.requested(one, 0) for one in requests if one.key not in messages]
     decidable = [row for row in undecided if is_decidable(row, channels)]
-    taken = await take_waiting_statuses(connection, {row.key for row in decidable} | set(refused))
+    if with_statuses:
+        with_statuses &= {*(row.key for row in decidable), *refused}
+    taken = await take_waiting_statuses(connection, with_statuses)
     countries = {code for row in decidable if (code := _scheduled_country(row, channels)) is not None}
     names = {row.resource for row in messages.values() if row.resource is not None}
     resources = await LockedResources.lock(connection, countries, names)

@@ -36,7 +36,7 @@ async def router(database_url: str) -> AsyncIterator[RouterDatabase]:
 
 def _timers(router: RouterDatabase, log_end: int = -1, owned: Ownership | None = None) -> Timers:
     ownership = owned or Ownership(frozenset({PARTITION}))
-    return Timers(router.pool, LogWithEnd(log_end), NAME, ownership, router.rates, lambda: None)
+    return Timers(router.pool, LogWithEnd(log_end), NAME, ownership, router.rates, lambda _: None)
 
 
 async def _applied(router: RouterDatabase, next_offset: int) -> None:
@@ -65,7 +65,7 @@ async def test_a_steady_stream_of_events_does_not_hold_up_the_timers(router: Rou
     """What was looked at once need not be caught up with again."""
     await router.apply(message("m1", sms_fallback=FALLBACK))
     log = LogWithEnd(7)
-    timers = Timers(router.pool, log, NAME, Ownership(frozenset({PARTITION})), router.rates, lambda: None)
+    timers = Timers(router.pool, log, NAME, Ownership(frozenset({PARTITION})), router.rates, lambda _: None)
     await _applied(router, 7)
     await timers.run_once(now_ms())
     object.__setattr__(log, "last", 9)

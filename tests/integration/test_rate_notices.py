@@ -26,7 +26,7 @@ async def router(database_url: str) -> AsyncIterator[RouterDatabase]:
 
 def notices(router: RouterDatabase, owned: int = PARTITIONS) -> RateNotices:
     """As a router that was just started."""
-    return RateNotices(router.pool, PARTITIONS, Ownership(frozenset(range(owned))), CurrentRates(), lambda: None)
+    return RateNotices(router.pool, PARTITIONS, Ownership(frozenset(range(owned))), CurrentRates(), lambda _: None)
 
 
 def at(day: str) -> int:

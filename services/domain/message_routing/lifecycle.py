@@ -188,7 +188,10 @@ def _trigger_after_wait(message: RoutedMessage, asked: Fallback) -> FallbackTrig
 
 def next_timer(message: RoutedMessage) -> int | None:
     """When `at_time` is to be called next; None where no timer runs."""
-    timers = [message.reserved_until] if message.reservation == "reserved" else []
-    if message.fallback in ("armed", "failed") and message.fallback_asked is not None:
-        timers.append(message.fallback_asked.fires_at)
-    return min((timer for timer in timers if timer is not None), default=None)
+    expires_at = message.reserved_until if message.reservation == "reserved" else None
+    if message.fallback not in ("armed", "failed") or message.fallback_asked is None:
+        return expires_at
+    fires_at = message.fallback_asked.fires_at
+    if expires_at is None:
+        return fires_at
+    return expires_at if fires_at is None else min(expires_at, fires_at)

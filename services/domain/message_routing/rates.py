@@ -38,7 +38,10 @@ class Rates:
         """The rate on a UTC day; None where the book has none."""
         if country is None:
             return None
-        return next((entry for entry in self._entries.get((country, fee_class), ()) if entry.since <= day), None)
+        for entry in self._entries.get((country, fee_class), ()):
+            if entry.since <= day:
+                return entry
+        return None
 
     def next_after(self, day: date, country: str, fee_class: FeeClass) -> RateEntry | None:
         """The first rate that begins after a UTC day; None where the book has none."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal, NamedTuple, assert_never
 
 from contracts.message_routing import Category, FeeClass, Route, Rule
@@ -152,6 +153,7 @@ def _by_settings(settings: RoutingSettings, message: Message, pool: Pool, rates:
     return Decision("failed", pool.rule, sentence_of("failed", pool.rule, settings, message), None, None, international)
 
 
+@lru_cache(16)
 def utc_day(milliseconds: int) -> date:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).date()
 

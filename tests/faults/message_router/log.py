@@ -12,19 +12,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from contracts import topics
 from contracts.topics import Topic
 
-READ = (
-    topics.EVENTS,
-    topics.MESSAGE_REQUESTS,
-    topics.MESSAGE_DECISIONS,
-    topics.USAGE,
-    topics.SCHEDULING_RESOURCES,
-    topics.RATES,
-    topics.DEAD_LETTERS,
-    topics.OUTCOMES,
-    topics.OUTBOX_POSITIONS,
-    topics.COMMANDS,
-)
-
 
 class Record(NamedTuple):
     partition: int
@@ -55,14 +42,14 @@ class Log:
 
 
 async def read_log(bootstrap_servers: str, partitions: int) -> Log:
-    """All committed records of the topics."""
+    """All committed records of all topics."""
     log = Log()
     consumer: Any = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
     )
     await consumer.start()
     try:
-        tps = [TopicPartition(topic.name, number) for topic in READ for number in range(partitions)]
+        tps = [TopicPartition(topic.name, number) for topic in topics.TOPICS for number in range(partitions)]
         consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
         for tp in tps:

@@ -1,9 +1,14 @@
-"""The invariant 17: a recipient's number is on `message-requests`, and in clear text nowhere else."""
+"""The invariant 17: a recipient's number is on `message-requests`, and in clear text nowhere else.
+
+Each round looks through topics, tables and services' logs, and the end of a run through the servers' files, of which a
+backup is a copy: also what was deleted since, what is written ahead, and what the servers logged.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from contracts import topics
 from tests.faults.message_router.log import Log
@@ -25,6 +30,18 @@ async def numbers_elsewhere(testbed: Testbed, log: Log, numbers: Iterable[str]) 
         found += [f"{number} is in {name}" for number in _in(text, numbers)]
     output = testbed.installation.output()
     return found + [f"{number} is in a service's log" for number in _in(output, numbers)]
+
+
+def numbers_in_files(directory: Path, numbers: Iterable[str]) -> list[str]:
+    """Where a number is found in files below the directory, but for the segments of `message-requests`."""
+    segments = re.compile(rf"{re.escape(topics.MESSAGE_REQUESTS.name)}-\d+")
+    digits = {one.removeprefix("+").encode() for one in numbers}
+    found = []
+    for path in directory.rglob("*"):
+        if path.is_file() and not any(segments.fullmatch(part) for part in path.parts):
+            in_file = digits.intersection(re.findall(rb"\d{7,15}", path.read_bytes()))
+            found += [f"{number.decode()} is in {path.relative_to(directory)}" for number in sorted(in_file)]
+    return found
 
 
 def _in_topics(log: Log, numbers: Iterable[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, cast
 from tests.faults.message_router.checker import Switches, check, rollup_violations
 from tests.faults.message_router.facts import facts_of
 from tests.faults.message_router.log import read_log
-from tests.faults.message_router.privacy import numbers_elsewhere
+from tests.faults.message_router.privacy import numbers_elsewhere, numbers_in_files
 from tests.faults.message_router.process import STEPS, ProcessOptions, Sabotage, Step
 from tests.faults.message_router.recheck import decided_otherwise, handed_out_twice
 from tests.faults.message_router.testbed import Testbed, open_testbed
@@ -96,6 +96,7 @@ async def play(testbed: Testbed, turn: Round, messages: int = 60) -> str:
     for channel, kind, data in traffic.settings():
         versions[channel] = await testbed.command(traffic.plan.account, channel, kind, data)
     plan = traffic.build(versions, messages)
+    testbed.numbers |= plan.numbers
     switches = Switches()
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -281,4 +282,9 @@ async def _play_rounds(turns: Sequence[Round], directory: Path, *, until_violate
             print(f"{turn.number:4} {fault:32} {time.monotonic() - started:5.1f} s  {verdict}", flush=True)
             if violations and until_violated:
                 break
-    return violations
+        leaks = await asyncio.to_thread(numbers_in_files, directory, testbed.numbers)
+        print(
+            f"     {len(testbed.numbers)} numbers looked for in the files: {'; '.join(leaks) or 'none found'}",
+            flush=True,
+        )
+    return violations + leaks

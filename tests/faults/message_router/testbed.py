@@ -35,7 +35,8 @@ _AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError
 
 @dataclass(slots=True)
 class Testbed:
-    """Everything but the routers, running. ``books`` is the newest rate book's version, ``account`` the round's."""
+    """Everything but the routers, running. ``books`` is the newest rate book's version, ``account`` the round's,
+    ``numbers`` those of all rounds' recipients."""
 
     __test__ = False  # a name that begins with Test is no test class
 
@@ -46,6 +47,7 @@ class Testbed:
     books: int = 0
     round: int = 0
     account: str = ""
+    numbers: set[str] = field(default_factory=set)
     routers: list[ServiceProcess] = field(default_factory=list)
 
     def router(self, options: ProcessOptions | None = None) -> ServiceProcess:

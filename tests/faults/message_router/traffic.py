@@ -34,6 +34,9 @@ _LASTS_S = 5.0
 """How long a round's traffic takes, without what comes late."""
 
 _BURST_AT_S = 2.0
+_CONTENTIONS_AT_S = (0.5, 2.5, 4.5, 6.5, 7.5)
+_CONTENDERS = 4
+_AUTHENTICATED = {"enterprise_authenticated": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,17 @@ class Sent:
 
 @dataclass(slots=True)
 class Plan:
-    """The traffic of a round. ``numbers`` are all recipients' numbers, which must be found nowhere else."""
+    """The traffic of a round. ``numbers`` are all recipients' numbers, which must be found nowhere else.
+
+    The last of the channels, ``contenders``, want units of the last of the resources, that of the country ``scarce``.
+    """
 
     account: str
     channels: tuple[str, ...]
     countries: tuple[str, str]
     resources: tuple[str, ...]
+    scarce: str
+    contenders: tuple[str, ...]
     records: list[Sent] = field(default_factory=list)
     numbers: set[str] = field(default_factory=set)
     switch_off_at_s: float = 0.0
@@ -76,25 +84,36 @@ class Traffic:
 
     def __init__(self, rng: random.Random, partitions: int, number: int) -> None:
         self._rng, self._partitions = rng, partitions
-        turn = 2 * number % len(COUNTRIES)
-        pair = COUNTRIES[turn], COUNTRIES[(turn + 1) % len(COUNTRIES)]
+        one, two, scarce = (COUNTRIES[(3 * number + index) % len(COUNTRIES)] for index in range(3))
+        contenders = self._on_different_partitions(_CONTENDERS)
         self.plan = Plan(
             fresh("acct"),
-            tuple(fresh(f"ch{index}") for index in range(4)),
-            pair,
-            tuple(fresh(f"pool-{country}") for country in (pair[0], pair[0], pair[1])),
+            (*(fresh(f"ch{index}") for index in range(4)), *contenders),
+            (one, two),
+            tuple(fresh(f"pool-{country}") for country in (one, one, two, scarce)),
+            scarce,
+            contenders,
         )
+
+    def _on_different_partitions(self, count: int) -> tuple[str, ...]:
+        """New channels whose requests are decided in different transactions, as far as there are partitions."""
+        found: dict[int, str] = {}
+        while len(found) < min(count, self._partitions):
+            channel = fresh("scarce")
+            found.setdefault(partition_of(channel, self._partitions), channel)
+        return tuple(found.values())
 
     def settings(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """(channel, command, data): three channels of whatsapp and one of viber; SMS off on one, guards on two."""
-        for index, channel in enumerate(self.plan.channels):
+        for channel in self.plan.contenders:
+            yield channel, "RegisterChannel", {"channel_type": "whatsapp", "name": "Shop"} | _AUTHENTICATED
+            yield channel, "SaveOtpScheduling", _scheduling([self.plan.scarce], use_own_numbers=True)
+        for index, channel in enumerate(self.plan.channels[:4]):
             form = {"channel_type": "viber" if index == 3 else "whatsapp", "name": "Shop"}
-            yield channel, "RegisterChannel", form | {"enterprise_authenticated": True, "home_country": "AE"}
+            yield channel, "RegisterChannel", form | _AUTHENTICATED | {"home_country": "AE"}
             countries = list(self.plan.countries) if index != 1 else [self.plan.countries[0]]
-            scheduling = {"enabled": True, "countries": countries, "use_own_numbers": index % 2 == 1}
-            scheduling |= {"international_rates_acknowledged": True}
             if index != 3:
-                yield channel, "SaveOtpScheduling", scheduling
+                yield channel, "SaveOtpScheduling", _scheduling(countries, use_own_numbers=index % 2 == 1)
             if index < 2:
                 guard = {"mode": ("enforce", "monitor")[index], "daily_messages_per_country": 8}
                 yield channel, "SaveSpendGuard", guard
@@ -103,6 +122,8 @@ class Traffic:
 
     def build(self, versions: dict[str, int], messages: int) -> Plan:
         self._reports()
+        for moment in _CONTENTIONS_AT_S:
+            self._contention(moment)
         for _ in range(messages):
             self._message(versions)
         for _ in range(6):
@@ -114,7 +135,7 @@ class Traffic:
     def _reports(self) -> None:
         rng = self._rng
         for resource, country in zip(
-            self.plan.resources, (*self.plan.countries[:1] * 2, self.plan.countries[1]), strict=True
+            self.plan.resources[:3], (*self.plan.countries[:1] * 2, self.plan.countries[1]), strict=True
         ):
             self._report(0, resource, country, rng.randint(3, 12), 0)
             for _ in range(rng.randint(1, 4)):
@@ -130,9 +151,26 @@ class Traffic:
         value = self._envelope("ReportSchedulingResource", new_id(), resource, data)
         self._add(at_s, topics.SCHEDULING_RESOURCES.name, resource.encode(), value)
 
+    def _contention(self, at_s: float) -> None:
+        """A report of few units, and then more requests for them at one moment than there are, of every contender.
+
+        Most are posted, so that their units do not come back.
+        """
+        rng, plan = self._rng, self.plan
+        self._report(at_s - 0.3, plan.resources[-1], plan.scarce, rng.randint(1, 3), 0)
+        for channel in plan.contenders:
+            for _ in range(3):
+                name, number = fresh("m"), example_number(plan.scarce, rng)
+                plan.numbers.add(number)
+                data = {"recipient": number, "category": "authentication"}
+                value = self._envelope("RouteMessage", name, channel, data)
+                self._add(at_s, topics.MESSAGE_REQUESTS.name, channel.encode(), value)
+                if rng.random() < 0.9:
+                    self._status(at_s + 0.5, channel, name, "sent", "chat")
+
     def _message(self, versions: dict[str, int]) -> None:
         rng, plan = self._rng, self.plan
-        channel, name = rng.choice(plan.channels), fresh("m")
+        channel, name = rng.choice(plan.channels[:4]), fresh("m")
         country = rng.choice((plan.countries[0], plan.countries[0], plan.countries[1], "FR", None))
         number = "user:" + fresh("u") if country is None else example_number(country, rng)
         if country is not None:
@@ -145,7 +183,6 @@ class Traffic:
             data["sms_fallback"] = {"to": to, "on": on} | ({"wait_seconds": 60} if rng.random() < 0.8 else {})
         if rng.random() < 0.2:
             data["settings_version"] = rng.choice((versions[channel], versions[channel], versions[channel] + 1, 10**6))
-        # Many at once, so that transactions of several partitions want the same units.
         at_s = _BURST_AT_S if rng.random() < 0.4 else rng.uniform(0, _LASTS_S)
         value = self._envelope("RouteMessage", name, channel, data)
         copies = rng.choice((1, 1, 2, 3))
@@ -198,6 +235,15 @@ class Traffic:
     def _add(self, at_s: float, topic: str, key: bytes, value: bytes | None, partition: int | None = None) -> None:
         home = partition_of(key.decode(), self._partitions) if partition is None else partition
         self.plan.records.append(Sent(at_s, topic, home, key, value))
+
+
+def _scheduling(countries: list[str], *, use_own_numbers: bool) -> dict[str, Any]:
+    return {
+        "enabled": True,
+        "countries": countries,
+        "use_own_numbers": use_own_numbers,
+        "international_rates_acknowledged": True,
+    }
 
 
 def _now_ms() -> int:
