@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from contracts.message import rfc3339
+from contracts.partitioner import partition_of
 from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINTS
 from services.infrastructure.postgres import Pool, migrate
 from services.infrastructure.vault import KeyRing
@@ -28,6 +29,7 @@ from services.message_router.timers import Timers
 
 INDIAN = "+919812345678"
 PARTITIONS = 4
+PARTITION = partition_of("ch", PARTITIONS)
 OWNED = Ownership(frozenset(range(PARTITIONS)))
 
 
@@ -79,13 +81,15 @@ class RouterDatabase:
     timers: Timers = field(init=False)
 
     def __post_init__(self) -> None:
+        self.use(Timers(self.pool, LogWithEnd(-1), NAME, OWNED, self.rates, lambda _: None))
+
+    def use(self, timers: Timers) -> None:
         reader = RequestReader(Recipients(KeyRing.parse(KeyRing.make())), PARTITIONS)
-        self.ingest = Ingest(reader, self.rates, lambda _: None)
-        self.timers = Timers(self.pool, LogWithEnd(-1), NAME, OWNED, self.rates, lambda _: None)
+        self.timers, self.ingest = timers, Ingest(reader, self.rates, timers, lambda _: None)
 
     async def apply(self, *records: Record) -> None:
         async with self.pool.acquire() as connection, connection.transaction():
-            await self.ingest.apply(connection, 1, records)
+            await self.ingest.apply(connection, PARTITION, records)
 
     async def report(self, *records: Record) -> None:
         async with self.pool.acquire() as connection, connection.transaction():

@@ -15,6 +15,7 @@ from services.message_router.ownership import OnCommitted
 from services.message_router.poison import set_aside_record
 from services.message_router.rate_book import CurrentRates
 from services.message_router.requests import RequestReader, RouteRequest
+from services.message_router.timers import Timers
 from services.message_router.work import load_work
 
 
@@ -25,21 +26,25 @@ class Ingest:
         self,
         reader: RequestReader,
         rates: CurrentRates,
+        timers: Timers,
         on_committed: OnCommitted,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._reader, self._rates = reader, rates
+        self._reader, self._rates, self._timers = reader, rates, timers
         self._on_committed, self._on_step = on_committed, on_step
 
-    async def apply(self, connection: Connection, _: int, records: Sequence[Any]) -> Done:
+    async def apply(self, connection: Connection, partition: int, records: Sequence[Any]) -> Done:
         items, rejected = self._reader.read(records, time.time_ns() // 1_000_000)
         partitions = {item.subject.partition for item in items} | {one.partition for one in rejected}
         if items:
             requests = [item for item in items if isinstance(item, RouteRequest)]
             appended_at = max(record.timestamp for record in records)
-            keys = {item.key for item in items}
+            due = await self._timers.due_with_batch(connection, partition, len(records))
+            partitions |= {partition} if due else set()
+            keys = {item.key for item in items} | set(due)
             work = await load_work(connection, self._rates, partitions, requests, keys, not_before=appended_at)
             self._on_step("loaded")
+            self._timers.apply_with_batch(work, partition, due)
             for item in items:
                 if isinstance(item, RouteRequest):
                     handle_request(work, item)

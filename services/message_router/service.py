@@ -77,7 +77,7 @@ async def run(
         replica = pool, event_log, NAME, ownership, rates, notify
         pending = PendingRequests(*replica, settings_version_wait_ms)
         timers = Timers(*replica, on_step)
-        ingest = Ingest(RequestReader(recipients, partitions), rates, notify, on_step)
+        ingest = Ingest(RequestReader(recipients, partitions), rates, timers, notify, on_step)
         consumer = Consumer(
             settings,
             pool,

@@ -5,6 +5,9 @@ a group rebalances, and the partition's lock lets one router apply each.
 
 A fallback must not fire once Activate SMS is off, so a partition's timers wait until the replica of the settings has
 every event that was in the log when they were looked at: a router that was down may have missed a switch.
+
+While a partition has a backlog of requests, its timers go with the batches of these, in the same transaction: one of
+their own would wait behind each batch for the partition's lock, and for each statement behind the others' work.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ from typing import NamedTuple
 import structlog
 from aiokafka.errors import KafkaError
 
+from contracts.topics import EVENTS
 from services.infrastructure.checkpoints import next_offsets
 from services.infrastructure.event_log import EventLog
-from services.infrastructure.poison_messages import isolate_poison
-from services.infrastructure.postgres import OUTAGES, Pool
+from services.infrastructure.poison_messages import AnotherProcess, isolate_poison
+from services.infrastructure.postgres import OUTAGES, Connection, Pool
 from services.message_router.decisions import handle_timer, refuse_status
 from services.message_router.messages import report_of
 from services.message_router.outbox import lock_partitions
@@ -29,7 +33,7 @@ from services.message_router.ownership import OVERDUE_MS, OnCommitted, Ownership
 from services.message_router.poison import count_poison
 from services.message_router.rate_book import CurrentRates
 from services.message_router.requests import MessageKey
-from services.message_router.work import load_work
+from services.message_router.work import Work, load_work
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -39,6 +43,9 @@ _BATCH = 500
 _POLL_S = 0.1
 _OTHERS_POLL_S = 1.0
 """Another router may set a timer and die, and tells nobody."""
+_BACKLOG = 100
+_BACKLOG_S = 1.0
+"""A partition has a backlog for so long after a batch of so many records."""
 _SWEEP_S = 60.0
 _PUT_OFF_MS = 60 * 60 * 1000
 _LOG_END_TIMEOUT_S = 0.5
@@ -53,7 +60,9 @@ _SELECT_NEXT = """
 """
 _SELECT_DUE = """
     SELECT channel, account, message FROM message_router.messages
-    WHERE partition = $1 AND next_timer <= $2 ORDER BY next_timer LIMIT $3
+    WHERE partition = $1 AND next_timer <= $2 AND $3 < coalesce((
+        SELECT next_offset FROM switchboard.checkpoints WHERE consumer = $4 AND topic = $5 AND partition = $1), 0)
+    ORDER BY next_timer LIMIT $6
 """
 _PUT_OFF = """
     UPDATE message_router.messages SET next_timer = $4
@@ -75,6 +84,10 @@ class _LookedAt(NamedTuple):
     moment: int
 
 
+class TimerRaised(AnotherProcess):
+    """A timer that went with a batch of requests raised: none of them is to blame."""
+
+
 class Timers:
     """Runs until cancelled. ``consumer`` names the checkpoints of the replica."""
 
@@ -91,6 +104,11 @@ class Timers:
         self._pool, self._event_log, self._consumer, self._ownership = pool, event_log, consumer, ownership
         self._rates, self._on_committed, self._on_step = rates, on_committed, on_step
         self._looked_at: dict[int, _LookedAt] = {}
+        self._with_batches: dict[int, _LookedAt] = {}
+        """What goes with the batches of partitions that have a backlog."""
+        self._backlog_until: dict[int, float] = {}
+        self._apart: set[int] = set()
+        """Partitions with a timer that raised."""
         self._swept_at = 0.0
         self._wake = asyncio.Event()
         self._next_at = 0
@@ -136,6 +154,9 @@ class Timers:
         await self._look_at_log(due, now)
         applied = await next_offsets(self._pool, self._consumer)
         ready = {one for one in due & self._looked_at.keys() if applied.get(one, 0) > self._looked_at[one].log_end}
+        for partition in [one for one in ready if self._has_backlog(one)]:
+            self._with_batches[partition] = self._looked_at.pop(partition)
+            ready.remove(partition)
         sizes = await asyncio.gather(*(self._apply(partition) for partition in ready), return_exceptions=True)
         for size in sizes:
             if isinstance(size, BaseException):
@@ -155,15 +176,41 @@ class Timers:
                 continue
             self._looked_at |= {partition: _LookedAt(log_end, now) for partition, log_end in ends.items()}
 
+    def _has_backlog(self, partition: int) -> bool:
+        return partition not in self._apart and self._backlog_until.get(partition, 0) > time.monotonic()
+
+    async def due_with_batch(self, connection: Connection, partition: int, records: int) -> list[MessageKey]:
+        """The messages whose timers go with a batch of so many of the partition's records, in its transaction."""
+        if records >= _BACKLOG:
+            self._backlog_until[partition] = time.monotonic() + _BACKLOG_S
+        looked_at = self._with_batches.pop(partition, None)
+        return [] if looked_at is None else await self._due(connection, partition, looked_at)
+
+    def apply_with_batch(self, work: Work, partition: int, due: Sequence[MessageKey]) -> None:
+        """Raises `TimerRaised`; the partition's timers do not go with its batches then."""
+        try:
+            for key in due:
+                handle_timer(work, work.messages[key])
+        except Exception:  # noqa: BLE001 -- the timer is isolated later; its error's text may repeat a number
+            self._apart.add(partition)
+            raise TimerRaised from None
+        if due:
+            self._on_step("timed")
+
+    async def _due(self, connection: Connection | Pool, partition: int, looked_at: _LookedAt) -> list[MessageKey]:
+        rows = await connection.fetch(
+            *(_SELECT_DUE, partition, looked_at.moment, looked_at.log_end, self._consumer, EVENTS.name, _BATCH)
+        )
+        return [(row["channel"], row["account"], row["message"]) for row in rows]
+
     async def _apply(self, partition: int) -> int:
-        rows = await self._pool.fetch(_SELECT_DUE, partition, self._looked_at[partition].moment, _BATCH)
-        if len(rows) < _BATCH:
+        keys = await self._due(self._pool, partition, self._looked_at[partition])
+        if len(keys) < _BATCH:
             del self._looked_at[partition]
-        if not rows:
-            return 0
-        keys: list[MessageKey] = [tuple(row) for row in rows]
-        await isolate_poison(keys, partial(self._fire, partition), partial(self._put_off, partition))
-        return len(rows)
+        if keys:
+            await isolate_poison(keys, partial(self._fire, partition), partial(self._put_off, partition))
+        self._apart.discard(partition)
+        return len(keys)
 
     async def _fire(self, partition: int, keys: Sequence[MessageKey]) -> None:
         async with self._pool.acquire() as connection, connection.transaction():

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.partitioner import partition_of
+from services.message_router import timers
 from services.message_router.ownership import Ownership
 from services.message_router.service import NAME
 from services.message_router.timers import Timers
 from tests.message_router_database import (
     INDIAN,
+    PARTITION,
     PARTITIONS,
     LogWithEnd,
     RouterDatabase,
@@ -24,7 +25,6 @@ from tests.message_router_database import (
 )
 
 FALLBACK = {"to": INDIAN, "on": ["failed"]}
-PARTITION = partition_of("ch", PARTITIONS)
 
 
 @pytest.fixture
@@ -51,13 +51,13 @@ async def _applied(router: RouterDatabase, next_offset: int) -> None:
 
 async def test_a_fallback_waits_for_the_events_that_the_router_missed(router: RouterDatabase) -> None:
     await router.apply(message("m1", sms_fallback=FALLBACK), status("m1", "failed"))
-    timers = _timers(router, log_end=7)
+    catching_up = _timers(router, log_end=7)
     await _applied(router, 7)
-    await timers.run_once(now_ms())
+    await catching_up.run_once(now_ms())
     assert [told[1] for told in await router.told()] == ["MessageRouted"]
     await router.event("SmsDeactivated", 4, {})  # at offset 7
     await _applied(router, 8)
-    await timers.run_once(now_ms())
+    await catching_up.run_once(now_ms())
     assert await router.told() == [("m1", "MessageRouted", "failed"), ("m1", "SmsFallbackWithheld", "failed")]
 
 
@@ -65,13 +65,47 @@ async def test_a_steady_stream_of_events_does_not_hold_up_the_timers(router: Rou
     """What was looked at once need not be caught up with again."""
     await router.apply(message("m1", sms_fallback=FALLBACK))
     log = LogWithEnd(7)
-    timers = Timers(router.pool, log, NAME, Ownership(frozenset({PARTITION})), router.rates, lambda _: None)
+    catching_up = Timers(router.pool, log, NAME, Ownership(frozenset({PARTITION})), router.rates, lambda _: None)
     await _applied(router, 7)
-    await timers.run_once(now_ms())
+    await catching_up.run_once(now_ms())
     object.__setattr__(log, "last", 9)
     await _applied(router, 8)
-    await timers.run_once(now_ms())
+    await catching_up.run_once(now_ms())
     assert [told[1] for told in await router.told()] == ["MessageRouted", "SmsFallbackDue"]
+
+
+@pytest.mark.parametrize("checkpoint", [8, 7])
+async def test_while_there_is_a_backlog_timers_go_with_its_batches(
+    router: RouterDatabase, checkpoint: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the database lost the events that they waited for."""
+    monkeypatch.setattr(timers, "_BACKLOG", 1)
+    router.use(_timers(router, log_end=7))
+    await router.apply(message("m1", sms_fallback=FALLBACK))
+    await _applied(router, 8)
+    assert await router.timers.run_once(now_ms()) == 0
+    await _applied(router, checkpoint)
+    await router.apply(message("m2"))
+    fallbacks = ["SmsFallbackDue"] if checkpoint == 8 else []
+    assert [told[1] for told in await router.told()] == ["MessageRouted", *fallbacks, "MessageRouted"]
+
+
+async def test_a_timer_that_raises_is_no_fault_of_the_batch(
+    router: RouterDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(*_: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(timers, "_BACKLOG", 1)
+    monkeypatch.setattr(timers, "handle_timer", raises)
+    await router.apply(message("m1", sms_fallback=FALLBACK))
+    await router.timers.run_once(now_ms())
+    with pytest.raises(timers.TimerRaised):
+        await router.apply(message("m2"))
+    await router.apply(message("m2"))
+    await router.timers.run_once(now_ms())  # by itself, it is put off
+    assert [told[0] for told in await router.told()] == ["m1", "m2"]
+    assert await router.pool.fetchval("SELECT min(next_timer) FROM message_router.messages") > now_ms()
 
 
 async def test_timers_of_others_are_applied_once_they_are_overdue(router: RouterDatabase) -> None:

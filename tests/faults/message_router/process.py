@@ -36,6 +36,8 @@ RESERVATION_MS = 3_000
 FALLBACK_WAIT_S = 2
 """Of a request that asks for 60 s, the shortest that it may ask for."""
 SETTINGS_VERSION_WAIT_MS = 2_000
+_BACKLOG = 3
+"""A batch of so many records lets timers go with batches, which a round has too few records for otherwise."""
 
 
 class ProcessOptions(BaseModel):
@@ -69,6 +71,7 @@ def _signal_at_step(options: ProcessOptions) -> Callable[[str], None]:
 
 def _shorten_waits() -> None:
     route.RESERVATION_MS = RESERVATION_MS
+    timers._BACKLOG = _BACKLOG
     begin = lifecycle.begin
 
     def begin_with_short_wait(
