@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,9 @@ async def run(
                 tasks.create_task(_restart_on_failure(part, work))
             try:
                 await consumer.start()
+                # Reference counts free a batch's objects; at its defaults, the collector goes through all modules' too.
+                gc.freeze()
+                gc.set_threshold(20_000, 20, 20)
                 ready()
                 await asyncio.Event().wait()
             finally:
