@@ -34,15 +34,16 @@ _TIMERS = 2_000
 _TIMERS_LAST_S = 5
 
 _FILL = """
+    WITH models AS MATERIALIZED (
+        SELECT *, row_number() OVER () - 1 AS place FROM message_router.messages
+        WHERE resource IS NOT NULL AND message NOT LIKE 'kept-%' LIMIT 50)
     INSERT INTO message_router.messages (channel, account, message, partition, digest, correlation_id, state,
         requested_at, category, country, country_source, recipient_hash, decided_at, settings_version, decision,
         resource, reservation, seen)
     SELECT channel, account, 'kept-' || number, partition, digest, correlation_id, state, requested_at - number,
         category, country, country_source, recipient_hash, decided_at - 86400000 - number, settings_version, decision,
         resource, 'posted', '{chat/sent}'
-    FROM generate_series($1::int, $2::int) AS number, LATERAL (
-        SELECT * FROM message_router.messages WHERE resource IS NOT NULL AND message NOT LIKE 'kept-%'
-        OFFSET number % 50 LIMIT 1) AS model
+    FROM generate_series($1::int, $2::int) AS number JOIN models ON place = number % 50
 """
 _SETTLE = "UPDATE message_router.messages SET reservation = 'posted', next_timer = NULL WHERE next_timer IS NOT NULL"
 _SET_TIMERS = """
