@@ -14,7 +14,6 @@ from contracts.envelope import (
     EnvelopeIdentity,
     InvalidEnvelope,
     UndecodableEnvelope,
-    content_digest,
     read_command,
     validation_message,
 )
@@ -22,6 +21,7 @@ from contracts.message import CommandData
 from contracts.message_routing import Category, RouteMessage, RoutingRefused
 from contracts.message_status import ReportStatus, Status, StatusRefused, Via
 from contracts.partitioner import partition_of
+from contracts.pydantic_internals import json_serializer
 from services.domain.message_routing.country import Country, country_of
 from services.domain.message_routing.lifecycle import Asked
 from services.message_router.notices import INTERNAL_ERROR, Subject, dead_letter_record, notice
@@ -31,6 +31,7 @@ from services.message_router.recipients import Recipients
 MessageKey = tuple[str, str, str]
 """Channel, account and message."""
 
+_request_json = json_serializer(RouteMessage)
 _TYPES: dict[str, type[CommandData]] = {kind.__name__: kind for kind in (RouteMessage, ReportStatus)}
 
 
@@ -143,7 +144,7 @@ class RequestReader:
 
     def _route_request(self, envelope: CommandEnvelope, body: RouteMessage, record: str) -> RouteRequest:
         subject, fallback = self._subject(envelope, envelope.id), body.sms_fallback
-        content = content_digest(envelope.type, body.model_dump(mode="json", exclude_unset=True), dry_run=False)
+        content = _request_json(body, exclude_unset=True)  # in the order of the fields, whatever the request had
         return RouteRequest(
             subject,
             self._recipients.hash(content.decode()),
