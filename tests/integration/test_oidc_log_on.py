@@ -90,76 +90,77 @@ async def test_the_state_is_kept_by_one_browser_for_one_answer(console: Console,
         assert not await browser.is_logged_on()
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"state": "another"},
-        {"state": ""},
-        {"code": "another"},
-        {"code": None, "error": "access_denied"},
-        {"iss": "https://another.example"},
-        {},
-    ],
-    ids=str,
+WRONG_ANSWERS: tuple[dict[str, str | None], ...] = (
+    {"state": "another"},
+    {"state": ""},
+    {"code": "another"},
+    {"code": None, "error": "access_denied"},
+    {"iss": "https://another.example"},
+    {},
 )
+"""With nothing changed it comes too late."""
+
+
 async def test_an_answer_that_is_not_to_the_question_is_refused(
-    installation: Installation, console: Console, provider: OidcProvider, changed: dict[str, str | None]
+    installation: Installation, console: Console, provider: OidcProvider, subtests: pytest.Subtests
 ) -> None:
-    """With nothing changed it comes too late."""
-    subject = await known(provider, fresh("carol"), fresh("acct"))
-    async with console.browser() as browser:
-        answer = await browser.consent(await browser.ask(), subject)
-        if not changed:
-            pool = await pool_of(installation.settings, size=1)
-            await pool.execute("UPDATE console.log_ons SET created_at = created_at - interval '11 minutes'")
-            await pool.close()
-        answer = {name: value for name, value in (answer | changed).items() if value is not None}
-        refused = await browser.get(CALLBACK, **answer)
-        assert (refused.status, REFUSED in refused.text) == (422, True)
-        assert "switchboard-session" not in refused.cookies
-        assert not await browser.is_logged_on()
+    for changed in WRONG_ANSWERS:
+        subject = await known(provider, fresh("carol"), fresh("acct"))
+        with subtests.test(str(changed)):
+            async with console.browser() as browser:
+                answer = await browser.consent(await browser.ask(), subject)
+                if not changed:
+                    pool = await pool_of(installation.settings, size=1)
+                    await pool.execute("UPDATE console.log_ons SET created_at = created_at - interval '11 minutes'")
+                    await pool.close()
+                answer = {name: value for name, value in (answer | changed).items() if value is not None}
+                refused = await browser.get(CALLBACK, **answer)
+                assert (refused.status, REFUSED in refused.text) == (422, True)
+                assert "switchboard-session" not in refused.cookies
+                assert not await browser.is_logged_on()
 
 
-@pytest.mark.parametrize(
-    "claims",
-    [
-        {"groups": ["strangers"]},
-        {"nonce": "another"},
-        {"aud": "switchboard"},
-        {"azp": "another"},
-        {"exp": 5},
-        {"iss": "x"},
-    ],
-    ids=str,
+WRONG_CLAIMS: tuple[dict[str, Any], ...] = (
+    {"groups": ["strangers"]},
+    {"nonce": "another"},
+    {"aud": "switchboard"},
+    {"azp": "another"},
+    {"exp": 5},
+    {"iss": "x"},
 )
+"""The issuer itself signs these."""
+
+
 async def test_an_id_token_that_is_not_for_this_log_on_is_refused(
-    console: Console, provider: OidcProvider, claims: dict[str, Any]
+    console: Console, provider: OidcProvider, subtests: pytest.Subtests
 ) -> None:
-    """The issuer itself signs these."""
-    subject = fresh("dave")
-    known_claims: dict[str, Any] = {"groups": ["tenants"], "tenant": fresh("acct")}
-    await provider.set_claims(subject, **(known_claims | claims))
+    for claims in WRONG_CLAIMS:
+        subject = fresh("dave")
+        right: dict[str, Any] = {"groups": ["tenants"], "tenant": fresh("acct")}
+        with subtests.test(str(claims)):
+            await provider.set_claims(subject, **(right | claims))
+            async with console.browser() as browser:
+                refused = await browser.log_on(subject)
+                assert (refused.status, REFUSED in refused.text) == (422, True)
+                assert not await browser.is_logged_on()
+                await provider.set_claims(subject, **right)
+                assert (await browser.log_on(subject)).status == 200
+
+
+async def test_only_an_issuer_of_the_configuration_is_gone_to(console: Console) -> None:
+    queries: tuple[dict[str, str], ...] = ({"issuer": "https://another.example"}, {"issuer": ""}, {})
     async with console.browser() as browser:
-        refused = await browser.log_on(subject)
-        assert (refused.status, REFUSED in refused.text) == (422, True)
-        assert not await browser.is_logged_on()
-        await provider.set_claims(subject, **known_claims)
-        assert (await browser.log_on(subject)).status == 200
+        answers = [(await browser.get("/console/log-on/issuer", **query)).status for query in queries]
+    assert answers == [404, 404, 404]
 
 
-@pytest.mark.parametrize("query", [{"issuer": "https://another.example"}, {"issuer": ""}, {}])
-async def test_only_an_issuer_of_the_configuration_is_gone_to(console: Console, query: dict[str, str]) -> None:
-    async with console.browser() as browser:
-        assert (await browser.get("/console/log-on/issuer", **query)).status == 404
-
-
-@pytest.mark.parametrize("page", ["https://evil.example/", "//evil.example/", "/console/\\evil.example"])
-async def test_no_log_on_leads_elsewhere(console: Console, provider: OidcProvider, page: str) -> None:
-    subject = await known(provider, fresh("erin"), fresh("acct"))
-    async with console.browser() as browser:
-        came_back = await browser.get(CALLBACK, **await browser.consent(await browser.ask(page), subject))
-        assert 'content="0; url=/console/channels"' in came_back.text
-        assert "evil" not in came_back.text
+async def test_no_log_on_leads_elsewhere(console: Console, provider: OidcProvider) -> None:
+    for page in ("https://evil.example/", "//evil.example/", "/console/\\evil.example"):
+        subject = await known(provider, fresh("erin"), fresh("acct"))
+        async with console.browser() as browser:
+            came_back = await browser.get(CALLBACK, **await browser.consent(await browser.ask(page), subject))
+            assert 'content="0; url=/console/channels"' in came_back.text
+            assert "evil" not in came_back.text
 
 
 async def test_logging_off_everywhere_ends_all_sessions_of_the_person(console: Console, provider: OidcProvider) -> None:
