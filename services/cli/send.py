@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from contracts.channel import RetireChannel
+from contracts.sealing import SealKey, plain_token_of
+from contracts.signature import RefreshSignature, RevealSignature
 from services.cli.command_reference import DATA_HELP, SENT_BY_PEOPLE, check_command, complete_command, read_data
 from services.cli.connections import bootstrap_servers
 from services.cli.errors import CliError, require_id
@@ -39,11 +41,19 @@ def send(
     dry_run: Annotated[bool, typer.Option(help="print what would happen, and change nothing")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the outcome")] = 30.0,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="retire a channel without asking")] = False,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="show the signature that a refresh or reveal returns, which travels sealed")
+    ] = False,
 ) -> None:
     """Publishes a command, prints its outcome as JSON. Exit code 0: accepted; 1: rejected; 2: not sent."""
     for option, value in (("--channel", channel), ("--account", account), ("--command-id", command_id or None)):
         require_id(option, value)
     parsed = read_data(data)
+    if reveal and command_id is not None:
+        raise CliError(
+            "--reveal makes a new key pair each time, so leave out --command-id: no sending is like another."
+        )
+    key = _seal_key(command, parsed) if reveal else None
     check_command(command, parsed)
     if command == RetireChannel.__name__ and not dry_run:
         question = f"Retire channel {channel} for good? It never comes back, and its signatures are deleted."
@@ -67,11 +77,27 @@ def send(
         raise CliError(f"The command cannot be sent: {error}.") from None
     body = {"command_id": outcome.command_id, "outcome": type(outcome.body).__name__}
     body |= outcome.body.model_dump(exclude_none=True)
+    if key is not None and "sealed" in body:
+        body["signature"] = key.open(body.pop("sealed"))
+        body["plain_token"] = plain_token_of(body["signature"])
     if outcome.repeated:
         body["repeated"] = True
     typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
     if not outcome.accepted:
         raise typer.Exit(1)
+
+
+def _seal_key(command: str, data: dict[str, Any]) -> SealKey:
+    """A key pair for this command alone; its public half joins the data."""
+    if command not in (RefreshSignature.__name__, RevealSignature.__name__):
+        raise CliError("--reveal is for RefreshSignature and RevealSignature: no other outcome has a signature.")
+    if "seal_to" in data:
+        raise CliError(
+            "--reveal makes a 'seal_to' of its own; leave yours out, or open the outcome's 'sealed' yourself."
+        )
+    key = SealKey()
+    data["seal_to"] = key.seal_to
+    return key
 
 
 async def _send(broker: str, command: str, data: dict[str, Any], **options: Any) -> Any:
