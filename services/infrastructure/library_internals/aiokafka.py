@@ -5,7 +5,7 @@ Importing this module changes four things for every client of this process, Fast
 
 * `BACKOFF_OVERRIDE`: the wait between the transactions of one id.
 * `MetadataRequest`: a broker does not create a topic because a client asks about it.
-* `Fetcher.close`: stopping a consumer raises no CancelledError while its broker is away.
+* `Fetcher.close`: stopping a consumer raises no CancelledError while its broker is away, and ends after a new assignment.
 * `fetcher.MemoryRecords`, `fetcher.PartitionRecords`: a header name that is not UTF-8 is read with escapes.
 
 The contracts' own change (`contracts.kafka.aiokafka_internals`) comes with it.
@@ -100,12 +100,17 @@ def mark_closed(producer: AIOKafkaProducer) -> None:
 
 async def _close_fetcher(self: Any) -> None:
     """aiokafka's own `close` raises the CancelledError of a fetch that it cancels during a back-off. To the caller that
-    looks like a cancellation of its own task, and the connections stay open."""
+    looks like a cancellation of its own task, and the connections stay open.
+
+    A fetcher whose assignment has just changed takes the cancellation for that of a fetch which it cancels itself, and
+    goes on. So it is cancelled until it ends.
+    """
     self._closed = True
-    tasks = [self._fetch_task, *self._pending_tasks]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    while running := [task for task in (self._fetch_task, *self._pending_tasks) if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=0.1)
+    await asyncio.gather(self._fetch_task, *self._pending_tasks, return_exceptions=True)
     for waiter in list(self._fetch_waiters):
         self._notify(waiter)
 
