@@ -19,7 +19,7 @@ from contracts.sealing import SealKey
 from services.gateway.authentication.caller import Authenticated, Caller
 from services.gateway.authentication.origin import origin_of
 from services.gateway.problems import Problem, channel_unknown, problem_of_rejection
-from services.gateway.requests import body_schema, command_queue_of, json_body, publisher_of, turn_of
+from services.gateway.requests import body_schema, built, command_queue_of, json_body, publisher_of, turn_of
 
 OUTCOME_TIMEOUT_S = 10.0
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -36,7 +36,7 @@ class CommandOptions:
     traceparent: str | None
 
 
-def command_options(
+async def command_options(
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -121,7 +121,7 @@ class ChannelCommand:
         return outcome
 
 
-CommandRequest = Annotated[ChannelCommand, Depends(ChannelCommand)]
+CommandRequest = Annotated[ChannelCommand, built(ChannelCommand)]
 
 
 class Accepted(TypedDict):

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 
 from contracts.cursor import Cursor, Position
 from contracts.ids import is_id
@@ -22,7 +22,7 @@ from services.gateway.json_documents import document, json_response
 from services.gateway.long_polls import long_poll
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem, channel_unknown
-from services.gateway.requests import pool_of, turn_of
+from services.gateway.requests import built, pool_of, turn_of
 from services.infrastructure.checkpoints import next_offsets
 from services.infrastructure.postgres import Connection
 
@@ -80,7 +80,7 @@ class _ReadRequest:
         return await read_settings(self.request, self.caller, self.channel, self.min_version, document)
 
 
-ReadRequest = Annotated[_ReadRequest, Depends(_ReadRequest)]
+ReadRequest = Annotated[_ReadRequest, built(_ReadRequest)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class _ConditionalRead(_ReadRequest):
         return json_response(content, headers)
 
 
-ConditionalRead = Annotated[_ConditionalRead, Depends(_ConditionalRead)]
+ConditionalRead = Annotated[_ConditionalRead, built(_ConditionalRead)]
 
 
 def cursor_header(cursor: Cursor | None) -> dict[str, str]:

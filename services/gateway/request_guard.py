@@ -1,6 +1,7 @@
 """Every request passes here before its route: form, credential, rate, body, turn; and every response, for headers.
 
 The order is that of cost. Nothing of a body is read before the caller is known, and no more of it than a route may get.
+A credential is checked in turns too (`admission`).
 Then the request waits for its account's turn, which it holds until its response begins, or it waits for something else.
 """
 
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.ids import is_id, new_id
+from services.gateway.admission import Admission
 from services.gateway.authentication.access_log import Concerned
 from services.gateway.authentication.api_keys import key_id_of
 from services.gateway.authentication.authenticator import Authenticator
@@ -29,6 +31,9 @@ from services.infrastructure.postgres import OUTAGES, Pool
 log = structlog.stdlib.get_logger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
+
+REFUSAL_DELAY_S = 1.0
+"""A 429 is answered after it, so that a client that repeats at once is no more work than one that waits."""
 
 _ALWAYS: Headers = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 _NO_CONTENT = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -54,7 +59,7 @@ class RequestGuard:
         issuers: TrustedIssuers,
     ) -> None:
         self._app, self._rates, self._work, self._refusals = app, rates, work, refusals
-        self._authenticator, self._issuers = Authenticator(pool), issuers
+        self._authenticator, self._issuers, self._admission = Authenticator(pool), issuers, Admission()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,6 +86,8 @@ class RequestGuard:
                 receive = await self._admit(scope, receive, headers)
                 await _begin(turn, scope)
         except _Refused as refused:
+            if refused.problem.status == 429:
+                await asyncio.sleep(REFUSAL_DELAY_S)
             response = refused.problem.response(refused.headers)
             await response(scope, receive, send_with_headers)
             return
@@ -91,16 +98,21 @@ class RequestGuard:
 
     async def _admit(self, scope: Scope, receive: Receive, headers: Headers) -> Receive:
         """Checks the credential and the rate, and reads the body. Returns what gives the route its body."""
+        token, address = _token(scope), _client_address(scope)
         try:
-            principal = await self._authenticate(_token(scope), _client_address(scope))
+            async with self._admission.turn(token, address):
+                principal = await self._authenticate(token, address)
+        except QueueFull:
+            raise _Refused(too_many_waiting()) from None
         except OUTAGES as error:
             log.warning("request failed", path=scope["path"], status=503, cause=type(error).__name__)
             raise _Refused(unavailable("database")) from None
         except IssuerUnavailable:
             raise _Refused(issuer_unavailable()) from None
         if principal is None:
-            self._refusals.log_on_failed("api", key_id_of(_token(scope)), origin_of(Request(scope)))
+            self._refusals.log_on_failed("api", key_id_of(token), origin_of(Request(scope)))
             raise _Refused(unauthenticated())
+        self._admission.admitted(token, principal.payer)
         scope["state"]["principal"] = principal
         self._count(principal, headers)
         return receive if scope["method"] in ("GET", "HEAD") else await _read_body(scope, receive)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fastapi import Request
+from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from contracts.json_values import JsonUnreadable, parse_json
@@ -44,6 +45,17 @@ def schema_queue() -> FairQueue:
 def work_queue() -> FairQueue:
     """The queue in which every request waits, before a route begins to work on it."""
     return FairQueue(CONCURRENT_WORK, CONCURRENT_WORK_PER_ACCOUNT, WAITING_PER_ACCOUNT, WORK_BESIDE_OTHERS)
+
+
+def built(kind: type[Any]) -> Any:
+    """Returns the dependency of a class, whose fields are the parameters. FastAPI would build it in a thread."""
+
+    async def build(**fields: Any) -> Any:
+        return kind(**fields)
+
+    build.__signature__ = inspect.signature(kind, eval_str=True)  # type: ignore[attr-defined]
+    build.problems = getattr(kind, "problems", ())  # type: ignore[attr-defined]
+    return Depends(build)
 
 
 def pool_of(request: Request) -> Pool:

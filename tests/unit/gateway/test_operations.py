@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
 
 from services.gateway.application import application
 from services.gateway.authentication import route_check
@@ -15,7 +18,7 @@ from services.gateway.authentication.caller import Authenticated
 from services.gateway.authentication.console_operations import CONSOLE_OPERATIONS
 from services.gateway.authentication.operations import OPERATIONS, SENT_DIRECTLY, Operation, Target
 from services.gateway.authentication.roles import ALL_ROLES
-from services.gateway.authentication.route_check import UncheckedRoute, check_routes
+from services.gateway.authentication.route_check import UncheckedRoute, _routes, check_routes
 from services.gateway.console.console_request import console_request
 from services.infrastructure.postgres import Pool
 from tests.unit.contracts.test_proposed_change import PROPOSABLE
@@ -96,3 +99,19 @@ def test_what_can_be_proposed_is_sent_directly_by_its_operation() -> None:
     }
     assert {sent[operation]: operation for operation in SENT_DIRECTLY.values()} == SENT_DIRECTLY
     assert SENT_DIRECTLY.keys() == PROPOSABLE.keys()
+
+
+def test_no_route_waits_for_a_thread() -> None:
+    """FastAPI calls in a thread what is no ``async def``, a class too: on a busy machine that costs milliseconds."""
+
+    def functions(dependant: Dependant) -> Iterator[Any]:
+        yield dependant.call
+        for one in dependant.dependencies:
+            yield from functions(one)
+
+    built = app()
+    found = {
+        call for prefix in ("/v1", "/console") for _, one in _routes(built, prefix) for call in functions(one.dependant)
+    }
+    in_threads = [one for one in found if not iscoroutinefunction(one) and not iscoroutinefunction(type(one).__call__)]
+    assert in_threads == []

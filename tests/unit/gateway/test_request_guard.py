@@ -138,7 +138,8 @@ async def test_no_redirect_names_the_host_that_the_request_claims(path: str) -> 
     assert "evil.example" not in str(answer.headers)
 
 
-async def test_a_request_too_many_is_told_when_to_come_again() -> None:
+async def test_a_request_too_many_is_told_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_guard, "REFUSAL_DELAY_S", 0)
     gateway = app(requests_per_key=1)
     answers = [await ask(gateway, "GET", "/v1/none", KEY) for _ in range(limits.BURST_S)]
     assert [answer.status for answer in answers] == [404] * limits.BURST_S

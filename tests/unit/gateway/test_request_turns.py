@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from services.gateway import request_guard
+from services.gateway.admission import CHECKS_PER_ACCOUNT
 from services.gateway.authentication.authenticator import Authenticator
 from services.gateway.authentication.oidc.configuration import OidcConfiguration
 from services.gateway.authentication.oidc.tokens import TrustedIssuers
 from services.gateway.authentication.refusals import Refusals
 from services.gateway.fair_queue import FairQueue, Turn
-from services.gateway.limits import Limits, RateLimits
+from services.gateway.limits import BURST_S, Limits, RateLimits
 from services.gateway.request_guard import RequestGuard
 from services.infrastructure.postgres import Pool
 from tests.unit.gateway.key_rows import key_row
@@ -51,9 +54,9 @@ async def served(app: Any, account: str) -> list[Message]:
     return sent
 
 
-def guard(route: Any, queue: FairQueue) -> RequestGuard:
+def guard(route: Any, queue: FairQueue, rates: RateLimits | None = None) -> RequestGuard:
     issuers = TrustedIssuers(OidcConfiguration())
-    return RequestGuard(route, cast("Pool", Keys()), RateLimits(Limits()), queue, Refusals(), issuers)
+    return RequestGuard(route, cast("Pool", Keys()), rates or RateLimits(Limits()), queue, Refusals(), issuers)
 
 
 async def test_a_flood_is_one_of_the_turns() -> None:
@@ -74,7 +77,8 @@ async def test_a_flood_is_one_of_the_turns() -> None:
     assert order[:last_quiet].count("busy") < 64 // 2
 
 
-async def test_more_than_may_wait_are_told_to_come_again() -> None:
+async def test_more_than_may_wait_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_guard, "REFUSAL_DELAY_S", 0)
     go = asyncio.Event()
 
     async def route(_: Scope, __: Receive, send: Send) -> None:
@@ -88,6 +92,42 @@ async def test_more_than_may_wait_are_told_to_come_again() -> None:
     statuses = sorted(messages[0]["status"] for messages in await asyncio.gather(*asked))
 
     assert statuses == [200, 200, 200, 429, 429]
+
+
+async def test_a_refusal_for_its_rate_is_answered_late_and_hinders_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a client that repeats at once would keep the gateway busy with refusals."""
+    monkeypatch.setattr(request_guard, "REFUSAL_DELAY_S", 3600)
+
+    async def route(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    app = guard(route, FairQueue(4, 3, 256), RateLimits(Limits(requests_per_key=1), clock=lambda: 0.0))
+    for _ in range(BURST_S):
+        await served(app, "busy")
+    refused = asyncio.create_task(served(app, "busy"))
+    for _ in range(3):
+        assert [message["status"] for message in await served(app, "quiet")] == [200]
+    assert not refused.done()
+    refused.cancel()
+
+
+async def test_credentials_are_checked_in_turns() -> None:
+    """A flood of one waits in the line of whoever it stood for; one that is new here in that of its address."""
+
+    async def route(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    app = guard(route, FairQueue(4, 3, 256))
+    await served(app, "busy")
+    async with AsyncExitStack() as flood:
+        for _ in range(CHECKS_PER_ACCOUNT):
+            await flood.enter_async_context(app._admission.turn(TOKENS["busy"], "10.0.0.1"))
+        waiting = asyncio.create_task(served(app, "busy"))
+        async with app._admission.turn("new", "10.0.0.1"), app._admission.turn("new", "10.0.0.2"):
+            for _ in range(3):
+                await served(app, "quiet")
+        assert not waiting.done()
+    assert [message["status"] for message in await waiting] == [200]
 
 
 @pytest.mark.parametrize("ends", ["response", "error", "pause"])
