@@ -21,7 +21,7 @@ from tests.faults.message_router.privacy import numbers_elsewhere, numbers_in_fi
 from tests.faults.message_router.process import STEPS, ProcessOptions, Sabotage, Step
 from tests.faults.message_router.recheck import decided_otherwise, handed_out_twice
 from tests.faults.message_router.testbed import Testbed, open_testbed
-from tests.faults.message_router.traffic import Plan, Traffic
+from tests.faults.message_router.traffic import CONTENTIONS_AT_S, Plan, Traffic
 
 SETTLE_TIMEOUT_S = 90.0
 ROUNDS_ON_ONE_BROKER = 25
@@ -88,14 +88,16 @@ class Round(NamedTuple):
         return ProcessOptions(sabotage=self.sabotage, **more)
 
 
-async def play(testbed: Testbed, turn: Round, messages: int = 60) -> str:
+async def play(
+    testbed: Testbed, turn: Round, messages: int = 60, contentions: Sequence[float] = CONTENTIONS_AT_S
+) -> str:
     """Plays a round and checks the invariants; returns what was checked. Raises `Violation`."""
     traffic = Traffic(turn.rng, testbed.installation.settings.partitions, testbed.round)
     testbed.round, testbed.account = testbed.round + 1, traffic.plan.account
     versions: dict[str, int] = {}
     for channel, kind, data in traffic.settings():
         versions[channel] = await testbed.command(traffic.plan.account, channel, kind, data)
-    plan = traffic.build(versions, messages)
+    plan = traffic.build(versions, messages, contentions)
     testbed.numbers |= plan.numbers
     switches = Switches()
     try:

@@ -24,11 +24,11 @@ async def testbed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tes
 
 @pytest.mark.parametrize(("fault", "step"), [("kill", "published"), ("two", "ingested"), ("kafka-kill", "loaded")])
 async def test_round(testbed: Testbed, fault: Fault, step: Step) -> None:
-    await play(testbed, Round.generate(0, fault, fault, step))
+    await play(testbed, Round.generate(0, fault, fault, step), contentions=(0.5, 2.5))
 
 
 @pytest.mark.parametrize("control", ["new-usage-id", "old-switch"])
 async def test_a_missing_safeguard_is_noticed(testbed: Testbed, control: Sabotage) -> None:
     fault, step = CONTROLS[control]
     with pytest.raises(Violation):
-        await play(testbed, Round.generate(0, control, fault, step)._replace(sabotage=control))
+        await play(testbed, Round.generate(0, control, fault, step)._replace(sabotage=control), contentions=())

@@ -34,7 +34,7 @@ _LASTS_S = 5.0
 """How long a round's traffic takes, without what comes late."""
 
 _BURST_AT_S = 2.0
-_CONTENTIONS_AT_S = (0.5, 2.5, 4.5, 6.5, 7.5)
+CONTENTIONS_AT_S = (0.5, 2.5, 4.5, 6.5, 7.5)
 _CONTENDERS = 4
 _AUTHENTICATED = {"enterprise_authenticated": True}
 
@@ -120,9 +120,9 @@ class Traffic:
             if index != 2:
                 yield channel, "ToggleSms", {"enabled": True}
 
-    def build(self, versions: dict[str, int], messages: int) -> Plan:
+    def build(self, versions: dict[str, int], messages: int, contentions: Sequence[float]) -> Plan:
         self._reports()
-        for moment in _CONTENTIONS_AT_S:
+        for moment in contentions:
             self._contention(moment)
         for _ in range(messages):
             self._message(versions)
