@@ -7,6 +7,8 @@ of whoever its credential stood for last, and one whose credential is new here i
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from services.gateway.fair_queue import FairQueue
@@ -20,8 +22,8 @@ _REMEMBERED = 10_000
 class Admission:
     """Whom a credential stood for says where it waits, and nothing about what it may: it is checked each time."""
 
-    def __init__(self) -> None:
-        self._queue = FairQueue(CHECKS, CHECKS_PER_ACCOUNT, WAITING_PER_ACCOUNT, CHECKS_BESIDE_OTHERS)
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._queue = FairQueue(CHECKS, CHECKS_PER_ACCOUNT, WAITING_PER_ACCOUNT, CHECKS_BESIDE_OTHERS, clock)
         self._payers: dict[int, str] = {}
         """By the hash of the whole credential: who does not know it cannot stand in its line."""
 

@@ -2,15 +2,19 @@
 
 With first come, first served, an account with 64 connections gets 64 turns for another account's one. Here each account
 that waits gets the next turn in order, however many of its requests wait. An account that is alone gets more turns at
-once than beside others, because each of its turns makes the others' slower.
+once than beside others, because each of its turns makes the others' slower. Others are there for a second after their
+last turn: most accounts have short turns and long pauses, and the next request would find all turns of a flood begun.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+PRESENT_S = 1.0
 
 
 class QueueFull(Exception):
@@ -19,16 +23,24 @@ class QueueFull(Exception):
 
 class FairQueue:
     """At most ``concurrent`` operations at once; of one account ``per_account``, so that another account finds a free
-    one, and ``beside_others`` begin while others have turns; at most ``waiting_per_account`` requests of one wait."""
+    one, and ``beside_others`` begin while others have turns, or had one lately; at most ``waiting_per_account``
+    requests of one wait."""
 
     def __init__(
-        self, concurrent: int, per_account: int, waiting_per_account: int, beside_others: int | None = None
+        self,
+        concurrent: int,
+        per_account: int,
+        waiting_per_account: int,
+        beside_others: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._free = concurrent
+        self._free, self._clock = concurrent, clock
         self._per_account = per_account
         self._beside_others = per_account if beside_others is None else beside_others
         self._waiting_per_account = waiting_per_account
         self._held: Counter[str] = Counter()
+        self._present: OrderedDict[str, float] = OrderedDict()
+        """By account, when its last turn ended, the oldest first; without those who left `PRESENT_S` ago."""
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         """By account, the next one first. An account without waiting requests is not in it."""
 
@@ -63,8 +75,15 @@ class FairQueue:
             raise
 
     def _may_begin(self, account: str) -> bool:
-        is_alone = self._held.keys() <= {account}
-        return self._free > 0 and self._held[account] < (self._per_account if is_alone else self._beside_others)
+        if self._free == 0 or self._held[account] >= self._per_account:
+            return False
+        return self._held[account] < self._beside_others or self._is_alone(account)
+
+    def _is_alone(self, account: str) -> bool:
+        left_before = self._clock() - PRESENT_S
+        while self._present and next(iter(self._present.values())) < left_before:
+            self._present.popitem(last=False)
+        return self._present.keys() <= {account} and self._held.keys() <= {account}
 
     def _begin(self, account: str) -> None:
         self._free -= 1
@@ -75,6 +94,8 @@ class FairQueue:
         self._held[account] -= 1
         if not self._held[account]:
             del self._held[account]
+        self._present[account] = self._clock()
+        self._present.move_to_end(account)
         self._grant()
 
     def _grant(self) -> None:

@@ -99,21 +99,23 @@ async def test_an_account_leaves_turns_free_for_others() -> None:
 
 
 async def test_an_account_has_fewer_turns_beside_others_than_alone() -> None:
-    queue = FairQueue(4, 3, 10, beside_others=1)
+    now = 0.0
+    queue = FairQueue(4, 3, 10, beside_others=1, clock=lambda: now)
     busy = [asyncio.create_task(queue.acquire("busy")) for _ in range(8)]
     await asyncio.sleep(0)
     begun = [sum(task.done() for task in busy)]
 
     await queue.acquire("quiet")
-    for account in ("busy", "busy", "busy", "quiet"):
+    for account, pause_s in (("busy", 0), ("busy", 0), ("busy", 0), ("quiet", 0.9), ("busy", 0.2), ("busy", 0)):
         queue.release(account)
+        now += pause_s
         await asyncio.sleep(0)
         begun.append(sum(task.done() for task in busy))
     for task in busy:
         task.cancel()
     await asyncio.gather(*busy, return_exceptions=True)
 
-    assert begun == [3, 3, 3, 4, 6], "three alone; one beside another account; three again"
+    assert begun == [3, 3, 3, 4, 4, 5, 8], "three alone; one beside an account that was there a second ago; three again"
 
 
 async def test_a_turn_that_is_paused_is_another_accounts_meanwhile() -> None:

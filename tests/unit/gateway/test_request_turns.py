@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway import request_guard
-from services.gateway.admission import CHECKS_PER_ACCOUNT
+from services.gateway.admission import CHECKS_BESIDE_OTHERS, Admission
 from services.gateway.authentication.authenticator import Authenticator
 from services.gateway.authentication.oidc.configuration import OidcConfiguration
 from services.gateway.authentication.oidc.tokens import TrustedIssuers
@@ -118,9 +118,11 @@ async def test_credentials_are_checked_in_turns() -> None:
         await send({"type": "http.response.start", "status": 200})
 
     app = guard(route, FairQueue(4, 3, 256))
+    app._admission = Admission(clock=lambda: 0.0)
     await served(app, "busy")
+    await served(app, "quiet")
     async with AsyncExitStack() as flood:
-        for _ in range(CHECKS_PER_ACCOUNT):
+        for _ in range(CHECKS_BESIDE_OTHERS):
             await flood.enter_async_context(app._admission.turn(TOKENS["busy"], "10.0.0.1"))
         waiting = asyncio.create_task(served(app, "busy"))
         async with app._admission.turn("new", "10.0.0.1"), app._admission.turn("new", "10.0.0.2"):
