@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from contracts.access_log import ACCESS_RECORDS
-from contracts.message import parse_rfc3339
 from services.cli.connections import run_with_pool
 from services.cli.errors import CliError, require_id
+from services.cli.output import Format, Output, print_rows
+from services.cli.times import parse_instant
 
 if TYPE_CHECKING:
     from services.gateway.authentication.access_log import AccessLogFilter
@@ -30,8 +29,10 @@ def access_log(
     ] = None,
     since: Annotated[str | None, typer.Option(help="a time: records from then on")] = None,
     until: Annotated[str | None, typer.Option(help="a time: records before it")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most this many; default: all")] = None,
+    output: Output = None,
 ) -> None:
-    """Prints who was shown secrets or refused, and which API keys changed: one JSON line per record, oldest first."""
+    """Prints who was shown secrets or refused, and which API keys changed, oldest first."""
     require_id("--account", account)
     for name in type_ or ():
         if name not in ACCESS_RECORDS:
@@ -40,23 +41,19 @@ def access_log(
     from services.gateway.authentication.access_log import AccessLogFilter, Concerned
 
     asked = AccessLogFilter(
-        Concerned(account), tuple(type_ or ()), _instant("--since", since), _instant("--until", until)
+        Concerned(account),
+        tuple(type_ or ()),
+        parse_instant("--since", since),
+        parse_instant("--until", until, excluded=True),
     )
-    run_with_pool("gateway", api_keys.MIGRATIONS, lambda pool: _print(pool, asked))
+    run_with_pool("gateway", api_keys.MIGRATIONS, lambda pool: _print(pool, asked, limit, output))
 
 
-async def _print(pool: Pool, asked: AccessLogFilter) -> None:
+async def _print(pool: Pool, asked: AccessLogFilter, limit: int | None, output: Format | None) -> None:
     from services.gateway.authentication.access_log import list_records
 
     after: int | None = 0
-    while after is not None:
-        records, after = await list_records(pool, asked, after, _PAGE)
-        for one in records:
-            typer.echo(json.dumps(one))
-
-
-def _instant(option: str, text: str | None) -> datetime | None:
-    try:
-        return None if text is None else parse_rfc3339(text).astimezone(UTC)
-    except ValueError as error:
-        raise CliError(f"{option} is wrong: {error}.") from None
+    while after is not None and limit != 0:
+        records, after = await list_records(pool, asked, after, min(_PAGE, limit or _PAGE))
+        print_rows(records, output, ("time", "type", "actor", "actorname", "subject", "accountid", "data"))
+        limit = None if limit is None else limit - len(records)

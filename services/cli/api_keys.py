@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -13,6 +12,8 @@ import typer
 from services.cli.connections import Result, run_with_pool
 from services.cli.errors import CliError, require_id
 from services.cli.local_user import local_user
+from services.cli.output import Output, print_rows
+from services.cli.times import parse_instant
 
 if TYPE_CHECKING:
     from services.gateway.authentication.actor import Actor
@@ -54,12 +55,12 @@ def create(
 
 
 @app.command("list")
-def list_() -> None:
-    """Lists the keys, newest first, one JSON line per key."""
+def list_(output: Output = None) -> None:
+    """Lists the keys, newest first."""
     from services.gateway.authentication import api_keys
 
-    for key in _run(api_keys.list_keys):
-        typer.echo(json.dumps(key.as_json()))
+    columns = ("key_id", "label", "scope", "account", "channel", "provider", "roles", "expires_at", "revoked_at")
+    print_rows((key.as_json() for key in _run(api_keys.list_keys)), output, columns)
 
 
 @app.command("rotate")
@@ -139,13 +140,8 @@ def _networks(texts: list[str]) -> tuple[Network, ...]:
 
 
 def _instant(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or moment <= datetime.now(UTC):
+    moment = parse_instant("--expires", text)
+    if moment is not None and moment <= datetime.now(UTC):
         raise CliError(f"--expires is {text!r}; it must be a time to come, like 2027-01-31T00:00:00Z.")
     return moment
 

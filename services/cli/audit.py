@@ -5,11 +5,12 @@ A command imports what it needs when it runs, so that the other commands start q
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from services.cli.output import Format, Output
 
 app = typer.Typer(help="Queries on the event log.", no_args_is_help=True)
 
@@ -26,14 +27,14 @@ def log_(
     type_: Annotated[str | None, typer.Option("--type", help="type of the event, the command or the rejection")] = None,
     since: Annotated[str | None, typer.Option(help="a time: entries from then on")] = None,
     until: Annotated[str | None, typer.Option(help="a time: entries before it")] = None,
-    table: Annotated[bool | None, typer.Option("--table/--jsonl", help="default: a table on a terminal")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most this many; default: all")] = None,
+    output: Output = None,
     copy: Copy = None,
 ) -> None:
     """Events and rejections, with actor, source, and the values before and after. Includes reveals of secrets."""
     from services.cli import audit_commands
 
-    as_table = sys.stdout.isatty() if table is None else table
-    audit_commands.run(audit_commands.log(channel, account, actor, type_, since, until, copy, as_table=as_table))
+    audit_commands.run(audit_commands.log(channel, account, actor, type_, since, until, copy, limit, output))
 
 
 @app.command("at")
@@ -41,12 +42,13 @@ def at(
     when: Annotated[str, typer.Argument(metavar="TIME|VERSION", help="like 2026-11-22T08:00:00Z, 7, or now")],
     channel: Channel = None,
     account: Account = None,
+    output: Output = None,
     copy: Copy = None,
 ) -> None:
-    """The settings of a channel at a time or version, or of an account: then one JSON line per channel."""
+    """The settings of a channel at a time or version, or those of every channel of an account."""
     from services.cli import audit_commands
 
-    audit_commands.run(audit_commands.at(when, channel, account, copy))
+    audit_commands.run(audit_commands.at(when, channel, account, copy, output))
 
 
 @app.command("diff")
@@ -55,13 +57,16 @@ def diff(
     other: Annotated[str, typer.Argument(metavar="B", help="a time or a version")],
     channel: Channel = None,
     account: Account = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the sentences and the JSON Patch as JSON")] = False,
+    output: Annotated[
+        Format | None,
+        typer.Option("--output", "-o", help="default: sentences, and the JSON Patch in a line", show_default=False),
+    ] = None,
     copy: Copy = None,
 ) -> None:
     """What changed from A to B: in sentences, and as a JSON Patch (RFC 6902) of the settings."""
     from services.cli import audit_commands
 
-    audit_commands.run(audit_commands.diff(one, other, channel, account, copy, as_json=as_json))
+    audit_commands.run(audit_commands.diff(one, other, channel, account, copy, output))
 
 
 @app.command("verify")

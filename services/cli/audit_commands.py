@@ -27,6 +27,8 @@ from services.cli.audit_table import print_table
 from services.cli.connections import bootstrap_servers
 from services.cli.errors import require_id
 from services.cli.log_access import now_ms, offsets_to_read, open_log, progress_bar, run_audit
+from services.cli.output import Format, format_of, print_document, print_rows
+from services.cli.times import parse_time
 from services.cli.wording import count
 
 _ROWS_PER_TABLE = 200
@@ -37,10 +39,6 @@ def run(work: Coroutine[Any, Any, int]) -> None:
     code = run_audit(work)
     if code:
         raise typer.Exit(code)
-
-
-def _print(answer: Any) -> None:
-    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
 def _require_channel_or_account(channel: str | None, account: str | None) -> None:
@@ -54,21 +52,6 @@ def _require_ids(channel: str | None, account: str | None) -> None:
     require_id("--account", account)
 
 
-def parse_time(option: str, text: str | None, *, excluded: bool = False) -> int | None:
-    """The time in Unix milliseconds; None if no text is given. Raises `AuditError`.
-
-    It is cut to the millisecond; an ``excluded`` end is the first millisecond that is not before it.
-    """
-    if text is None:
-        return None
-    moment = parse_moment(text)
-    if moment.version is not None:
-        raise AuditError(f"{option} is {text!r}; it must be a time, like 2026-11-22T08:00:00Z.")
-    if moment.time is None:
-        return now_ms()
-    return moment.excluded_end if excluded else moment.time
-
-
 async def log(
     channel: str | None,
     account: str | None,
@@ -77,12 +60,12 @@ async def log(
     since: str | None,
     until: str | None,
     copy: Path | None,
-    *,
-    as_table: bool,
+    limit: int | None,
+    output: Format | None,
 ) -> int:
     _require_ids(channel, account)
     audit_filter = AuditFilter(
-        channel, account, actor, kind, parse_time("--since", since), parse_time("--until", until)
+        channel, account, actor, kind, parse_time("--since", since), parse_time("--until", until, excluded=True)
     )
     rows: list[AuditEntry] = []
     found = 0
@@ -91,9 +74,11 @@ async def log(
         with progress_bar("reading", sum(offsets.end - offsets.first for offsets in ranges.values())) as moved:
             async with aclosing(read_audit_log(source, audit_filter, ranges, moved)) as entries:
                 async for entry in entries:
+                    if found == limit:
+                        break
                     found += 1
-                    if not as_table:
-                        typer.echo(json.dumps(entry.as_json(), ensure_ascii=False))
+                    if format_of(output) != Format.TABLE:
+                        print_rows([entry.as_json()], output, ())
                         continue
                     rows.append(entry)
                     if len(rows) == _ROWS_PER_TABLE:
@@ -105,14 +90,14 @@ async def log(
     return 0
 
 
-async def at(when: str, channel: str | None, account: str | None, copy: Path | None) -> int:
+async def at(when: str, channel: str | None, account: str | None, copy: Path | None, output: Format | None) -> int:
     _require_channel_or_account(channel, account)
     found = await read_settings_at([when], channel, account, copy)
-    for answers in found:
-        if channel is not None:
-            _print(answers[0].as_json())
-        else:
-            typer.echo(json.dumps(answers[0].as_json(), ensure_ascii=False))
+    shown = [answers[0].as_json() for answers in found]
+    if channel is not None:
+        print_document(shown[0], output)
+    else:
+        print_rows(shown, output, ("channel", "position", "settings"))
     _report_no_channel(found, account)
     return 0
 
@@ -123,7 +108,7 @@ def _report_no_channel(found: list[Any], account: str | None) -> None:
 
 
 async def diff(
-    one: str, other: str, channel: str | None, account: str | None, copy: Path | None, *, as_json: bool
+    one: str, other: str, channel: str | None, account: str | None, copy: Path | None, output: Format | None
 ) -> int:
     _require_channel_or_account(channel, account)
     found = [
@@ -132,10 +117,12 @@ async def diff(
     _report_no_channel(found, account)
     if account is not None:
         found = [answer for answer in found if answer["words"] or answer["patch"]]
-    if as_json:
-        _print(found[0] if channel is not None else found)
-    else:
+    if output in (None, Format.TABLE):  # sentences, on a terminal or not
         _print_differences(one, other, found)
+    elif channel is not None:
+        print_document(found[0], output)
+    else:
+        print_rows(found, output, ())
     return 0
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from contracts.json_values import same_json
 from contracts.settings_diff import ONE_LEAF
 from services.audit.timeline.audit_log import AuditEntry
+from services.cli.output import console, printable
 
 _LONGEST_VALUE = 60
 _CHANGES_SHOWN = 12
-_WIDTH_IN_A_FILE = 120
 _ABSENT = "–"
 
 
@@ -32,14 +29,8 @@ def print_table(entries: Sequence[AuditEntry]) -> None:
         when = entry.time.replace("T", " ").removesuffix("Z")
         where = str(entry.position).removeprefix("switchboard.")
         # As `Text`, what comes from outside is neither markup nor an emoji's name.
-        table.add_row(Text(f"{when}\n{where}"), Text(_plain("\n".join(_describe(entry)))))
-    width_known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    Console(width=None if width_known else _WIDTH_IN_A_FILE).print(table)
-
-
-def _plain(text: str) -> str:
-    """Replaces unprintable characters, so that no escape sequence reaches the terminal."""
-    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
+        table.add_row(Text(f"{when}\n{where}"), Text(printable("\n".join(_describe(entry)))))
+    console().print(table)
 
 
 def _describe(entry: AuditEntry) -> Iterator[str]:

@@ -10,6 +10,7 @@ import typer
 from services.cli.command_reference import DATA_HELP, complete_command, read_data
 from services.cli.connections import run_with_pool
 from services.cli.errors import require_id
+from services.cli.output import Output, print_rows
 from services.cli.send import send
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ def list_(
     account: _Account = "",
     open_: Annotated[bool, typer.Option("--open", help="only those that are not over")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    output: Output = None,
 ) -> None:
-    """Lists the channel's proposed changes, newest first, one JSON line per change."""
+    """Lists the channel's proposed changes, newest first."""
     from projections import MIGRATIONS
     from projections.history.proposed_changes import list_changes
 
@@ -41,8 +43,8 @@ def list_(
     async def changes(pool: Pool) -> list[Any]:
         return list(await list_changes(pool, account, channel, only_open=open_, limit=limit))
 
-    for change in run_with_pool("projections", MIGRATIONS, changes):
-        typer.echo(json.dumps(change, ensure_ascii=False))
+    columns = ("change", "status", "affects", "proposed_by", "proposed_at", "at", "approved_by", "closed_at")
+    print_rows(run_with_pool("projections", MIGRATIONS, changes), output, columns)
 
 
 @app.command()

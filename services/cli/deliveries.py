@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from contracts.invocation import DeliveryState, MakeTestCall
 from services.cli.connections import Result, bootstrap_servers, run_with_pool
 from services.cli.errors import CliError, require_id
 from services.cli.local_user import local_user
+from services.cli.output import Output, print_document, print_rows
 
 if TYPE_CHECKING:
     from services.infrastructure.postgres import Pool
@@ -36,18 +36,21 @@ def list_(
     state: _States = None,
     before: Annotated[str | None, typer.Option(help="the last id of the previous page")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    output: Output = None,
 ) -> None:
-    """Lists deliveries, newest first, one JSON line per delivery."""
+    """Lists deliveries, newest first."""
     from services.invoker import delivery_log
 
     chosen = delivery_log.DeliveryFilter(account, channel, system, _states(state), before=before)
-    for one in _with_pool(lambda pool: delivery_log.list_deliveries(pool, chosen, limit)):
-        typer.echo(json.dumps(one, ensure_ascii=False))
+    found = _with_pool(lambda pool: delivery_log.list_deliveries(pool, chosen, limit))
+    print_rows(found, output, ("id", "channel", "system", "code", "state", "requested_at", "ended_at"))
 
 
 @app.command()
 def show(
-    delivery: Annotated[str, typer.Argument(help="its id, which is the webhook-id")], account: Account = None
+    delivery: Annotated[str, typer.Argument(help="its id, which is the webhook-id")],
+    account: Account = None,
+    output: Output = None,
 ) -> None:
     """Shows one delivery, with the answer to every attempt."""
     from services.invoker import delivery_log
@@ -55,7 +58,7 @@ def show(
     found = _with_pool(lambda pool: delivery_log.get_delivery(pool, account, delivery))
     if found is None:
         raise CliError(f"There is no delivery {delivery!r}; `switchboard deliveries list` lists them.")
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    print_document(found, output)
 
 
 @app.command()
@@ -68,6 +71,7 @@ def replay(
     system: _System = None,
     state: _States = None,
     limit: Annotated[int, typer.Option(min=1, help="at most this many")] = 1_000,
+    output: Output = None,
 ) -> None:
     """Sends deliveries that ended or are parked again, with the same webhook-id; by default the dead ones."""
     from services.invoker import delivery_log
@@ -82,7 +86,7 @@ def replay(
     replayed = _with_pool(lambda pool: delivery_log.replay(pool, chosen, actor, limit))
     if delivery is not None and not replayed:
         raise CliError(f"There is no delivery {delivery!r} that ended or is parked.")
-    typer.echo(json.dumps({"replayed": len(replayed), "more": delivery is None and len(replayed) == limit}))
+    print_document({"replayed": len(replayed), "more": delivery is None and len(replayed) == limit}, output)
 
 
 @app.command("test-call")
@@ -92,6 +96,7 @@ def make_test_call(
     account: Annotated[str, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id")] = "",
     key_id: Annotated[str | None, typer.Option(help="sign with this signature only")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for the attempt")] = 30.0,
+    output: Output = None,
 ) -> None:
     """Calls the system once, exactly as a real delivery does. Exit code 0 when the system answers 2xx, else 1."""
     require_id("--channel", channel)
@@ -100,7 +105,7 @@ def make_test_call(
     found = _with_pool(lambda pool: _made(pool, command, channel, account, timeout))
     if found is None:
         raise CliError(f"The test call was not made within {timeout:g} s; `switchboard deliveries list` shows it.")
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    print_document(found, output)
     if found["state"] != "delivered":
         raise typer.Exit(1)
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -21,6 +19,8 @@ from contracts.message_status import ReportStatus
 from services.cli.connections import Result, bootstrap_servers, run_with_pool
 from services.cli.errors import CliError, require_id
 from services.cli.local_user import local_user
+from services.cli.output import Format, Output, print_document, print_rows
+from services.cli.times import parse_time
 from services.cli.what_if import what_if
 
 if TYPE_CHECKING:
@@ -55,8 +55,9 @@ def route(
     settings_version: Annotated[int | None, typer.Option(help="wait until this version is known")] = None,
     dry_run: Annotated[bool, typer.Option(help="decide, reserve nothing and keep nothing")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the decision")] = 30.0,
+    output: Output = None,
 ) -> None:
-    """Decides where a message is sent, and prints why, as JSON. Exit code 0: decided; 1: refused; 2: not sent."""
+    """Decides where a message is sent, and prints why. Exit code 0: decided; 1: refused; 2: not sent."""
     for option, value in (("--channel", channel), ("--account", account), ("--message", message)):
         require_id(option, value)
     data: dict[str, Any] = {
@@ -77,7 +78,7 @@ def route(
         decision = _with_pool(lambda pool: _would_route(pool, account, channel, message_id, request, timeout))
     else:
         decision = asyncio.run(_route(account, channel, message_id, request, timeout))
-    _print(decision)
+    _print(decision, output)
     if isinstance(decision, RoutingRefused):
         raise typer.Exit(1)
 
@@ -91,13 +92,14 @@ def status(
     via: Annotated[str, typer.Option(help="chat or sms")] = "chat",
     at: Annotated[str | None, typer.Option(metavar="TIME", help="when; default: now")] = None,
     error: Annotated[str | None, typer.Option(help="why it failed")] = None,
+    output: Output = None,
 ) -> None:
     """Reports a status of a message. A status counts once, however often it is reported."""
     for option, value in (("--channel", channel), ("--account", account)):
         require_id(option, value)
     data = {"message": message, "status": status, "via": via, "at": at or rfc3339(_now()), "error": error}
     report = _validated(ReportStatus, {name: value for name, value in data.items() if value is not None})
-    typer.echo(json.dumps({"message": message, "report_id": asyncio.run(_report(account, channel, report))}))
+    print_document({"message": message, "report_id": asyncio.run(_report(account, channel, report))}, output)
 
 
 @app.command("list")
@@ -106,11 +108,12 @@ def list_(
     account: _AnyAccount = None,
     route: Annotated[str | None, typer.Option(help=", ".join(get_args(Route)))] = None,
     country: Annotated[str | None, typer.Option(help="two letters, such as IN")] = None,
-    since: Annotated[datetime | None, typer.Option(help="in UTC")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="requested from then on")] = None,
     before: Annotated[str | None, typer.Option(help="where the previous page ended, as it says")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    output: Output = None,
 ) -> None:
-    """Lists the channel's messages, newest first, one JSON line per message."""
+    """Lists the channel's messages, newest first."""
     from services.message_router import message_log
 
     if route not in (None, *get_args(Route)):
@@ -119,18 +122,20 @@ def list_(
         page = None if before is None else message_log.parse_page(before)
     except ValueError:
         raise CliError("--before must be where the previous page ended, as it says.") from None
-    start = None if since is None else int(since.replace(tzinfo=UTC).timestamp() * 1000)
+    start = parse_time("--since", since)
     chosen = message_log.MessageFilter(channel, account, None, route, None, None, country, start, None, page)  # type: ignore[arg-type]
     messages, following = _with_pool(lambda pool: message_log.list_messages(pool, chosen, limit))
-    for one in messages:
-        typer.echo(json.dumps(one, ensure_ascii=False))
+    print_rows(messages, output, ("message", "state", "category", "country", "route", "rule", "requested_at"))
     if following is not None:
         typer.echo(f"More: --before {following}", err=True)
 
 
 @app.command()
 def show(
-    message: Annotated[str, typer.Argument(help="the message's id")], channel: _Channel, account: _AnyAccount = None
+    message: Annotated[str, typer.Argument(help="the message's id")],
+    channel: _Channel,
+    account: _AnyAccount = None,
+    output: Output = None,
 ) -> None:
     """Shows a message with its timeline: decision, reservation, statuses, SMS fallback, charge."""
     from services.message_router import message_log
@@ -138,7 +143,7 @@ def show(
     found = _with_pool(lambda pool: message_log.get_message(pool, account, channel, message))
     if found is None:
         raise CliError(f"Channel {channel!r} has no message {message!r}; `switchboard messages list` lists them.")
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    print_document(found, output)
 
 
 app.command("what-if")(what_if)
@@ -186,13 +191,13 @@ async def _would_route(
     return await would_route(pool, CurrentRates(), account, channel, message_id, request, _now())
 
 
-def _print(decision: MessageRouted | RoutingRefused) -> None:
+def _print(decision: MessageRouted | RoutingRefused, output: Format | None) -> None:
     from services.message_router.message_log import shown_decision
 
     shown = decision.model_dump(mode="json")
     if isinstance(decision, MessageRouted):
         shown = shown_decision(shown)
-    typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    print_document(shown, output)
 
 
 def _now() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,11 +21,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from services.cli.connections import with_broker
 from services.cli.errors import CliError
+from services.cli.output import Output, print_rows
 from services.infrastructure.config import Settings
 
 if TYPE_CHECKING:
@@ -39,20 +38,13 @@ _Model = Annotated[str, typer.Argument(help="settings, history or catalogue")]
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="print one JSON line per partition")] = False) -> None:
+def status(output: Output = None) -> None:
     """The lag of each read model behind the log, per partition, in events and seconds."""
     from services.projector.lag import lags
 
     found = _run(lambda settings, pool: lags(settings, pool))
-    if as_json:
-        for one in found:
-            typer.echo(json.dumps(asdict(one)))
-        return
-    table = Table("Read model", "State", "Partition", "Next offset", "Log end", "Events behind", "Seconds behind")
-    for one in found:
-        numbers = (one.partition, one.next_offset, one.end, f"{one.events:,}", f"{one.seconds:.1f}")
-        table.add_row(one.model, one.state, *map(str, numbers))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    columns = ("model", "state", "partition", "next_offset", "end", "events", "seconds")
+    print_rows((asdict(one) for one in found), output, columns)
 
 
 @app.command()

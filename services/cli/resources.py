@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from contracts.message import rfc3339
 from contracts.scheduling_resource import ReportSchedulingResource
 from services.cli.connections import bootstrap_servers, run_with_pool
 from services.cli.errors import CliError, require_id
+from services.cli.output import Output, print_document, print_rows
 
 app = typer.Typer(help="Scheduling resources: the platform's sender numbers, by country.", no_args_is_help=True)
 
@@ -30,6 +30,7 @@ def report(
     units: Annotated[int, typer.Option(help="messages that are left")],
     valid_seconds: Annotated[int, typer.Option(help="how long the report holds")] = 3600,
     as_of: Annotated[str | None, typer.Option(metavar="TIME", help="when so many were left; default: now")] = None,
+    output: Output = None,
 ) -> None:
     """Reports how many units a resource has left as of a time. What is reserved later is subtracted."""
     try:
@@ -44,26 +45,26 @@ def report(
     except ValidationError as error:
         raise CliError(f"The report cannot be sent: {validation_message(error)}") from None
     asyncio.run(_with_router(lambda router: router.report_resource(snapshot)))
-    typer.echo(json.dumps({"resource": resource, "units": units}))
+    print_document({"resource": resource, "units": units}, output)
 
 
 @app.command()
-def withdraw(resource: _Resource) -> None:
+def withdraw(resource: _Resource, output: Output = None) -> None:
     """Withdraws a resource until it is reported again."""
     require_id("RESOURCE", resource)
     asyncio.run(_with_router(lambda router: router.withdraw_resource(resource)))
-    typer.echo(json.dumps({"resource": resource, "withdrawn": True}))
+    print_document({"resource": resource, "withdrawn": True}, output)
 
 
 @app.command("list")
-def list_() -> None:
-    """Lists the resources with the units that are left, one JSON line per resource."""
+def list_(output: Output = None) -> None:
+    """Lists the resources with the units that are left."""
     from services.message_router.resource_list import list_resources
     from services.message_router.service import MIGRATIONS
 
     now = time.time_ns() // 1_000_000
-    for one in run_with_pool("message_router", MIGRATIONS, lambda pool: list_resources(pool, now)):
-        typer.echo(json.dumps(one, ensure_ascii=False))
+    found = run_with_pool("message_router", MIGRATIONS, lambda pool: list_resources(pool, now))
+    print_rows(found, output, ("resource", "country", "sender", "state", "available", "units", "as_of", "valid_until"))
 
 
 async def _with_router(use: Callable[[Any], Awaitable[None]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +14,7 @@ from services.cli.command_reference import DATA_HELP, SENT_BY_PEOPLE, check_comm
 from services.cli.connections import bootstrap_servers
 from services.cli.errors import CliError, require_id
 from services.cli.local_user import local_user
+from services.cli.output import Output, print_document
 from services.cli.send_plan import confirm
 
 app = typer.Typer()
@@ -44,8 +44,9 @@ def send(
     reveal: Annotated[
         bool, typer.Option("--reveal", help="show the signature that a refresh or reveal returns, which travels sealed")
     ] = False,
+    output: Output = None,
 ) -> None:
-    """Publishes a command, prints its outcome as JSON. Exit code 0: accepted; 1: rejected; 2: not sent."""
+    """Publishes a command, prints its outcome. Exit code 0: accepted; 1: rejected; 2: not sent."""
     for option, value in (("--channel", channel), ("--account", account), ("--command-id", command_id or None)):
         require_id(option, value)
     parsed = read_data(data)
@@ -82,7 +83,7 @@ def send(
         body["plain_token"] = plain_token_of(body["signature"])
     if outcome.repeated:
         body["repeated"] = True
-    typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
+    print_document(body, output)
     if not outcome.accepted:
         raise typer.Exit(1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from services.cli.connections import run_with_pool
 from services.cli.errors import CliError, require_id
+from services.cli.output import Format, Output, print_rows
 
 if TYPE_CHECKING:
     from services.infrastructure.postgres import Pool
@@ -30,7 +30,8 @@ def report(
     account: Annotated[
         str | None, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id; default: all accounts")
     ] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="as CSV instead of a JSON line per row")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="as CSV")] = False,
+    output: Output = None,
 ) -> None:
     """Prints the usage of some UTC days, by day, account, channel, country and fee class.
 
@@ -45,13 +46,16 @@ def report(
     if begin > end:
         raise CliError(f"--from {begin} is after --to {end}.")
     period = UsagePeriod(begin, end, account)
-    run_with_pool("message_router", MIGRATIONS, lambda pool: _print(pool, period, as_csv=as_csv))
+    run_with_pool("message_router", MIGRATIONS, lambda pool: _print(pool, period, output, as_csv=as_csv))
 
 
-async def _print(pool: Pool, period: UsagePeriod, *, as_csv: bool) -> None:
-    from services.message_router.usage_report import csv_lines, usage_pages
+async def _print(pool: Pool, period: UsagePeriod, output: Format | None, *, as_csv: bool) -> None:
+    from services.message_router.usage_report import COLUMNS, csv_lines, usage_pages
 
     if as_csv:
         sys.stdout.write(csv_lines())
     async for rows in usage_pages(pool, period):
-        sys.stdout.write(csv_lines(rows) if as_csv else "".join(f"{json.dumps(row)}\n" for row in rows))
+        if as_csv:
+            sys.stdout.write(csv_lines(rows))
+        else:
+            print_rows(rows, output, COLUMNS)

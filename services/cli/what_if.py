@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from services.cli.connections import run_with_pool
 from services.cli.errors import CliError, require_id
+from services.cli.output import Output, print_rows
 from services.cli.rate_files import read_rates, read_text
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ def what_if(
     ] = None,
     rates: Annotated[Path | None, typer.Option(help="a rate book's file; default: the newest book")] = None,
     channel: Annotated[str | None, typer.Option(help="default: the file's own")] = None,
+    output: Output = None,
 ) -> None:
-    """Says what would become of the channel's messages of some days under other settings: a JSON line per country, with
+    """Says what would become of the channel's messages of some days under other settings: per country,
     the routes that change and the expected costs. Changes nothing. What cannot be known is counted as unknown."""
     from services.message_router.service import MIGRATIONS
     from services.message_router.what_if import UnknownChannel
@@ -54,8 +55,7 @@ def what_if(
         )
     except UnknownChannel:
         raise CliError(f"The message router does not know channel {about!r}.") from None
-    for one in countries:
-        typer.echo(json.dumps(one))
+    print_rows(countries, output, tuple(countries[0]) if countries else ())
     for note in NOTES if countries else ("There are no decisions of these days.",):
         typer.echo(note, err=True)
 

@@ -69,7 +69,7 @@ async def test_as_of_diff_and_log(installation: Installation) -> None:
     accounts = (await command(installation, "audit", "at", "now", "--account", account)).lines
     assert [one["settings"] for one in accounts] == [now["settings"]]
 
-    diff = (await command(installation, "audit", "diff", 3, 6, "--channel", channel, "--json")).json
+    diff = (await command(installation, "audit", "diff", 3, 6, "--channel", channel, "-o", "json")).json
     assert diff["words"] == [
         "Intent 'ORDER' of business system 'crm' was added.",
         "OTP delivery scheduling was switched on, gained ID, NO.",
@@ -94,7 +94,7 @@ async def test_as_of_diff_and_log(installation: Installation) -> None:
     assert (log[7]["rejection"], log[7]["actor"], log[7]["command"]) == ("IntentAlreadyAdded", "eve", "AddIntent")
     by_eve = (await command(installation, "audit", "log", "--account", account, "--actor", "eve")).lines
     assert by_eve == [log[7]]
-    table = await command(installation, "audit", "log", "--account", account, "--type", "ToggleSms", "--table")
+    table = await command(installation, "audit", "log", "--account", account, "--type", "ToggleSms", "-o", "table")
     assert "enabled: false → true" in table.out
     assert (await command(installation, "audit", "log", "--channel", channel, "--actor", "nobody")).err.startswith(
         "0 entries, read to switchboard.events/"
@@ -158,7 +158,9 @@ async def test_undo_of_each_kind_of_change(installation: Installation) -> None:
             made = (await happen(publisher, channel, account, kind))[0]
             done = await command(installation, "audit", "undo", version + 1, "--channel", channel, "--yes")
             assert (done.code, "It would send:" in done.out) == (0, True), (kind, done)
-            left = (await command(installation, "audit", "diff", version, "now", "--channel", channel, "--json")).json
+            left = (
+                await command(installation, "audit", "diff", version, "now", "--channel", channel, "-o", "json")
+            ).json
             assert [one for one in left["words"] if not one.startswith("Signatures of")] == [], kind
             assert any(one.startswith("Signatures of") for one in left["words"]) == (
                 isinstance(kind, DeleteBusinessSystem) or (made - version == 2 and "plain" in str(kind))

@@ -264,7 +264,7 @@ async def test_a_reader_that_holds_on_to_the_views_delays_the_swap_and_no_reader
 
 
 async def test_status_and_what_cannot_be_done(running: Installation, pool: Pool) -> None:
-    shown = await switchboard(running, "status", "--json")
+    shown = await switchboard(running, "status", "-o", "json")
     lines = [json.loads(line) for line in shown.stdout.splitlines()]
     assert {(one["model"], one["state"]) for one in lines} == {
         (f"settings v{(await versions(pool)).live}", "live"),
@@ -277,7 +277,7 @@ async def test_status_and_what_cannot_be_done(running: Installation, pool: Pool)
     await asyncio.to_thread(running.kill, "projector")
     async with running.publisher("acme") as publisher:
         await publisher.send_raw("ToggleSms", {"enabled": False}, channel="ch-1")
-    lines = [json.loads(line) for line in (await switchboard(running, "status", "--json")).stdout.splitlines()]
+    lines = [json.loads(line) for line in (await switchboard(running, "status", "-o", "json")).stdout.splitlines()]
     behind = [one for one in lines if one["state"] == "live" and one["events"]]
     assert [(one["model"].split()[0], one["events"]) for one in behind] == [
         ("catalogue", 1), ("history", 1), ("settings", 1)

@@ -140,6 +140,6 @@ _Dumper.add_representer(str, _text)
 _Dumper.add_implicit_resolver(_TAG + "float", _WORDS["float"], list(_FIRST["float"]))
 
 
-def dump(document: dict[str, Any]) -> str:
+def dump(document: dict[str, Any] | list[Any]) -> str:
     """The document as YAML, in the order that it has; `load` reads the same from it."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

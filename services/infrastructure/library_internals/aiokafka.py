@@ -5,7 +5,8 @@ Importing this module changes four things for every client of this process, Fast
 
 * `BACKOFF_OVERRIDE`: the wait between the transactions of one id.
 * `MetadataRequest`: a broker does not create a topic because a client asks about it.
-* `Fetcher.close`: stopping a consumer raises no CancelledError while its broker is away, and ends after a new assignment.
+* `Fetcher.close`: stopping a consumer raises no CancelledError while its broker is away, and ends after a new
+  assignment.
 * `fetcher.MemoryRecords`, `fetcher.PartitionRecords`: a header name that is not UTF-8 is read with escapes.
 
 The contracts' own change (`contracts.kafka.aiokafka_internals`) comes with it.

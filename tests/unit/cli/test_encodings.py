@@ -19,7 +19,7 @@ from tests.audit import MadeUpLog, copy_of
 
 NAME = "Büro 仓库 🧾"
 COMMANDS = {
-    "table": ("audit", "log", "--channel", "ch-1", "--table"),
+    "table": ("audit", "log", "--channel", "ch-1", "-o", "table"),
     "at": ("audit", "at", "now", "--channel", "ch-1"),
     "diff": ("audit", "diff", "1", "now", "--channel", "ch-1"),
 }

@@ -48,7 +48,7 @@ ONE_SCOPE = (
         ),
         (
             "api-keys create --label x --account a --expires yesterday",
-            "--expires is 'yesterday'; it must be a time to come, like 2027-01-31T00:00:00Z.",
+            "--expires is 'yesterday'; it must be a time, like 2026-11-22T08:00:00Z, 2026-11-22 or now.",
         ),
         (
             "run nobody",
