@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import AfterValidator
@@ -18,9 +19,20 @@ MAX_JSON_DEPTH = 100
 """The most levels of nesting. pydantic's parser takes 200, and records nest the JSON of a command deeper."""
 
 
+_CONTAINERS = (dict, list)
+
+
 def _is_deeper(value: object, levels: int) -> bool:
-    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return below is not None and (levels == 0 or any(_is_deeper(one, levels - 1) for one in below))
+    level = [value] if isinstance(value, _CONTAINERS) else []
+    for _ in range(levels):
+        level = [one for above in level for one in _members(above) if isinstance(one, _CONTAINERS)]
+        if not level:
+            return False
+    return bool(level)
+
+
+def _members(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
 
 
 def _is_surely_small(value: object, limit: int) -> bool:
