@@ -15,7 +15,8 @@ from services.gateway.fair_queue import FairQueue
 
 CHECKS, CHECKS_PER_ACCOUNT, CHECKS_BESIDE_OTHERS = 16, 8, 2
 """At once."""
-WAITING_PER_ACCOUNT = 256
+WAITING = 100_000
+"""More than there are connections: after a restart everybody is new here, and behind one proxy of one address."""
 _REMEMBERED = 10_000
 
 
@@ -23,7 +24,7 @@ class Admission:
     """Whom a credential stood for says where it waits, and nothing about what it may: it is checked each time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._queue = FairQueue(CHECKS, CHECKS_PER_ACCOUNT, WAITING_PER_ACCOUNT, CHECKS_BESIDE_OTHERS, clock)
+        self._queue = FairQueue(CHECKS, CHECKS_PER_ACCOUNT, WAITING, CHECKS_BESIDE_OTHERS, clock)
         self._payers: dict[int, str] = {}
         """By the hash of the whole credential: who does not know it cannot stand in its line."""
 

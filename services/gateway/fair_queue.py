@@ -100,7 +100,7 @@ class FairQueue:
 
     def _grant(self) -> None:
         """Gives free turns to the accounts that wait, in order; who got one goes behind the others."""
-        while any(self._grant_one(account) for account in list(self._waiting)):
+        while self._free > 0 and any(self._grant_one(account) for account in list(self._waiting)):
             pass
 
     def _grant_one(self, account: str) -> bool:
