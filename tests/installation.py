@@ -98,7 +98,7 @@ class Installation:
         directory: Path,
         *,
         services: Iterable[str] = SERVICES,
-        receivers: int = 8,
+        receivers: int = 12,
         retry_seconds: str = "0.2,0.2,0.2",
         partitions: int = PARTITIONS,
         logins: Callable[[str], dict[str, str]] = lambda _: {},

@@ -38,9 +38,9 @@ async def scheduled_channel(installation: Installation, account: str, *, own_num
     return channel, done.version
 
 
-async def report_resource(platform: Api, units: int, resource: str = "pool-sg") -> None:
+async def report_resource(platform: Api, units: int, resource: str = "pool-sg", country: str = "SG") -> None:
     """Reports the resource, and waits until the router knows."""
-    report = {"resource": resource, "country": "SG", "sender": SENDER, "units": units}
+    report = {"resource": resource, "country": country, "sender": SENDER, "units": units}
     answer = await platform("POST", "scheduling-resources", report | {"as_of": now(), "valid_seconds": 3600})
     assert answer.status == 202, answer.body
     await until_resource(platform, resource, lambda one: one is not None and one["units"] == units)

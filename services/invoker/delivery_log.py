@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -64,6 +64,9 @@ class DeliveryFilter:
     before: str | None = None
     """Only those with a smaller id: the next page of a list with the newest first."""
 
+    reason: str | None = None
+    ids: tuple[str, ...] = ()
+
     def where(self, first: int = 1) -> tuple[str, list[Any]]:
         """A condition whose parameters are numbered from ``first``, and their values."""
         terms: list[str] = []
@@ -77,6 +80,8 @@ class DeliveryFilter:
             ("created_at < {}", self.until),
             ("id = {}", self.id),
             ("id < {}", self.before),
+            ("reason = {}", self.reason),
+            ("id = ANY({}::text[])", list(self.ids) or None),
         ):
             if value is not None:
                 terms.append(term.format(f"${first + len(values)}"))
@@ -168,9 +173,7 @@ async def replay(pool: Pool, selection: DeliveryFilter, actor: str, limit: int) 
     states = tuple(state for state in selection.states or REPLAYABLE if state in REPLAYABLE)
     if not states:
         return []
-    where, values = DeliveryFilter(
-        selection.account, selection.channel, selection.system, states, selection.since, selection.until, selection.id
-    ).where()
+    where, values = replace(selection, states=states, before=None).where()
     after, most, by = (f"${len(values) + number}" for number in (1, 2, 3))
     # In the order of their ids, so that a delivery that ends again meanwhile is not replayed twice.
     query = _REPLAY.format(where=f"{where} AND NOT test AND id > {after}", limit=most, actor=by)

@@ -7,7 +7,8 @@ import io
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from services.infrastructure.postgres import Pool
 
@@ -22,6 +23,13 @@ _PAGE = f"""
     ORDER BY {", ".join(_KEY)} LIMIT $11
 """  # noqa: S608 -- constants of ours
 _ROWS_AT_ONCE = 1_000
+
+
+_BY_COUNTRY = """
+    SELECT day, country, NULLIF(currency, '') AS currency, sum(messages)::bigint AS messages, sum(amount) AS amount
+    FROM message_router.usage WHERE day BETWEEN $1 AND $2 AND ($3::text IS NULL OR account = $3)
+    GROUP BY day, country, currency ORDER BY day, country, currency
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,21 @@ async def usage_pages(pool: Pool, period: UsagePeriod) -> AsyncIterator[list[dic
     while rows := await pool.fetch(_PAGE, period.first, period.last, period.account, *after, _ROWS_AT_ONCE):
         yield [_shown(row) for row in rows]
         after = [rows[-1][name] for name in _KEY]
+
+
+class CountryUsage(NamedTuple):
+    """What was booked on a UTC day for a country; ``currency`` is None where the rate book had no rate."""
+
+    day: date
+    country: str
+    currency: str | None
+    messages: int
+    amount: Decimal
+
+
+async def usage_by_country(pool: Pool, period: UsagePeriod) -> list[CountryUsage]:
+    """The usage of all channels together, by day and country."""
+    return [CountryUsage(*row) for row in await pool.fetch(_BY_COUNTRY, period.first, period.last, period.account)]
 
 
 def _shown(row: Any) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from contracts.signature import RefreshSignature
 from contracts.sms import ToggleSms
 from contracts.topics import INVOCATION_REQUESTS
 from tests.e2e.shop import register, send
-from tests.installation import Installation, run_apart
+from tests.installation import Api, Installation, fresh, run_apart
+from tests.messages import now, report_resource, until_shown
 
+MALAYSIAN = "+60123456789"
 SCHEMA = {
     "type": "object",
     "properties": {"order": {"type": "string"}, "language": {"enum": ["en", "id"]}},
@@ -49,9 +51,16 @@ class Furnished:
             "test-call": f"{system}/test-call",
             "deliveries": f"{channel}/deliveries",
             "delivery": f"{channel}/deliveries/{self.delivery}",
+            "messages": f"{channel}/messages",
+            "message": f"{channel}/messages/otp-1001",
+            "proposed-changes": f"{channel}/proposed-changes",
+            "proposed-change": f"{channel}/proposed-changes/more-countries",
             "history": f"{channel}/history",
             "undo": f"{channel}/history/7/undo",
+            "compare": f"{channel}/compare?from=6",
             "account-history": "history",
+            "usage": "usage",
+            "palette": f"palette?channel={self.channel}",
         }
 
 
@@ -80,22 +89,46 @@ def furnish(installation: Installation, account: str, name: str = "Batik House J
         SaveOtpScheduling(enabled=True, countries=["ID", "IN", "MY", "AE"], use_own_numbers=False),
         RefreshSignature(system="crm"),
     ]
-    send(installation, account, channel, commands)
-    return Furnished(channel, _dead_call(installation, account, channel))
+    version = send(installation, account, channel, commands)
+    return Furnished(channel, run_apart(_use(installation, account, channel, version)))
 
 
-def _dead_call(installation: Installation, account: str, channel: str) -> str:
-    async def call() -> str:
-        async with installation.publisher(account) as publisher:
-            await publisher.publish(
-                InvokeIntent(system="crm", code="ORDER_STATUS"), channel=channel, topic=INVOCATION_REQUESTS.name
-            )
-        async with installation.api(account) as api:
-            for _ in range(200):
-                found = (await api("GET", f"deliveries?channel={channel}&state=dead")).body["deliveries"]
-                if found:
-                    return str(found[0]["id"])
-                await asyncio.sleep(0.2)
-        raise AssertionError("the call did not end")
+async def _use(installation: Installation, account: str, channel: str, version: int) -> str:
+    """Proposes a change, has messages routed, and makes a call that fails. Returns the call's delivery."""
+    async with installation.publisher(account) as publisher:
+        await publisher.publish(
+            InvokeIntent(system="crm", code="ORDER_STATUS"), channel=channel, topic=INVOCATION_REQUESTS.name
+        )
+    async with installation.api(None) as platform, installation.api(account) as api:
+        form = {"enabled": True, "countries": ["AE", "ID", "IN", "MY", "SG"], "use_own_numbers": False}
+        command = {"type": "SaveOtpScheduling", "data": form}
+        proposal = {"change": "more-countries", "comment": "We open in Singapore.", "command": command}
+        answer = await api("POST", f"channels/{channel}/proposed-changes", proposal)
+        assert answer.status == 201, answer.body
+        await report_resource(platform, 100, fresh("pool-my"), "MY")
+        await _route_messages(api, channel, version)
+        for _ in range(200):
+            found = (await api("GET", f"deliveries?channel={channel}&state=dead")).body["deliveries"]
+            if found:
+                return str(found[0]["id"])
+            await asyncio.sleep(0.2)
+    raise AssertionError("the call did not end")
 
-    return run_apart(call())
+
+async def _route_messages(api: Api, channel: str, version: int) -> None:
+    """One that is charged, and one of each other route."""
+    fallback = {"to": MALAYSIAN, "wait_seconds": 600, "on": ["undelivered"]}
+    asked: dict[str, dict[str, object]] = {
+        "otp-1001": {"recipient": MALAYSIAN, "category": "authentication", "sms_fallback": fallback},
+        "otp-1002": {"recipient": "+971501234567", "category": "authentication"},
+        "offer-17": {"recipient": MALAYSIAN, "category": "marketing"},
+    }
+    for message, request in asked.items():
+        body = request | {"settings_version": version}
+        key = {"Idempotency-Key": message}
+        answer = await api("POST", f"channels/{channel}/message-decisions", body, headers=key)
+        assert answer.status == 200, answer.body
+    for status in ("sent", "delivered"):
+        report = {"status": status, "via": "chat", "at": now()}
+        assert (await api("POST", f"channels/{channel}/messages/otp-1001/statuses", report)).status == 202
+    await until_shown(api, channel, "otp-1001", lambda one: one["sms_fallback"]["state"] == "withheld")

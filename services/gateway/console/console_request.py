@@ -16,9 +16,10 @@ from starlette.responses import RedirectResponse, Response
 
 from contracts.ids import is_id, new_id
 from services.gateway.authentication import sessions
-from services.gateway.authentication.caller import Caller, admitted
+from services.gateway.authentication.caller import Caller, admitted, require_allowed
 from services.gateway.authentication.console_operations import CONSOLE_OPERATIONS
 from services.gateway.authentication.oidc.tokens import TrustedIssuers
+from services.gateway.authentication.operations import OPERATIONS
 from services.gateway.authentication.principal import Principal
 from services.gateway.authentication.sessions import Session
 from services.gateway.commands import ChannelCommand, CommandOptions
@@ -67,16 +68,24 @@ class ConsoleRequest:
         known = is_id(given) and not dry_run
         return CommandOptions(given if known else new_id(), known, expected_version, dry_run, None)
 
+    def may(self, page: str) -> bool:
+        """Whether the person may use a page, named as in `CONSOLE_OPERATIONS`."""
+        try:
+            require_allowed(self.caller.principal, OPERATIONS[CONSOLE_OPERATIONS[page]])
+        except Problem:
+            return False
+        return True
+
     def page(self, template: str, status: int = 200, *, secret: bool = False, **values: Any) -> Response:
         """Renders a view. One with a secret is neither kept nor compressed."""
         html = rendering.render(self.request, template, session=self.session, scope=self.caller.scope, **values)
         return html_response(self.request, html, status, compress=not secret)
 
-    def done(self, url: str, announcement: str) -> Response:
-        """Goes on to another view after a change."""
+    def done(self, url: str, announcement: str, part: str = "main") -> Response:
+        """Goes on to another view after a change. On the same page, ``part`` alone is drawn anew: its element's id."""
         if not is_htmx(self.request):
             return RedirectResponse(url, 303)
-        location = {"path": url, "target": "#main", "select": "#main", "swap": "outerHTML"}
+        location = {"path": url, "target": f"#{part}", "select": f"#{part}", "swap": "outerHTML"}
         return Response(
             status_code=200,
             headers={"HX-Location": json.dumps(location), **announce(announcement), "Cache-Control": "no-store"},

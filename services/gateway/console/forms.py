@@ -49,6 +49,8 @@ class Form:
         self.changed_by: list[dict[str, Any]] = []
         """Entries of the history: who changed what since."""
         self.command_id = new_id()
+        self.needs_approval = False
+        """Whether it can only be proposed."""
 
     def submit(self, console: ConsoleRequest, values: Mapping[str, Any]) -> None:
         """Takes what was sent, and what the page had when it was filled."""
@@ -89,6 +91,7 @@ class Form:
         """Puts the sentence beside its field. Returns the status. Raises the problem if a form cannot mend it."""
         if problem.status not in _STATUSES_OF_FORMS:
             raise problem
+        self.needs_approval = problem.name == "ApprovalRequired"
         field = _FIELD_OF.get(problem.name, "")
         if problem.name == "InvalidCommand":
             for part in _PART.finditer(problem.detail):

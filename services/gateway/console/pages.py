@@ -9,18 +9,24 @@ from services.gateway.console import live
 from services.gateway.console.assets import Assets
 from services.gateway.console.routing import ConsoleRoute
 from services.gateway.console.views import (
+    approvals,
     business_systems,
     channels,
+    compare,
     customers,
     deliveries,
     history,
     intents,
     issuer_log_on,
     log_on,
+    messages,
+    palette,
+    proposed_changes,
     service_settings,
     signatures,
     spend_guard,
     test_calls,
+    usage,
 )
 
 router = APIRouter(include_in_schema=False, route_class=ConsoleRoute)
@@ -47,15 +53,21 @@ _VIEWS = (
     log_on,
     issuer_log_on,
     live,
+    palette,
     channels,
     customers,
     service_settings,
     spend_guard,
+    approvals,
     business_systems,
     signatures,
     intents,
     test_calls,
     deliveries,
+    messages,
+    usage,
+    proposed_changes,
+    compare,
     history,
 )
 for _views in _VIEWS:

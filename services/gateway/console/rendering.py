@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from services.gateway.console import countries
 from services.gateway.console.assets import Assets
 from services.gateway.console.catalogue import TRANSLATIONS
+from services.gateway.console.differences import differences
 
 TEMPLATES = Path(__file__).with_name("templates")
 _HTMX = {
@@ -59,14 +60,11 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _field_words(field: str, resource: str) -> str:
-    """The path of a changed field in words, without the resource that it is below."""
-    resource = resource.removesuffix("/signature")
-    return (field.removeprefix(f"{resource}/") if field != resource else "all").replace("_", " ").replace("/", " › ")
-
-
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = ", ".join(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text or "–"
 
 
 def _environment() -> Environment:
@@ -79,9 +77,10 @@ def _environment() -> Environment:
         extensions=["jinja2.ext.i18n"],
     )
     environment.install_gettext_translations(TRANSLATIONS, newstyle=True)  # type: ignore[attr-defined]
-    environment.filters |= {"moment": _moment, "pretty": pretty, "field_words": _field_words, "shown": _shown}
+    environment.filters |= {"moment": _moment, "pretty": pretty, "shown": _shown}
     environment.globals |= {
         "url": _url,
+        "differences": differences,
         "htmx_config": json.dumps(_HTMX),
         "channel_types": CHANNEL_TYPES,
         "country_name": countries.name,

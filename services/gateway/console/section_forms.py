@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from contracts.approvals import RESOURCE as APPROVALS
+from contracts.approvals import ApprovedSection
 from contracts.otp_scheduling import RESOURCE as OTP_SCHEDULING
 from contracts.spend_guard import RESOURCE as SPEND_GUARD
+from services.gateway.console.catalogue import _
 from services.gateway.console.forms import Form
 from services.gateway.reads import ReadSettings
 
-__all__ = ["OTP_SCHEDULING", "SPEND_GUARD", "otp_form", "spend_guard_form"]
+__all__ = [
+    "APPROVALS",
+    "APPROVED_SECTIONS",
+    "OTP_SCHEDULING",
+    "SPEND_GUARD",
+    "approvals_form",
+    "otp_form",
+    "spend_guard_form",
+]
+
+_APPROVED_TEXTS = {
+    "signature": _("Signatures of open business systems"),
+    "otp-scheduling": _("OTP Delivery Scheduling"),
+    "business-systems": _("Opening, editing, deleting and enabling business systems"),
+    "retire": _("Retiring the channel"),
+}
+APPROVED_SECTIONS = {name: _APPROVED_TEXTS.get(name, name) for name in get_args(ApprovedSection)}
 
 
 def otp_form(read: ReadSettings) -> Form:
@@ -28,3 +49,9 @@ def spend_guard_form(read: ReadSettings) -> Form:
         "daily_messages_per_country": "" if daily is None else str(daily),
     }
     return Form(values, read.versions.of(SPEND_GUARD))
+
+
+def approvals_form(read: ReadSettings) -> Form:
+    chosen = read.settings.approvals.required_for
+    values = {"required_for": [name for name in APPROVED_SECTIONS if name in chosen]}
+    return Form(values, read.versions.of(APPROVALS))

@@ -13,7 +13,7 @@ from contracts.ids import is_id
 from contracts.message_routing import Category, MessageRouted, Route, RouteMessage, RoutingRefused, Rule
 from contracts.message_status import ReportStatus
 from services.gateway.authentication.caller import Authenticated
-from services.gateway.commands import CommandRequest
+from services.gateway.commands import ChannelCommand, CommandRequest
 from services.gateway.instant import Instant
 from services.gateway.long_polls import long_poll
 from services.gateway.problem_types import raises
@@ -53,7 +53,7 @@ async def decide_message(command: CommandRequest) -> JSONResponse:
         message = RouteMessage.model_validate(await command.body())
     except ValidationError as error:
         raise Problem(422, "InvalidCommand", validation_message(error)) from None
-    decision = await (_would_decide if command.options.dry_run else _decide)(command, message)
+    decision = await (would_decide if command.options.dry_run else _decide)(command, message)
     if isinstance(decision, RoutingRefused):
         raise problem_of_refusal(decision)
     return JSONResponse(message_log.shown_decision(decision.model_dump(mode="json")))
@@ -75,7 +75,8 @@ async def _decide(command: CommandRequest, message: RouteMessage) -> MessageRout
     return routing.decision
 
 
-async def _would_decide(command: CommandRequest, message: RouteMessage) -> MessageRouted | RoutingRefused:
+async def would_decide(command: ChannelCommand, message: RouteMessage) -> MessageRouted | RoutingRefused:
+    """Returns what the message would be routed to now. Raises `Problem`."""
     request, account, channel = command.request, command.caller.required_account(), command.channel
     _, settings_version = await require_channel(request, command.caller, channel)
     version = max(settings_version, message.settings_version or 0)

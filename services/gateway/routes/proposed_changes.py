@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from contracts.proposed_change import ApproveChange, DeclineChange, ProposeChange
 from projections.history import proposed_changes as queries
-from services.gateway.authentication.caller import Authenticated, require_allowed
+from services.gateway.authentication.caller import Authenticated, Caller, require_allowed
 from services.gateway.authentication.operations import OPERATIONS, SENT_DIRECTLY
 from services.gateway.authentication.roles import Role
 from services.gateway.commands import CommandRequest, command_response, command_route
@@ -76,12 +76,18 @@ async def approve_change(command: CommandRequest, change: str) -> JSONResponse:
 async def decline_change(command: CommandRequest, change: str) -> JSONResponse:
     """Declines a change that is not carried out yet. Without the role `approver`, only one's own."""
     data = await command.body(change=change)
-    if Role.APPROVER not in command.caller.principal.roles:
-        account, _ = await require_channel(command.request, command.caller, command.channel)
-        found = await _find(command.request, account, command.channel, change)
-        if found["proposed_by"] != command.caller.actor:
-            raise Problem(403, "Forbidden", "Without the role approver, you decline only what you have proposed.")
+    await require_may_decline(command.request, command.caller, command.channel, change)
     return command_response(await command.send("DeclineChange", data))
+
+
+async def require_may_decline(request: Request, caller: Caller, channel: str, change: str) -> None:
+    """Raises `Problem` for a change of somebody else, if the caller is no approver."""
+    if Role.APPROVER in caller.principal.roles:
+        return
+    account, _ = await require_channel(request, caller, channel)
+    found = await _find(request, account, channel, change)
+    if found["proposed_by"] != caller.actor:
+        raise Problem(403, "Forbidden", "Without the role approver, you decline only what you have proposed.")
 
 
 async def _find(request: Request, account: str, channel: str, change: str) -> queries.ProposedChange:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import with_config
 from typing_extensions import TypedDict
@@ -16,7 +16,7 @@ from contracts.outcome import CommandAccepted
 from contracts.sealing import plain_token_of
 from contracts.signature import RefreshSignature, RevealSignature, RevokeSignature
 from services.gateway.authentication.access_log import Concerned, record
-from services.gateway.authentication.caller import require_allowed
+from services.gateway.authentication.caller import Caller, require_allowed
 from services.gateway.authentication.operations import OPERATIONS
 from services.gateway.authentication.origin import actor_of
 from services.gateway.commands import (
@@ -186,16 +186,23 @@ async def list_signatures(read: ReadRequest, system: str) -> JSONResponse:
 @raises("SignatureIsNewest", "SignatureNotProven")
 async def retire_signature(command: CommandRequest, system: str, key_id: str) -> JSONResponse:
     """Revokes an old signature, provided that the receiver is known to accept the newest one; shows the proof."""
-    pool = pool_of(command.request)
-    read = await read_settings(command.request, command.caller, command.channel)
+    proof = await require_proof(command.request, command.caller, command.channel, system, key_id)
+    outcome = await command.send("RevokeSignature", {"system": system, "key_id": key_id})
+    return command_response(outcome, proof=proof)
+
+
+async def require_proof(request: Request, caller: Caller, channel: str, system: str, key_id: str) -> dict[str, Any]:
+    """Returns how it shows that the receiver accepts the newest signature, which the old one can go without.
+
+    Raises `Problem`.
+    """
+    read = await read_settings(request, caller, channel)
     if read.settings.retired:
-        raise Problem(
-            410, "ChannelIsRetired", f"Channel {command.channel!r} is retired: it has no signatures any more."
-        )
+        raise Problem(410, "ChannelIsRetired", f"Channel {channel!r} is retired: it has no signatures any more.")
     newest = next(signature for signature in read.system(system).signatures if signature.valid_until is None)
     if key_id == newest.key_id:
         raise Problem(409, "SignatureIsNewest", "It is the newest signature; issue another one first.", key_id=key_id)
-    proofs = await delivery_log.accepted_signatures(pool, command.caller.account, command.channel, system)
+    proofs = await delivery_log.accepted_signatures(pool_of(request), caller.account, channel, system)
     proof = proofs.get(newest.key_id)
     if proof is None:
         detail = (
@@ -203,5 +210,4 @@ async def retire_signature(command: CommandRequest, system: str, key_id: str) ->
             "or let the receiver name the signature that it verified in its response header webhook-key-id."
         )
         raise Problem(409, "SignatureNotProven", detail, key_id=newest.key_id)
-    outcome = await command.send("RevokeSignature", {"system": system, "key_id": key_id})
-    return command_response(outcome, proof={"key_id": newest.key_id, **proof})
+    return {"key_id": newest.key_id, **proof}

@@ -105,6 +105,30 @@ document.addEventListener("click", (event) => {
     opener = event.target.closest("a").id;
   }
 });
+// The palette: Ctrl+K opens it, the arrows choose, Enter takes the first.
+document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && !document.querySelector("dialog[open]")) {
+    event.preventDefault();
+    document.querySelector("[data-palette]")?.click();
+  }
+  const palette = event.target.closest?.("#palette");
+  if (palette && ["ArrowDown", "ArrowUp"].includes(event.key)) {
+    event.preventDefault();
+    const places = [palette.querySelector("[type=search]"), ...palette.querySelectorAll("li a")];
+    const step = event.key === "ArrowDown" ? 1 : places.length - 1;
+    places[(Math.max(places.indexOf(document.activeElement), 0) + step) % places.length].focus();
+  }
+});
+document.addEventListener("submit", (event) => {
+  const first = event.target.closest("#palette")?.querySelector("li a");
+  if (first) {
+    event.preventDefault();
+    first.click();
+  }
+});
+document.addEventListener("close", (event) => {
+  if (event.target.parentElement?.id === "palette-place") event.target.remove();
+}, true);
 document.addEventListener("cancel", (event) => {
   const close = event.target.querySelector("[data-close], .actions a");
   if (close) {
@@ -115,6 +139,7 @@ document.addEventListener("cancel", (event) => {
 document.addEventListener("input", (event) => {
   if (event.target.matches("[data-country-search]")) searchCountries(event.target);
   for (const button of document.querySelectorAll("[data-needs]")) need(button);
+  if (event.target.matches("[data-sets]")) document.getElementById(event.target.dataset.sets).value = event.target.value;
 });
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-reveals]")) reveal(event.target);

@@ -9,13 +9,13 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from contracts.kafka.publisher import Outcome
 from services.gateway.authentication.caller import require_allowed
 from services.gateway.authentication.operations import OPERATIONS
 from services.gateway.console.catalogue import _
 from services.gateway.console.changes import changes_since
 from services.gateway.console.console_request import Console, ConsoleRequest
 from services.gateway.console.forms import Form
+from services.gateway.console.proposing import send_or_propose
 from services.gateway.console.routing import ConsoleRoute
 from services.gateway.console.views.service_settings import PAGE, channel_read, saved, service_settings
 from services.gateway.problems import Problem
@@ -55,7 +55,8 @@ async def open_business_system(console: Console, channel: str) -> Response:
             _outcome, opened = await send_for_secret(console.command(channel), "RefreshSignature", _given(data))
             shown = opened or ""
         else:
-            outcome = await console.command(channel).send("OpenBusinessSystem", {"system": system} | form.values)
+            data = {"system": system} | form.values
+            outcome = await send_or_propose(console, channel, "OpenBusinessSystem", data)
             return await saved(console, channel, outcome, _("The business system is open."))
     except Problem as problem:
         status = form.reject(problem)
@@ -109,8 +110,8 @@ async def edit_business_system(console: Console, channel: str, system: str) -> R
     if not overtaken:
         try:
             data = {name: value for name, value in form.values.items() if value != form.base[name]}
-            command = console.command(channel, expected_version=form.version)
-            outcome = await command.send("EditBusinessSystem", {"system": system} | data)
+            edit = {"system": system} | data
+            outcome = await send_or_propose(console, channel, "EditBusinessSystem", edit, expected_version=form.version)
             return await saved(console, channel, outcome, _("The business system is saved."))
         except Problem as problem:
             overtaken = problem.name == "VersionConflict"
@@ -136,9 +137,8 @@ async def delete_business_system(console: Console, channel: str, system: str) ->
     form = Form({"force": False})
     form.submit(console, {"force": console.has("force")})
     try:
-        outcome: Outcome = await console.command(channel).send(
-            "DeleteBusinessSystem", {"system": system, "force": form.values["force"]}
-        )
+        data = {"system": system, "force": form.values["force"]}
+        outcome = await send_or_propose(console, channel, "DeleteBusinessSystem", data)
     except Problem as problem:
         status = form.reject(problem)
         return await service_settings(

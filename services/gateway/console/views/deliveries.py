@@ -23,11 +23,13 @@ router = APIRouter(route_class=ConsoleRoute)
 
 
 @router.get(_DELIVERIES)
-async def deliveries(console: Console, channel: str, state: str = "", system: str = "", before: str = "") -> Response:
+async def deliveries(
+    console: Console, channel: str, state: str = "", system: str = "", reason: str = "", before: str = ""
+) -> Response:
     view = await channel_view(console, channel, "deliveries")
     states = tuple(one for one in delivery_log.STATES if one == state)
     sought = delivery_log.DeliveryFilter(
-        view["settings"].account, channel, system or None, states, before=before or None
+        view["settings"].account, channel, system or None, states, before=before or None, reason=reason or None
     )
     pool = pool_of(console.request)
     found = await delivery_log.list_deliveries(pool, sought, PAGE + 1)
@@ -36,8 +38,10 @@ async def deliveries(console: Console, channel: str, state: str = "", system: st
         deliveries=found[:PAGE],
         following=found[PAGE - 1]["id"] if len(found) > PAGE else None,
         failures=await delivery_log.failures(pool, sought),
-        filters={"state": state, "system": system, "before": before},
+        filters={"state": state, "system": system, "reason": reason, "before": before},
         states=delivery_log.STATES,
+        replayable=delivery_log.REPLAYABLE,
+        may_replay=console.may(f"POST /console{_DELIVERIES}/replay"),
         **view,
     )
 
@@ -63,10 +67,17 @@ async def replay(console: Console, channel: str, delivery: str) -> Response:
 
 
 @router.post(f"{_DELIVERIES}/replay")
-async def replay_dead(console: Console, channel: str) -> Response:
-    """Sends every dead call of the channel again, or of one system, at most `MAX_REPLAYED_AT_ONCE`."""
+async def replay_many(console: Console, channel: str) -> Response:
+    """Sends the chosen calls again; or every dead one of the channel, a system, a reason, `MAX_REPLAYED_AT_ONCE`."""
     account = (await channel_view(console, channel, "deliveries"))["settings"].account
-    sought = delivery_log.DeliveryFilter(account, channel, console.text("system") or None, ("dead",))
+    chosen = tuple(console.form.get("delivery", []))
+    if console.has("chosen"):
+        if not chosen:
+            raise Problem(422, "NothingChosen", _("Choose at least one call."))
+        sought = delivery_log.DeliveryFilter(account, channel, ids=chosen)
+    else:
+        system, reason = console.text("system") or None, console.text("reason") or None
+        sought = delivery_log.DeliveryFilter(account, channel, system, ("dead",), reason=reason)
     sent, _allowed = await replay_within_rate(console.request, console.caller, sought, MAX_REPLAYED_AT_ONCE)
     said = _("1 call is sent again.") if len(sent) == 1 else f"{len(sent):,} calls are sent again."
     return console.done(url("channels", channel, "deliveries"), said)

@@ -40,7 +40,7 @@ router = APIRouter(route_class=ConsoleRoute)
 @router.get("/history")
 async def account_history(console: Console, kind: Type = "", actor: str = "", before: str = "") -> Response:
     found = await _entries(console, console.caller.account, None, kind, actor, before)
-    return console.page("history.html", settings=None, view=None, undoing=None, **found)
+    return console.page("history.html", settings=None, view=None, undoing=None, may_compare=False, **found)
 
 
 @router.get(_HISTORY)
@@ -63,7 +63,8 @@ async def _channel_page(
     version, pool = view["settings"].version, pool_of(console.request)
     await wait_until(console.request, lambda: history_queries.has_version(pool, channel, version))
     found = await _entries(console, view["settings"].account, channel, kind, actor, before)
-    return console.page("history.html", status, **view | found | {"undoing": undoing or None})
+    may_compare = console.may("GET /console/channels/{channel}/compare")
+    return console.page("history.html", status, undoing=undoing or None, may_compare=may_compare, **view | found)
 
 
 async def _entries(

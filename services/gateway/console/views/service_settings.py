@@ -15,15 +15,22 @@ from services.gateway.console.changes import changes_since
 from services.gateway.console.channel_view import channel_view, settled
 from services.gateway.console.console_request import Console, ConsoleRequest
 from services.gateway.console.forms import Form
+from services.gateway.console.proposing import send_or_propose
 from services.gateway.console.rates import country_rates
 from services.gateway.console.rendering import url
 from services.gateway.console.routing import ConsoleRoute
-from services.gateway.console.section_forms import OTP_SCHEDULING, otp_form, spend_guard_form
+from services.gateway.console.section_forms import (
+    APPROVED_SECTIONS,
+    OTP_SCHEDULING,
+    approvals_form,
+    otp_form,
+    spend_guard_form,
+)
 from services.gateway.problems import Problem
 from services.gateway.reads import ReadSettings
 
 PAGE = "service-settings"
-_OWN_CARDS = ("sms", "otp_scheduling", "spend_guard")
+_OWN_CARDS = ("sms", "otp_scheduling", "spend_guard", "approvals")
 """Sections with a form of their own; any other is shown as it is."""
 
 router = APIRouter(route_class=ConsoleRoute)
@@ -39,6 +46,7 @@ async def service_settings(
     read: ReadSettings | None = None,
     otp: Form | None = None,
     spend_guard: Form | None = None,
+    approvals: Form | None = None,
     **values: Any,
 ) -> Response:
     """Renders the page, with a dialog if one is open. ``values`` are the dialog's."""
@@ -47,6 +55,9 @@ async def service_settings(
     sections = {
         "otp": otp or otp_form(found),
         "spend_guard": spend_guard or spend_guard_form(found),
+        "approvals": approvals or approvals_form(found),
+        "approved_sections": APPROVED_SECTIONS,
+        "may_save_approvals": console.may(f"POST /console/channels/{{channel}}/{PAGE}/approvals"),
         "rates": await country_rates(console) if found.settings.channel_type == "whatsapp" else {},
         "sms_page": console.request.app.state.sms_product_url,
         "other_sections": [name for name in SECTIONS if name not in _OWN_CARDS],
@@ -54,10 +65,16 @@ async def service_settings(
     return console.page("service_settings.html", status, secret=secret, dialog=dialog, **sections, **view, **values)
 
 
-async def saved(console: ConsoleRequest, channel: str, outcome: Outcome, announcement: str, *path: str) -> Response:
-    """Goes on to the page, or to the view below it, which then shows what was saved."""
+async def saved(
+    console: ConsoleRequest, channel: str, outcome: Outcome, announcement: str, *path: str, part: str = "main"
+) -> Response:
+    """Goes on to the page, or to the view below it, which then shows what was saved; or to what was only proposed."""
     await settled(console, channel, outcome.version)
-    return console.done(url("channels", channel, PAGE, *path), announcement)
+    if console.has("propose"):
+        return console.done(
+            url("channels", channel, "proposed-changes", outcome.command_id), _("The change is proposed.")
+        )
+    return console.done(url("channels", channel, PAGE, *path), announcement, part)
 
 
 @router.get("/channels/{channel}/service-settings")
@@ -70,7 +87,8 @@ async def toggle_sms(console: Console, channel: str) -> Response:
     """The switch says what it is to become, so a second click on a stale page does not undo somebody else's."""
     enabled = console.text("enabled") == "true"
     outcome = await console.command(channel).send("ToggleSms", {"enabled": enabled})
-    return await saved(console, channel, outcome, _("SMS is activated.") if enabled else _("SMS is deactivated."))
+    announcement = _("SMS is activated.") if enabled else _("SMS is deactivated.")
+    return await saved(console, channel, outcome, announcement, part="sms")
 
 
 @router.post("/channels/{channel}/service-settings/otp-scheduling")
@@ -91,14 +109,13 @@ async def save_otp_scheduling(console: Console, channel: str) -> Response:
         return await _with_news(console, channel, form, current, read)
     try:
         data = form.values | {"countries": list(form.values["countries"])}
-        command = console.command(channel, expected_version=form.version)
-        outcome = await command.send("SaveOtpScheduling", data)
+        outcome = await send_or_propose(console, channel, "SaveOtpScheduling", data, expected_version=form.version)
     except Problem as problem:
         if problem.name == "VersionConflict":
             return await _with_news(console, channel, form, current, read, 412)
         status = form.reject(problem)
         return await service_settings(console, channel, read=read, otp=form, status=status)
-    return await saved(console, channel, outcome, _("OTP delivery scheduling is saved."))
+    return await saved(console, channel, outcome, _("OTP delivery scheduling is saved."), part="otp-scheduling")
 
 
 async def _with_news(

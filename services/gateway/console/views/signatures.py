@@ -9,15 +9,17 @@ from starlette.responses import Response
 
 from contracts.settings import BusinessSystemSettings, SignatureSettings
 from contracts.signature import DEFAULT_GRACE_SECONDS
+from services.gateway.console.catalogue import _
 from services.gateway.console.channel_view import settled
-from services.gateway.console.console_request import Console
+from services.gateway.console.console_request import Console, ConsoleRequest
 from services.gateway.console.forms import Form
+from services.gateway.console.proposing import send_or_propose
 from services.gateway.console.routing import ConsoleRoute
 from services.gateway.console.views.business_systems import SYSTEMS
-from services.gateway.console.views.service_settings import channel_read, service_settings
+from services.gateway.console.views.service_settings import channel_read, saved, service_settings
 from services.gateway.problems import Problem
 from services.gateway.requests import pool_of
-from services.gateway.routes.signatures import send_for_secret
+from services.gateway.routes.signatures import require_proof, send_for_secret
 from services.invoker import delivery_log
 
 router = APIRouter(route_class=ConsoleRoute)
@@ -43,6 +45,7 @@ async def refresh_dialog(console: Console, channel: str, system: str) -> Respons
         system=found,
         in_grace=_in_grace(found),
         proofs=proofs,
+        retiring=console.text("retire"),
         secret_text="",
     )
 
@@ -60,6 +63,11 @@ async def refresh(console: Console, channel: str, system: str) -> Response:
             "grace_seconds": _CHOICES.get(form.values["old_signature"], DEFAULT_GRACE_SECONDS),
             "force": _in_grace(found) is not None and console.has("ends"),
         }
+        if console.has("retire"):
+            return await _retire(console, channel, system, console.text("retire"))
+        if console.has("propose"):
+            outcome = await send_or_propose(console, channel, "RefreshSignature", data)
+            return await saved(console, channel, outcome, _("The signature is refreshed."))
         outcome, opened = await send_for_secret(console.command(channel), "RefreshSignature", data)
         secret = opened or ""
         read = await settled(console, channel, outcome.version)
@@ -78,5 +86,15 @@ async def refresh(console: Console, channel: str, system: str) -> Response:
         system=found,
         in_grace=_in_grace(found),
         proofs=proofs,
+        retiring=console.text("retire"),
         secret_text=secret,
     )
+
+
+async def _retire(console: ConsoleRequest, channel: str, system: str, key_id: str) -> Response:
+    """Ends an old signature before its time, as the receiver is known to accept the newest one."""
+    await require_proof(console.request, console.caller, channel, system, key_id)
+    data = {"system": system, "key_id": key_id}
+    outcome = await send_or_propose(console, channel, "RevokeSignature", data)
+    path = "business-systems", system, "signature"
+    return await saved(console, channel, outcome, _("The old signature is retired."), *path)

@@ -28,7 +28,7 @@ async def save(console: Console, channel: str) -> Response:
         try:
             command = console.command(channel, expected_version=form.version)
             outcome = await command.send("SaveSpendGuard", _command_data(form.values))
-            return await saved(console, channel, outcome, _("The spend guard is saved."))
+            return await saved(console, channel, outcome, _("The spend guard is saved."), part="spend-guard")
         except Problem as problem:
             overtaken = problem.name == "VersionConflict"
             status = 412 if overtaken else form.reject(problem)

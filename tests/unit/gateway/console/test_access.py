@@ -9,22 +9,26 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.types import Message
 
 from services.gateway.application import application
 from services.gateway.authentication import sessions
+from services.gateway.authentication.caller import Caller
 from services.gateway.authentication.console_operations import CONSOLE_OPERATIONS
 from services.gateway.authentication.operations import OPERATIONS, Target
 from services.gateway.authentication.roles import PLATFORM, Role, Scope
 from services.gateway.authentication.sessions import Session
+from services.gateway.console.console_request import ConsoleRequest
 from services.gateway.fair_queue import FairQueue
 from services.gateway.request_guard import RequestGuard
 from services.gateway.requests import CONCURRENT_WORK_PER_ACCOUNT, WAITING_PER_ACCOUNT
 from services.infrastructure.postgres import Pool
 from tests.unit.gateway.console.sessions import session_of
 
-PARAMETERS = {"channel": "ch-1", "system": "crm", "code": "ORDER", "delivery": "d", "version": "1"}
+PARAMETERS = {"channel": "ch-1", "system": "crm", "code": "ORDER", "version": "1"} | dict.fromkeys(
+    ("delivery", "change", "message"), "x"
+)
 
 
 @cache
@@ -83,9 +87,19 @@ async def test_a_page_that_changes_something_needs_the_role(
 async def test_a_channel_outside_of_the_scope_looks_unknown(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     session = session_of("acme")
     session = replace(session, principal=replace(session.principal, scope=Scope("acme", "another")))
-    assert OPERATIONS[CONSOLE_OPERATIONS[page]].target is Target.CHANNEL
+    assert OPERATIONS[CONSOLE_OPERATIONS[page]].target in (Target.CHANNEL, Target.CHANNELS)
     status, text = await answer(page, session, monkeypatch)
     assert (status, "has no channel" in text) == (404, True)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_what_is_offered_is_what_is_allowed(role: Role) -> None:
+    session = session_of("acme")
+    principal = replace(session.principal, roles=frozenset({role}))
+    console = ConsoleRequest(cast("Request", None), session, {}, Caller(principal, "", "acme"))
+    for page, operation in CONSOLE_OPERATIONS.items():
+        row = OPERATIONS[operation]
+        assert console.may(page) is (role in row.roles and row.target is not Target.PLATFORM)
 
 
 async def test_a_page_waits_for_the_turn_of_whoever_pays(monkeypatch: pytest.MonkeyPatch) -> None:
