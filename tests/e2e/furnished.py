@@ -60,6 +60,7 @@ class Furnished:
             "compare": f"{channel}/compare?from=6",
             "account-history": "history",
             "usage": "usage",
+            "api-keys": "api-keys",
             "palette": f"palette?channel={self.channel}",
         }
 

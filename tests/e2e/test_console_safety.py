@@ -211,3 +211,29 @@ def test_a_secret_is_shown_once_and_kept_nowhere(installation: Installation, som
     expect(page.get_by_role("heading", name="Signature of CRM")).to_be_visible()
     assert secret not in page.content()
     assert secret not in installation.output()
+
+
+def test_a_key_is_made_shown_once_and_revoked(installation: Installation, browser: Browser) -> None:
+    account = fresh("account")
+    with person(browser, installation.address, installation.api_key(account)) as somebody:
+        page = somebody.page
+        page.get_by_role("link", name="API Keys").click()
+        page.get_by_label("Label").fill("<i>Ada</i>")
+        page.get_by_role("button", name="Make the key").click()
+        expect(page.get_by_role("alert")).to_contain_text("roles")
+        expect(page.get_by_label("Label")).to_have_value("<i>Ada</i>")
+        page.get_by_label("viewer").check()
+        page.get_by_role("button", name="Make the key").click()
+        token = page.get_by_label("New API key").input_value()
+        somebody.visit("api-keys")
+        expect(page.get_by_role("row", name="<i>Ada</i>")).to_contain_text("valid")
+        expect(page.get_by_label("New API key")).to_have_count(0)
+        with person(browser, installation.address, token) as viewer:
+            expect(viewer.page.get_by_role("link", name="Usage")).to_be_visible()
+            expect(viewer.page.get_by_role("link", name="API Keys")).to_have_count(0)
+            page.once("dialog", lambda question: question.accept())
+            page.get_by_role("button", name="Revoke <i>Ada</i>").click()
+            expect(page.get_by_text("The key is revoked.")).to_be_visible()
+            viewer.visit("channels")
+            expect(viewer.page.get_by_label("API key")).to_be_visible()
+        assert somebody.problems == []

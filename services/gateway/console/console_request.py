@@ -78,7 +78,9 @@ class ConsoleRequest:
 
     def page(self, template: str, status: int = 200, *, secret: bool = False, **values: Any) -> Response:
         """Renders a view. One with a secret is neither kept nor compressed."""
-        html = rendering.render(self.request, template, session=self.session, scope=self.caller.scope, **values)
+        html = rendering.render(
+            self.request, template, session=self.session, scope=self.caller.scope, may=self.may, **values
+        )
         return html_response(self.request, html, status, compress=not secret)
 
     def done(self, url: str, announcement: str, part: str = "main") -> Response:

@@ -9,6 +9,7 @@ from services.gateway.console import live
 from services.gateway.console.assets import Assets
 from services.gateway.console.routing import ConsoleRoute
 from services.gateway.console.views import (
+    api_keys,
     approvals,
     business_systems,
     channels,
@@ -66,6 +67,7 @@ _VIEWS = (
     deliveries,
     messages,
     usage,
+    api_keys,
     proposed_changes,
     compare,
     history,

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from contracts.message import unix_milliseconds
 from services.gateway.console import countries
 from services.gateway.console.assets import Assets
 from services.gateway.console.catalogue import TRANSLATIONS
@@ -77,7 +78,7 @@ def _environment() -> Environment:
         extensions=["jinja2.ext.i18n"],
     )
     environment.install_gettext_translations(TRANSLATIONS, newstyle=True)  # type: ignore[attr-defined]
-    environment.filters |= {"moment": _moment, "pretty": pretty, "shown": _shown}
+    environment.filters |= {"moment": _moment, "milliseconds": unix_milliseconds, "pretty": pretty, "shown": _shown}
     environment.globals |= {
         "url": _url,
         "differences": differences,

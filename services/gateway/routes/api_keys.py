@@ -15,7 +15,7 @@ from contracts.ids import ID_PATTERN
 from contracts.names import Name
 from services.gateway.authentication import api_keys
 from services.gateway.authentication.api_key_schemas import ApiKeyJson, ApiKeyList, CreatedApiKey
-from services.gateway.authentication.api_keys import Network
+from services.gateway.authentication.api_keys import ApiKey, Network
 from services.gateway.authentication.caller import Authenticated, Caller
 from services.gateway.authentication.origin import actor_of
 from services.gateway.authentication.roles import Role, Scope, ScopeKind
@@ -67,7 +67,7 @@ class Rotation(BaseModel):
 @router.get("", response_model=ApiKeyList)
 async def list_api_keys(request: Request, caller: Authenticated) -> dict[str, Any]:
     """Lists the keys of the caller's scope and of scopes inside it, newest first, revoked and expired ones included."""
-    keys = await api_keys.list_keys(pool_of(request), _reach(caller))
+    keys = await api_keys.list_keys(pool_of(request), reach(caller))
     return {"api_keys": [key.as_json() for key in keys]}
 
 
@@ -75,13 +75,17 @@ async def list_api_keys(request: Request, caller: Authenticated) -> dict[str, An
 @raises("ApiKeyInvalid", "ApiKeyStronger", "TooManyApiKeys")
 async def create_api_key(request: Request, caller: Authenticated) -> JSONResponse:
     """Creates a key and shows its token, once. It may do no more than its maker, nor longer, nor from elsewhere."""
-    asked = await _parsed(request, NewApiKey)
+    return await _shown_once(request, await create_key(request, caller, await _parsed(request, NewApiKey)))
+
+
+async def create_key(request: Request, caller: Caller, asked: NewApiKey) -> str:
+    """Returns the token of a new key. Raises `Problem`."""
     scope = _scope(asked, caller)
     await _require_no_stronger(request, caller, asked.roles, scope, asked.networks, asked.expires_at)
     if scope.kind != "platform" and not await api_keys.has_room(pool_of(request), scope):
         detail = f"An account or a provider may have {api_keys.MAX_KEYS} API keys; revoke one first."
         raise Problem(409, "TooManyApiKeys", detail)
-    token = await api_keys.create(
+    return await api_keys.create(
         pool_of(request),
         label=asked.label,
         scope=scope,
@@ -90,7 +94,6 @@ async def create_api_key(request: Request, caller: Authenticated) -> JSONRespons
         expires_at=asked.expires_at,
         by=actor_of(request, caller.principal),
     )
-    return await _shown_once(request, token)
 
 
 @router.post("/{key}/rotation", status_code=201, response_model=CreatedApiKey, openapi_extra=body_schema(Rotation))
@@ -98,7 +101,7 @@ async def create_api_key(request: Request, caller: Authenticated) -> JSONRespons
 async def rotate_api_key(request: Request, caller: Authenticated, key: str) -> JSONResponse:
     """Creates a key that may do the same, and shows its token, once. Both are valid for `overlap_seconds`."""
     asked = await _parsed(request, Rotation)
-    old = await api_keys.find(pool_of(request), key, _reach(caller))
+    old = await api_keys.find(pool_of(request), key, reach(caller))
     if old is None:
         raise _unknown(key)
     expires_at = asked.expires_at or old.expires_at
@@ -119,13 +122,18 @@ async def rotate_api_key(request: Request, caller: Authenticated, key: str) -> J
 @raises("ApiKeyUnknown")
 async def revoke_api_key(request: Request, caller: Authenticated, key: str) -> dict[str, Any]:
     """Revokes a key at once. Its streams and its requests that wait end within a second."""
-    revoked = await api_keys.revoke(pool_of(request), key, _reach(caller), actor_of(request, caller.principal))
+    return (await revoke_key(request, caller, key)).as_json()
+
+
+async def revoke_key(request: Request, caller: Caller, key: str) -> ApiKey:
+    """Raises `Problem`."""
+    revoked = await api_keys.revoke(pool_of(request), key, reach(caller), actor_of(request, caller.principal))
     if revoked is None:
         raise _unknown(key)
-    return revoked.as_json()
+    return revoked
 
 
-def _reach(caller: Caller) -> Scope:
+def reach(caller: Caller) -> Scope:
     """The scope whose keys the request is about: the caller's, or that of the account that it names."""
     return Scope(caller.account) if caller.is_platform else caller.scope
 

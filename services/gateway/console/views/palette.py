@@ -31,6 +31,7 @@ _VIEWS = {
     "customers": _("Customer Management"),
     "history": _("History of the account"),
     "usage": _("Usage"),
+    "api-keys": _("API Keys"),
 }
 
 router = APIRouter(route_class=ConsoleRoute)
