@@ -61,7 +61,7 @@ class Furnished:
             "account-history": "history",
             "usage": "usage",
             "api-keys": "api-keys",
-            "palette": f"palette?channel={self.channel}",
+            "palette": "palette?q=s",
         }
 
 
