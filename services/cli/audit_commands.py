@@ -86,7 +86,9 @@ async def log(
                         rows.clear()
     if rows:
         print_table(rows)
-    typer.echo(f"{count(found, 'entry', 'entries')}, read to {', '.join(map(str, end_positions(ranges)))}", err=True)
+    limited = f"; --limit {limit} was reached" if found == limit else ""
+    ends = ", ".join(map(str, end_positions(ranges)))
+    typer.echo(f"{count(found, 'entry', 'entries')}, read to {ends}{limited}", err=True)
     return 0
 
 
@@ -94,10 +96,11 @@ async def at(when: str, channel: str | None, account: str | None, copy: Path | N
     _require_channel_or_account(channel, account)
     found = await read_settings_at([when], channel, account, copy)
     shown = [answers[0].as_json() for answers in found]
-    if channel is not None:
-        print_document(shown[0], output)
-    else:
-        print_rows(shown, output, ("channel", "position", "settings"))
+    if channel is None and format_of(output) != Format.TABLE:
+        print_rows(shown, output, ())
+        shown = []
+    for one in shown:
+        print_document(one, output)
     _report_no_channel(found, account)
     return 0
 
