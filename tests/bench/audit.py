@@ -23,10 +23,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from contracts import topics
 from contracts.envelope import GENESIS
 from contracts.message import rfc3339
+from services.audit.log.copied_log import CopiedRecord
 from services.audit.log.kafka_log import KafkaLog
+from services.audit.log.recorded_event import fold, parse_event
 from services.audit.timeline.diff import diff_report
 from services.audit.timeline.settings_at import channel_at, parse_moment
 from services.audit.verification.verify import verify
+from services.domain.state import ChannelState
+from services.domain.state_codec import CHANNEL
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.topics import apply_topics
 from tests.audit import START
@@ -65,7 +69,9 @@ async def fill(broker: str, count: int) -> None:
     await producer.start()
     batch = producer.create_batch()
     sends = []
+    ends: dict[bytes, tuple[bytes, ...]] = {}
     for key, value in events(count):
+        ends[key] = (*ends.get(key, ())[:1], value)
         if batch.append(key=key, value=value, timestamp=START) is None:
             sends.append(await producer.send_batch(batch, topics.EVENTS.name, partition=0))
             batch = producer.create_batch()
@@ -75,7 +81,20 @@ async def fill(broker: str, count: int) -> None:
             sends.clear()
     sends.append(await producer.send_batch(batch, topics.EVENTS.name, partition=0))
     await asyncio.gather(*sends)
+    state = [(key, state_record(first_and_last)) for key, first_and_last in ends.items()]
+    state.append((b"~checkpoint", b'{"v":1,"partitionsequence":%d}' % count))
+    for key, value in state:
+        await producer.send(topics.CHANNEL_STATE.name, key=key, value=value, partition=0)
     await producer.stop()
+
+
+def state_record(events: tuple[bytes, ...]) -> bytes:
+    """A channel's record in `channel-state`, from its first and its last event: those between leave nothing behind."""
+    state = ChannelState()
+    for value in events:
+        state = fold(state, parse_event(CopiedRecord(topics.EVENTS.name, 0, 0, START, None, value, ())))
+    assert state.channel is not None
+    return CHANNEL.encode(state.channel)
 
 
 async def bare(broker: str) -> int:
