@@ -98,6 +98,14 @@ async def channel_counts(
     return {row["account"]: (row["channels"], row["retired"]) for row in rows}
 
 
+async def system_digests(connection: SqlConnection, channels: list[str]) -> dict[str, dict[str, str]]:
+    """Channel -> business system -> a digest of its fields and intents, without its signatures."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in await connection.fetch(_SQL["systems_compared"], channels):
+        found[row["channel"]][row["system"]] = row["digest"]
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelSearch:
     """``account`` None means all, as an empty ``words`` or ``channel_type`` does. Words are part of an id or a name."""

@@ -41,6 +41,15 @@ SELECT * FROM settings.intents WHERE channel = $1 ORDER BY system, code
 -- name: owner_and_version
 SELECT account, version FROM settings.channels WHERE channel = $1 AND ($2::text IS NULL OR account = $2)
 
+-- name: systems_compared
+SELECT channel, system, encode(sha256(convert_to(ROW(
+    name, api_request_url, remarks, signature_style, disabled,
+    ARRAY(
+        SELECT ROW(code, i.name, default_data::text, json_schema::text, ARRAY(SELECT unnest(templates) ORDER BY 1))::text
+        FROM settings.intents i WHERE i.channel = b.channel AND i.system = b.system ORDER BY code
+    ))::text, 'UTF8')), 'hex') AS digest
+FROM settings.business_systems b WHERE channel = ANY($1::text[])
+
 -- name: positions
 SELECT partition, next_offset, sequence FROM switchboard.checkpoints WHERE consumer = $1 AND topic = $2
 

@@ -67,7 +67,8 @@ class CustomersChannel(TypedDict):
     retired: bool
     version: int
     differs: NotRequired[list[str]]
-    """The sections that are not as the template's; none of a retired channel, which cannot change. Only with a
+    """The sections that are not as the template's, and the business systems, such as `business-systems/crm`, that only
+    one of the two has or whose fields or intents differ; none of a retired channel, which cannot change. Only with a
     template."""
 
 

@@ -17,6 +17,7 @@ CREATE TABLE channels (
     international_rates_from json
 ) WITH (fillfactor = 70);
 CREATE INDEX channels_by_account ON channels (account, channel);
+CREATE INDEX channels_by_provider ON channels (provider, account, channel) WHERE provider IS NOT NULL;
 
 CREATE TABLE business_systems (
     channel text NOT NULL,

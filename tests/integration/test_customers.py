@@ -151,6 +151,30 @@ async def test_who_differs_gets_the_templates_sections(world: World, provider: A
     assert set(map(tuple, differing(await provider("GET", template)).values())) == {()}
 
 
+async def test_business_systems_are_compared_with_their_intents_and_without_signatures(
+    world: World, provider: Api
+) -> None:
+    crm = {"name": "CRM", "api_request_url": "https://crm.example/hook"}
+    intent = {"name": "Order", "default_data": {"size": 1}}
+    for channel in (world.one, world.two, world.three):
+        at = f"channels/{channel}/business-systems/crm"
+        assert (await provider("PUT", at, crm)).status == 201
+        added = await provider("PUT", f"{at}/intents/ORDER", intent)
+        assert added.status == 201
+        await provider("GET", f"channels/{channel}?min_version={added.body['version']}")
+    erp = await provider("PUT", f"channels/{world.three}/business-systems/erp", crm | {"name": "ERP"})
+    edited = await provider(
+        "PATCH", f"channels/{world.two}/business-systems/crm/intents/ORDER", {"default_data": {"size": 2}}
+    )
+    await provider("GET", f"channels/{world.three}?min_version={erp.body['version']}")
+    await provider("GET", f"channels/{world.two}?min_version={edited.body['version']}")
+    assert differing(await provider("GET", f"customers?template={world.one}")) == {
+        world.one: [],
+        world.two: ["business-systems/crm"],
+        world.three: ["business-systems/erp"],
+    }
+
+
 async def test_a_refusal_on_one_channel_stops_no_other(world: World, provider: Api) -> None:
     form = {"enabled": True, "countries": ["NO"], "use_own_numbers": True, "international_rates_acknowledged": True}
     saved = await provider("PUT", f"channels/{world.one}/otp-scheduling", form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
 from itertools import groupby
@@ -19,6 +20,7 @@ from contracts.message import CommandData
 from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.outcome import CommandAccepted
 from contracts.settings import SECTIONS, ChannelSettings
+from contracts.settings_diff import BUSINESS_SYSTEMS
 from projections.settings import queries as settings_queries
 from projections.settings.schemas import CustomerPage
 from services.gateway.authentication.caller import Authenticated, Caller, confined
@@ -53,7 +55,7 @@ async def list_customers(
 ) -> dict[str, Any]:
     """Lists the accounts in the caller's scope with their channels; a page may end within an account.
 
-    With `template`, each channel says which of its sections differ from that channel's.
+    With `template`, each channel says which of its sections and business systems differ from that channel's.
     """
     return await customer_page(request, caller, template, after, limit)
 
@@ -78,6 +80,10 @@ async def customer_page(
         counts = await settings_queries.channel_counts(
             connection, accounts, channel=scope.channel, provider=scope.provider
         )
+        systems: dict[str, dict[str, str]] = {}
+        if compared is not None:
+            compared_ids = [compared.channel, *(one.channel for one in channels)]
+            systems = await settings_queries.system_digests(connection, compared_ids)
         cursor = await snapshot_cursor(request, connection)
     return {
         "customers": [
@@ -85,7 +91,7 @@ async def customer_page(
                 "account": account,
                 "channel_count": counts[account][0],
                 "retired_count": counts[account][1],
-                "channels": [_beside(one, compared) for one in own],
+                "channels": [_beside(one, compared, systems) for one in own],
             }
             for account, own in groupby(channels, lambda one: one.account)
         ],
@@ -94,15 +100,24 @@ async def customer_page(
     }
 
 
-def _beside(channel: ChannelSettings, template: ChannelSettings | None) -> dict[str, Any]:
+def _beside(
+    channel: ChannelSettings, template: ChannelSettings | None, systems: dict[str, dict[str, str]]
+) -> dict[str, Any]:
     shown = channel.model_dump(include=_FIELDS)
     if template is not None:
-        shown["differs"] = [
-            section.resource
-            for field, section in SHARED_SECTIONS.items()
-            if not channel.retired and getattr(channel, field).canonical() != getattr(template, field).canonical()
-        ]
+        shown["differs"] = [] if channel.retired else [*_differing(channel, template, systems)]
     return shown
+
+
+def _differing(
+    channel: ChannelSettings, template: ChannelSettings, systems: dict[str, dict[str, str]]
+) -> Iterator[str]:
+    for field, section in SHARED_SECTIONS.items():
+        if getattr(channel, field).canonical() != getattr(template, field).canonical():
+            yield section.resource
+    own, other = systems.get(channel.channel, {}), systems.get(template.channel, {})
+    differing = {system for system, _ in own.items() ^ other.items()}
+    yield from (f"{BUSINESS_SYSTEMS}/{system}" for system in sorted(differing))
 
 
 async def _template(connection: Connection, caller: Caller, channel: str) -> ChannelSettings:
