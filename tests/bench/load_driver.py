@@ -35,7 +35,7 @@ def channel_name(number: int) -> str:
     return f"bench-{number}"
 
 
-def command(kind: str, channel: str, data: dict[str, Any]) -> tuple[str, bytes]:
+def command(kind: str, channel: str, data: dict[str, Any], account: str = ACCOUNT) -> tuple[str, bytes]:
     """(channel, value) of a command as a publisher would write it."""
     envelope = {
         "specversion": "1.0",
@@ -44,7 +44,7 @@ def command(kind: str, channel: str, data: dict[str, Any]) -> tuple[str, bytes]:
         "source": "bench",
         "subject": channel,
         "time": rfc3339(time.time_ns() // 1_000_000),
-        "accountid": ACCOUNT,
+        "accountid": account,
         "actor": "bench@example.com",
         "datacontenttype": "application/json",
         "data": data,
@@ -52,16 +52,17 @@ def command(kind: str, channel: str, data: dict[str, Any]) -> tuple[str, bytes]:
     return channel, to_json(envelope)
 
 
-def registrations(channels: Iterable[int]) -> Iterator[tuple[str, bytes]]:
+def registrations(channels: Iterable[int], account: str = ACCOUNT) -> Iterator[tuple[str, bytes]]:
     """Two commands per channel: registration, and one business system."""
     for number in channels:
         name = channel_name(number)
         form = {"channel_type": "whatsapp", "name": f"Shop {number}", "enterprise_authenticated": True}
-        yield command("RegisterChannel", name, form)
+        yield command("RegisterChannel", name, form, account)
         yield command(
             "OpenBusinessSystem",
             name,
             {"system": SYSTEM, "name": "CRM", "api_request_url": "https://crm.example/hook", "remarks": "opened"},
+            account,
         )
 
 

@@ -135,10 +135,10 @@ class Testbed:
             contestant.stop()
 
     @contextmanager
-    def script(self, module: str, *arguments: str) -> Iterator[Contestant]:
+    def script(self, module: str, *arguments: str, **more: str) -> Iterator[Contestant]:
         """A module of `tests.bench` that prints ``ready``."""
         command = ["-m", f"tests.bench.{module}", *arguments]
-        contestant = Contestant(command, self.environment(), "ready", self.directory / f"{module}.log")
+        contestant = Contestant(command, self.environment() | more, "ready", self.directory / f"{module}.log")
         try:
             yield contestant
         finally:
