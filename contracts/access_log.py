@@ -45,7 +45,7 @@ class OperationDenied(EventData):
 
 
 class ApiKeyCreated(EventData):
-    """An API key was made. ``account``, ``channel`` and ``provider`` are those of its scope."""
+    """An API key was made. ``account``, ``channel`` and ``provider`` are those of its scope, ``owner`` its person."""
 
     key_id: str
     label: str
@@ -56,6 +56,7 @@ class ApiKeyCreated(EventData):
     provider: str | None = None
     networks: tuple[str, ...] = ()
     expires_at: str | None = None
+    owner: str | None = None
 
 
 class ApiKeyRotated(ApiKeyCreated):

@@ -64,13 +64,15 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 class Origin(BaseModel):
     """Who sent a command, and from where, beside its actor: what a gateway knows. Each may be missing.
 
-    ``actorname`` is the actor's name for people to read, ``sourceaddress`` the client's IP address, ``useragent`` what
-    the client says it is, ``requestid`` the id of the HTTP request.
+    ``actorname`` is the actor's name for people to read, ``actorowner`` the person that the actor, an API key, belongs
+    to, ``sourceaddress`` the client's IP address, ``useragent`` what the client says it is, ``requestid`` the id of the
+    HTTP request.
     """
 
     model_config = ConfigDict(frozen=True)
 
     actorname: Word | None = None
+    actorowner: Word | None = None
     sourceaddress: Word | None = None
     useragent: Word | None = None
     requestid: Word | None = None

@@ -114,7 +114,8 @@ class ChangeProposed(ChangeMessage, EventData):
     """``before`` and ``after`` are the difference that it would make: resource/field -> value, as in the history.
 
     ``affects`` is the resource that it would change: any event on its path makes it void. ``digest`` is the hex SHA-256
-    of the command, ``expected_version`` the channel's version that it was judged at.
+    of the command, ``expected_version`` the channel's version that it was judged at. ``owner`` is the person whose key
+    proposed it, who does not approve it by another key.
     """
 
     change: str
@@ -125,6 +126,7 @@ class ChangeProposed(ChangeMessage, EventData):
     expected_version: int
     before: dict[str, Any]
     after: dict[str, Any]
+    owner: str | None = None
     comment: str | None = None
     at: str | None = None
 

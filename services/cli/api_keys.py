@@ -40,6 +40,10 @@ def create(
     ] = None,
     network: Annotated[list[str] | None, typer.Option(help="a network it is valid from, like 192.0.2.0/24")] = None,
     expires: Expires = None,
+    owner: Annotated[
+        str | None,
+        typer.Option(help="the person it belongs to, who approves no change of one key by another"),
+    ] = None,
 ) -> None:
     """Creates a key and prints its token, which cannot be shown again."""
     scope = _scope(account, channel, provider, platform)
@@ -48,7 +52,14 @@ def create(
 
     async def make(pool: Pool) -> str:
         return await api_keys.create(
-            pool, scope=scope, label=label, roles=roles, networks=networks, expires_at=expires_at, by=_this_user()
+            pool,
+            scope=scope,
+            label=label,
+            roles=roles,
+            networks=networks,
+            expires_at=expires_at,
+            owner=owner,
+            by=_this_user(),
         )
 
     typer.echo(_run(make))

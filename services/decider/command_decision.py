@@ -68,7 +68,8 @@ class CommandDecider:
         state = fork.channel(channel)
         now = self._now if state.channel is None else max(self._now, state.channel.time)
         secret = self._random.next(SECRET_BYTES)
-        context = Context(channel, envelope.accountid, now, secret, config.allowlist, self._check_data, envelope.actor)
+        who = envelope.actor, envelope.actorowner
+        context = Context(channel, envelope.accountid, now, secret, config.allowlist, self._check_data, *who)
         decision = decide(state, command, context, envelope.expectedversion)
         if not isinstance(decision, Decision):
             if isinstance(decision, ApiRequestUrlRefused):

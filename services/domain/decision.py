@@ -15,7 +15,7 @@ class Context(NamedTuple):
 
     ``now`` is Unix milliseconds and never before the channel's last event; ``secret`` is 32 fresh random bytes.
     ``check_data`` finds whether data satisfies a schema: here and now, unless the service has found it before.
-    ``actor`` is None where the command names none.
+    ``actor`` is None where the command names none; ``owner`` is the person that it belongs to, where it is a key.
     """
 
     channel: str
@@ -25,6 +25,12 @@ class Context(NamedTuple):
     allowlist: Allowlist
     check_data: CheckData = check_data
     actor: str | None = None
+    owner: str | None = None
+
+    @property
+    def person(self) -> str | None:
+        """Who acts: keys of one owner are one person."""
+        return self.owner or self.actor
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def propose(
         earlier = _open(channel, command.replaces)
         if isinstance(earlier, Rejection):
             return earlier
-        if earlier.author != context.actor:
+        if earlier.person != context.person:
             return ReplacedByAnother(change=command.replaces, author=earlier.author)
         replaced = (ChangeVoided(change=command.replaces, reason=f"Change {command.change!r} replaces it."),)
     if len(channel.open_changes) - len(replaced) >= PROPOSED_CHANGES_LIMIT:
@@ -92,7 +92,7 @@ def propose(
         expected_version=channel.version,
         before=difference.before,
         after=difference.after,
-        **_given(comment=command.comment, at=None if at is None else rfc3339(at)),
+        **_given(owner=context.owner, comment=command.comment, at=None if at is None else rfc3339(at)),
     )
     return Decision((*replaced, proposed), notices=would.notices)
 
@@ -105,7 +105,7 @@ def approve(channel: Channel, command: ApproveChange, context: Context, rules: R
         return ChangeDecided(change=command.change, state="approved")
     if context.actor is None:
         return ActorMissing()
-    if context.actor == found.author:
+    if context.person == found.person:
         return AuthorCannotApprove(change=command.change, author=found.author)
     approved = ChangeApproved(
         change=command.change,
@@ -201,6 +201,7 @@ def proposed(channel: Channel, event: ChangeProposed, metadata: EventMetadata) -
         expected_version=event.expected_version,
         changed=metadata.version,
         at=None if event.at is None else unix_milliseconds(event.at),
+        owner=event.owner,
     )
     return channel.after(metadata, open_changes=channel.open_changes | {event.change: change})
 

@@ -130,7 +130,8 @@ class ProposedChange:
     """A change that waits for approval, or, approved, for its instant: ``at``, Unix milliseconds.
 
     ``type`` and ``data`` are the command's, ``resource`` is what it changes. ``expected_version`` is the channel's
-    version that it was judged at, ``changed`` the version in which its own status changed last.
+    version that it was judged at, ``changed`` the version in which its own status changed last. ``owner`` is the person
+    that the author, a key, belongs to.
     """
 
     type: str
@@ -141,6 +142,11 @@ class ProposedChange:
     changed: int
     at: int | None = None
     approved_by: str | None = None
+    owner: str | None = None
+
+    @property
+    def person(self) -> str:
+        return self.owner or self.author
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ class ChannelCommand:
                 expected_version=self.options.expected_version,
                 dry_run=self.options.dry_run,
                 traceparent=self.options.traceparent,
-                origin=origin_of(self.request, self.caller.principal.name),
+                origin=origin_of(self.request, self.caller.principal),
                 timeout=OUTCOME_TIMEOUT_S,
             )
         if isinstance(outcome.body, CommandRejected):

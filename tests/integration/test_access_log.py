@@ -96,6 +96,7 @@ async def test_changes_of_keys_name_who_did_them_and_from_where(own: Gateway) ->
             "scope": "account",
             "account": own.account,
             "networks": [],
+            "owner": actor,
         },
     }
     assert abs(datetime.fromisoformat(created["time"]) - datetime.now(UTC)) < timedelta(minutes=1)

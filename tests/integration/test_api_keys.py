@@ -46,7 +46,7 @@ async def test_a_key_is_shown_once_and_works(api: Api, account: str) -> None:
     token = made.body.pop("token")
     assert made.status == 201
     assert made.headers["Cache-Control"] == "no-store"
-    assert made.body | {"key_id": "", "created_at": "", "created_by": ""} == CI | {
+    assert made.body | {"key_id": "", "created_at": "", "created_by": "", "owner": ""} == CI | {
         "key_id": "",
         "scope": "account",
         "account": account,
@@ -55,6 +55,7 @@ async def test_a_key_is_shown_once_and_works(api: Api, account: str) -> None:
         "networks": [],
         "created_at": "",
         "created_by": "",
+        "owner": "",
         "replaces": None,
         "expires_at": None,
         "last_used_at": None,

@@ -138,6 +138,32 @@ async def test_who_proposes_what_and_who_approves(people: tuple[People, str]) ->
     assert await who.ask("anna", "GET", f"{at}/proposed-changes/c-3") == (404, "ChangeUnknown")
 
 
+async def test_keys_of_one_person_are_one_person(people: tuple[People, str]) -> None:
+    """Whoever makes a key approves nothing by it, unless it belongs to somebody else."""
+    who, at = people
+    await who.join("olga", Role.ADMINISTRATOR, Role.APPROVER, Role.EDITOR)
+
+    async def make(name: str, **more: str) -> str | None:
+        status, made = await who.ask("olga", "POST", "api-keys", {"label": name, "roles": ["approver"], **more})
+        assert status == 201
+        who.tokens[name] = made["token"]
+        return str(made["owner"])
+
+    olga = f"api-key:{api_keys.key_id_of(who.tokens['olga'])}"
+    assert await make("second") == olga
+    assert await make("rita", owner="rita@acme.example") == "rita@acme.example"
+    status, rotated = await who.ask("olga", "POST", f"api-keys/{olga.removeprefix('api-key:')}/rotation", {})
+    assert (status, rotated["owner"]) == (201, olga)
+    who.tokens["rotated"] = rotated["token"]
+    assert (await who.ask("olga", "POST", f"{at}/proposed-changes", form("c-1")))[0] == 201
+    for name in ("olga", "second", "rotated"):
+        refused = await who.ask(name, "POST", f"{at}/proposed-changes/c-1/approve", {})
+        assert refused == (403, "AuthorCannotApprove"), name
+    assert (await who.ask("rita", "POST", f"{at}/proposed-changes/c-1/approve", {}))[0] == 200
+    assert (await who.ask("rotated", "POST", f"{at}/proposed-changes", form("c-2", OTHER_FORM)))[0] == 201
+    assert (await who.ask("second", "POST", f"{at}/proposed-changes/c-2/approve", {}))[0] == 403
+
+
 async def test_an_edit_and_what_overtakes_make_void(people: tuple[People, str]) -> None:
     who, at = people
     for body in (form("c-1"), form("c-2", OTHER_FORM, replaces="c-1"), form("c-3")):

@@ -87,6 +87,7 @@ class Origin(TypedDict):
     """Who sent a command, and from where, beside its actor."""
 
     actorname: NotRequired[str]
+    actorowner: NotRequired[str]
     sourceaddress: NotRequired[str]
     useragent: NotRequired[str]
     requestid: NotRequired[str]

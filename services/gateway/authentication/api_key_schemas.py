@@ -15,6 +15,9 @@ class ApiKeyJson(TypedDict):
 
     key_id: str
     label: str
+    owner: str | None
+    """The person that it belongs to, for approvals; null: it counts as a person of its own."""
+
     roles: list[Role]
     scope: ScopeKind
     """What it reaches; `account`, `channel` and `provider` say which."""

@@ -28,8 +28,8 @@ _VALID = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
 _USED = "UPDATE gateway.api_keys SET last_used_at = date_trunc('hour', now(), 'UTC') WHERE key_id = $1"
 _INSERT = """
     INSERT INTO gateway.api_keys (key_id, token_sha256, roles, scope, account, channel, provider, label, networks,
-        expires_at, created_by, replaces)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING *
+        expires_at, created_by, replaces, owner)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING *
 """
 
 MAX_KEYS = 200
@@ -43,6 +43,7 @@ class ApiKey:
     """A key without its token. It is valid from ``networks`` only, if there are any; ``last_used_at`` is a full hour.
 
     ``created_by`` is the actor who made it; None is the command line. ``replaces`` is the key that it was rotated from.
+    ``owner`` is the person that it belongs to; None where it is a person of its own.
     """
 
     key_id: str
@@ -56,11 +57,13 @@ class ApiKey:
     networks: tuple[Network, ...]
     last_used_at: datetime | None
     revoked_at: datetime | None
+    owner: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
             "key_id": self.key_id,
             "label": self.label,
+            "owner": self.owner,
             "roles": sorted(self.roles),
             "scope": self.scope.kind,
             "account": self.scope.account,
@@ -81,7 +84,8 @@ class ApiKey:
 
     @property
     def principal(self) -> Principal:
-        return Principal(f"api-key:{self.key_id}", self.label, self.roles, self.scope, key_id=self.key_id)
+        subject = f"api-key:{self.key_id}"
+        return Principal(subject, self.label, self.roles, self.scope, key_id=self.key_id, owner=self.owner)
 
 
 async def create(
@@ -92,12 +96,13 @@ async def create(
     roles: frozenset[Role] = ALL_ROLES,
     networks: tuple[Network, ...] = (),
     expires_at: datetime | None = None,
+    owner: str | None = None,
     by: Actor = COMMAND_LINE,
 ) -> str:
     """Creates a key and returns its token, which cannot be shown again. The access log has it with the key, or not."""
     async with pool.acquire() as connection, connection.transaction():
         key, token = await _insert(
-            connection, by, label=label, scope=scope, roles=roles, networks=networks, expires_at=expires_at
+            connection, by, label=label, scope=scope, roles=roles, networks=networks, expires_at=expires_at, owner=owner
         )
         await record(connection, ApiKeyCreated(**_facts(key)), Concerned.of(scope), by)
     return token
@@ -112,6 +117,7 @@ async def _insert(
     roles: frozenset[Role],
     networks: tuple[Network, ...],
     expires_at: datetime | None,
+    owner: str | None,
     replaces: str | None = None,
 ) -> tuple[ApiKey, str]:
     """Returns the new key and its token."""
@@ -129,6 +135,7 @@ async def _insert(
         expires_at,
         by.subject,
         replaces,
+        owner,
     )
     return _from_row(row), token
 
@@ -190,6 +197,7 @@ async def rotate(
             roles=old.roles,
             networks=old.networks,
             expires_at=expires_at,
+            owner=old.principal.person,
             replaces=old.key_id,
         )
         data = ApiKeyRotated(**_facts(new), replaces=old.key_id, replaced_until=_instant(until))
@@ -274,4 +282,5 @@ def _from_row(row: Any) -> ApiKey:
         tuple(row["networks"]),
         row["last_used_at"],
         row["revoked_at"],
+        row["owner"],
     )

@@ -121,15 +121,29 @@ OPERATIONS: dict[str, Operation] = {
 }
 """Method and path of a route -> who may use it."""
 
-SENT_DIRECTLY = {
-    "RefreshSignature": f"POST {_SYSTEM}/signature",
-    "RevokeSignature": f"DELETE {_SYSTEM}/signature/{{key_id}}",
-    "SaveOtpScheduling": f"PUT {_AT}/otp-scheduling",
+SENT_BY = {
+    "RegisterChannel": f"PUT {_AT}",
+    "EditChannel": f"PATCH {_AT}",
+    "RetireChannel": f"DELETE {_AT}",
     "OpenBusinessSystem": f"PUT {_SYSTEM}",
     "EditBusinessSystem": f"PATCH {_SYSTEM}",
     "DeleteBusinessSystem": f"DELETE {_SYSTEM}",
+    "DisableBusinessSystem": f"POST {_SYSTEM}/disable",
     "EnableBusinessSystem": f"POST {_SYSTEM}/enable",
-    "RetireChannel": f"DELETE {_AT}",
+    "RefreshSignature": f"POST {_SYSTEM}/signature",
+    "RevealSignature": f"GET {_SYSTEM}/signature",
+    "RevokeSignature": f"DELETE {_SYSTEM}/signature/{{key_id}}",
+    "AddIntent": f"PUT {_SYSTEM}/intents/{{code}}",
+    "EditIntent": f"PATCH {_SYSTEM}/intents/{{code}}",
+    "DeleteIntent": f"DELETE {_SYSTEM}/intents/{{code}}",
+    "ReferToIntent": f"PUT {_SYSTEM}/intents/{{code}}/references/{{template}}",
+    "ReleaseIntent": f"DELETE {_SYSTEM}/intents/{{code}}/references/{{template}}",
+    "ToggleSms": f"PUT {_AT}/sms",
+    "SaveOtpScheduling": f"PUT {_AT}/otp-scheduling",
+    "SaveSpendGuard": f"PUT {_AT}/spend-guard",
     "SaveApprovals": f"PUT {_AT}/approvals",
+    "ProposeChange": f"POST {_CHANGES}",
+    "ApproveChange": f"POST {_CHANGES}/{{change}}/approve",
+    "DeclineChange": f"POST {_CHANGES}/{{change}}/decline",
 }
-"""A command that can be proposed -> the operation that sends it directly: who may propose it may do that."""
+"""A command -> the operation that sends it: who sends it by another way, such as a proposal, may do that."""

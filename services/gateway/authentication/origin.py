@@ -10,11 +10,12 @@ from services.gateway.authentication.principal import Principal
 from services.gateway.authentication.refusals import Refusals
 
 
-def origin_of(request: Request, name: str | None = None) -> Origin:
-    """Returns what is known of the sender, whose name for people ``name`` is, beside its subject."""
+def origin_of(request: Request, principal: Principal | None = None) -> Origin:
+    """Returns what is known of the sender beside its subject; ``principal`` is whom it is from, if that is known."""
     agent = "".join(filter(str.isprintable, request.headers.get("User-Agent", "")))
     return Origin(
-        actorname=(name or "")[:255] or None,
+        actorname=((principal and principal.name) or "")[:255] or None,
+        actorowner=principal and principal.owner,
         sourceaddress=request.client.host if request.client else None,
         useragent=agent[:255] or None,
         requestid=request.state.request_id,
@@ -22,7 +23,7 @@ def origin_of(request: Request, name: str | None = None) -> Origin:
 
 
 def actor_of(request: Request, principal: Principal) -> Actor:
-    return Actor(origin_of(request, principal.name), principal.subject, principal.scope.provider)
+    return Actor(origin_of(request, principal), principal.subject, principal.scope.provider)
 
 
 def refusals_of(request: Request) -> Refusals:

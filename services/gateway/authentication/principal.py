@@ -11,7 +11,8 @@ from services.gateway.authentication.roles import Role, Scope
 class Principal:
     """``subject`` is what the audit names as the actor; ``key_id`` is None unless it is an API key.
 
-    ``expires_at`` is when a token expires, in seconds of Unix time; None for what does not expire by itself.
+    ``expires_at`` is when a token expires, in seconds of Unix time; None for what does not expire by itself. ``owner``
+    is the person that an API key belongs to, where it names one.
     """
 
     subject: str
@@ -20,6 +21,12 @@ class Principal:
     scope: Scope
     key_id: str | None = None
     expires_at: float | None = None
+    owner: str | None = None
+
+    @property
+    def person(self) -> str:
+        """For four eyes: keys of one owner are one person."""
+        return self.owner or self.subject
 
     @property
     def payer(self) -> str | None:

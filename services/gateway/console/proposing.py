@@ -7,7 +7,7 @@ from typing import Any
 
 from contracts.kafka.publisher import Outcome
 from services.gateway.authentication.caller import require_allowed
-from services.gateway.authentication.operations import OPERATIONS, SENT_DIRECTLY
+from services.gateway.authentication.operations import OPERATIONS, SENT_BY
 from services.gateway.console.console_request import ConsoleRequest
 
 _MINUTE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d")
@@ -20,7 +20,7 @@ async def send_or_propose(
     sender = console.command(channel, expected_version=expected_version)
     if not console.has("propose"):
         return await sender.send(command, data)
-    require_allowed(console.caller.principal, OPERATIONS[SENT_DIRECTLY[command]])
+    require_allowed(console.caller.principal, OPERATIONS[SENT_BY[command]])
     proposal = {
         "change": sender.options.command_id,  # so a second click proposes nothing more
         "command": {"type": command, "data": data},

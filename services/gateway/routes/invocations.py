@@ -154,7 +154,7 @@ async def _publish_and_wait(
             topic=topics.INVOCATION_REQUESTS.name,
             account=account,
             actor=command.caller.actor,
-            origin=origin_of(command.request, command.caller.principal.name),
+            origin=origin_of(command.request, command.caller.principal),
             command_id=request_id,
             traceparent=command.options.traceparent,
         )

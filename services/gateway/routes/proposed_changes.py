@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from contracts.proposed_change import ApproveChange, DeclineChange, ProposeChange
 from projections.history import proposed_changes as queries
 from services.gateway.authentication.caller import Authenticated, Caller, require_allowed
-from services.gateway.authentication.operations import OPERATIONS, SENT_DIRECTLY
+from services.gateway.authentication.operations import OPERATIONS, SENT_BY
 from services.gateway.authentication.roles import Role
 from services.gateway.commands import CommandRequest, command_response, command_route
 from services.gateway.problem_types import raises
@@ -60,7 +60,7 @@ async def propose_change(command: CommandRequest) -> JSONResponse:
     """Proposes a command. Who may propose it may send it directly, where no approval is needed."""
     data = await command.body()
     proposed = data.get("command")
-    operation = SENT_DIRECTLY.get(str(proposed.get("type"))) if isinstance(proposed, dict) else None
+    operation = SENT_BY.get(str(proposed.get("type"))) if isinstance(proposed, dict) else None
     if operation is not None:  # the decider refuses any other
         require_allowed(command.caller.principal, OPERATIONS[operation])
     return command_response(await command.send("ProposeChange", data), 201)

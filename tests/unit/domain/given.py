@@ -34,10 +34,11 @@ class Later:
 
 @dataclass(frozen=True)
 class By:
-    """A command that names its actor."""
+    """A command that names its actor, and perhaps the person whose key that is."""
 
     actor: str
     command: CommandData
+    owner: str | None = None
 
 
 Step = CommandData | EventData | Later | By
@@ -72,9 +73,10 @@ class Story:
         account: str = ACCOUNT,
         expected: int | None = None,
         actor: str | None = None,
+        owner: str | None = None,
     ) -> Decision | Rejection:
         issued = 0 if self.state.channel is None else self.state.channel.signatures_issued
-        context = Context(CHANNEL, account, self.now, secret(issued + 1), self.allowlist, actor=actor)
+        context = Context(CHANNEL, account, self.now, secret(issued + 1), self.allowlist, actor=actor, owner=owner)
         return decide(self.state, cast("Command", command), context, expected)
 
     def happen(self, event: EventData, account: str = ACCOUNT) -> None:
@@ -88,8 +90,10 @@ class Story:
         elif isinstance(step, EventData):
             self.happen(step)
         else:
-            command, actor = (step.command, step.actor) if isinstance(step, By) else (step, None)
-            decision = self.decide(command, actor=actor)
+            if isinstance(step, By):
+                decision = self.decide(step.command, actor=step.actor, owner=step.owner)
+            else:
+                decision = self.decide(step)
             assert isinstance(decision, Decision), f"given {step!r}, but it is rejected: {decision!r}"
             for event in decision.events:
                 self.happen(event)
@@ -107,6 +111,7 @@ class Scenario:
     outcome: tuple[EventData, ...] | Rejection = ()
     deleted: tuple[DeletedSecret, ...] | None = None
     actor: str | None = None
+    owner: str | None = None
 
     def then(self, *outcome: EventData | Rejection, deletes: tuple[tuple[str, str], ...] | None = None) -> Scenario:
         """Exactly these events, in this order; or this rejection; or, with nothing, acceptance without an event.
@@ -126,7 +131,9 @@ class Scenario:
         story = Story(allowlist=self.allowlist)
         for step in self.history:
             story.step(step)
-        return story.decide(self.command, account=self.account, expected=self.expected, actor=self.actor)
+        return story.decide(
+            self.command, account=self.account, expected=self.expected, actor=self.actor, owner=self.owner
+        )
 
     def check(self) -> None:
         decided = self.decided()
@@ -157,7 +164,8 @@ class Given:
     ) -> Scenario:
         """``by`` an account, ``expecting`` a version, and the operator's allowlist."""
         if isinstance(command, By):
-            return Scenario(self.history, command.command, by, expecting, allowing, actor=command.actor)
+            scenario = Scenario(self.history, command.command, by, expecting, allowing)
+            return replace(scenario, actor=command.actor, owner=command.owner)
         return Scenario(self.history, command, by, expecting, allowing)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,11 @@ def approve(change: str = "c-1", actor: str = BERT) -> By:
     return By(actor, ApproveChange(change=change))
 
 
+def by_key(step: By, owner: str) -> By:
+    """The same, by a key that belongs to somebody."""
+    return replace(step, owner=owner)
+
+
 def form_proposed(change: str = "c-1", **more: Any) -> ChangeProposed:
     data = FORM.model_dump()
     data.pop("international_rates_acknowledged")
@@ -109,6 +115,21 @@ SCENARIOS: dict[str, Scenario] = {
     "its author cannot approve it": given(*ON, propose(FORM))
     .when(approve(actor=ANNA))
     .then(AuthorCannotApprove(change="c-1", author=ANNA)),
+    "nor by another key of the same person": given(*ON, by_key(propose(FORM, actor="api-key:1"), ANNA))
+    .when(by_key(approve(actor="api-key:2"), ANNA))
+    .then(AuthorCannotApprove(change="c-1", author="api-key:1")),
+    "nor as the person that the key belongs to": given(*ON, by_key(propose(FORM, actor="api-key:1"), ANNA))
+    .when(approve(actor=ANNA))
+    .then(AuthorCannotApprove(change="c-1", author="api-key:1")),
+    "nor by the key that the author's person has": given(*ON, propose(FORM))
+    .when(by_key(approve(actor="api-key:1"), ANNA))
+    .then(AuthorCannotApprove(change="c-1", author=ANNA)),
+    "a key of another person approves it": given(*ON, by_key(propose(FORM), "Anna"))
+    .when(by_key(approve(), "Bert"))
+    .then(form_approved(), APPLIED, SAVED),
+    "who proposed it is recorded with the person whose key it is": given(*ON)
+    .when(by_key(propose(FORM), "Anna"))
+    .then(form_proposed(owner="Anna")),
     "nobody who is unknown proposes": given(*ON).when(propose(FORM).command).then(ActorMissing()),
     "nor approves": given(*ON, propose(FORM)).when(approve().command).then(ActorMissing()),
     "approved twice": given(*ON, propose(FORM), approve())

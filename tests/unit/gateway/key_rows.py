@@ -27,4 +27,5 @@ def key_row(token: str, account: str, roles: frozenset[str] = frozenset(ALL_ROLE
         "expires_at": None,
         "last_used_at": datetime.now(UTC),
         "revoked_at": None,
+        "owner": None,
     }

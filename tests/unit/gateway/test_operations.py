@@ -12,16 +12,16 @@ import pytest
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 
+from contracts.message_types import COMMANDS
 from services.gateway.application import application
 from services.gateway.authentication import route_check
 from services.gateway.authentication.caller import Authenticated
 from services.gateway.authentication.console_operations import CONSOLE_OPERATIONS
-from services.gateway.authentication.operations import OPERATIONS, SENT_DIRECTLY, Operation, Target
+from services.gateway.authentication.operations import OPERATIONS, SENT_BY, Operation, Target
 from services.gateway.authentication.roles import ALL_ROLES
 from services.gateway.authentication.route_check import UncheckedRoute, _routes, check_routes
 from services.gateway.console.console_request import console_request
 from services.infrastructure.postgres import Pool
-from tests.unit.contracts.test_proposed_change import PROPOSABLE
 
 MANUAL = Path(__file__).parents[3] / "docs" / "access.md"
 ROW = Operation(ALL_ROLES, Target.SCOPE)
@@ -91,14 +91,14 @@ def roles(row: Operation) -> str:
     return "any" if row.roles == ALL_ROLES else ", ".join(sorted(row.roles))
 
 
-def test_what_can_be_proposed_is_sent_directly_by_its_operation() -> None:
+def test_every_command_names_the_operation_that_sends_it() -> None:
     sent = {
         f"{method.upper()} {path}": operation.get("x-switchboard-command")
         for path, methods in app().openapi()["paths"].items()
         for method, operation in methods.items()
     }
-    assert {sent[operation]: operation for operation in SENT_DIRECTLY.values()} == SENT_DIRECTLY
-    assert SENT_DIRECTLY.keys() == PROPOSABLE.keys()
+    assert {sent[operation]: operation for operation in SENT_BY.values()} == SENT_BY
+    assert SENT_BY.keys() == COMMANDS.keys() - {"ApplyChange"}, "the decider alone sends ApplyChange"
 
 
 def test_no_route_waits_for_a_thread() -> None:

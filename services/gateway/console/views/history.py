@@ -18,6 +18,8 @@ from services.audit.settings_files.plan import Permission
 from services.audit.settings_files.plan_execution import CommandPlan, describe_rejection, execute_plan
 from services.audit.settings_files.undo import UndoPlan, command_at, undo
 from services.audit.timeline.sentences import describe_changes
+from services.gateway.authentication.caller import require_allowed
+from services.gateway.authentication.operations import OPERATIONS, SENT_BY
 from services.gateway.authentication.origin import origin_of
 from services.gateway.console.channel_view import channel_view, settled
 from services.gateway.console.console_request import Console, ConsoleRequest
@@ -128,6 +130,7 @@ async def undo_version(console: Console, channel: str, version: int) -> Response
         form.errors[""] = "The channel has changed since this preview; here is what the undo would do now."
         return await _preview(console, channel, version, form, plan, 409)
     for command in plan.commands:
+        require_allowed(console.caller.principal, OPERATIONS[SENT_BY[type(command).__name__]])
         if isinstance(command, EditChannel):
             require_own_fields(console.caller, command.model_fields_set)
     commands = CommandPlan(channel, registered.account, registered.version, plan.commands)
@@ -135,7 +138,7 @@ async def undo_version(console: Console, channel: str, version: int) -> Response
         publisher_of(console.request),
         commands,
         actor=console.caller.actor,
-        origin=origin_of(console.request, console.caller.principal.name),
+        origin=origin_of(console.request, console.caller.principal),
         correlation_id=f"undo-{version}:{new_id()}",
     )
     if result.refused is not None:

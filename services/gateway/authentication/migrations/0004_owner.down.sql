@@ -1,0 +1,1 @@
+ALTER TABLE gateway.api_keys DROP COLUMN owner;
