@@ -93,7 +93,7 @@ async def play(
 ) -> str:
     """Plays a round and checks the invariants; returns what was checked. Raises `Violation`."""
     traffic = Traffic(turn.rng, testbed.installation.settings.partitions, testbed.round)
-    testbed.round, testbed.account = testbed.round + 1, traffic.plan.account
+    testbed.round, testbed.switched = testbed.round + 1, traffic.plan.channels[0]
     versions: dict[str, int] = {}
     for channel, kind, data in traffic.settings():
         versions[channel] = await testbed.command(traffic.plan.account, channel, kind, data)
@@ -171,11 +171,11 @@ async def _zombie(testbed: Testbed, turn: Round) -> None:
 
 
 async def _down(testbed: Testbed, turn: Round) -> None:
-    """The router is down while SMS is switched off, and fallbacks become due."""
+    """The router is down while SMS is switched off, and fallbacks of that channel become due."""
     router = testbed.router(turn.options())
     await asyncio.wait_for(router.ready.wait(), SETTLE_TIMEOUT_S)
     async with asyncio.timeout(SETTLE_TIMEOUT_S):
-        while not (await testbed.rows(_ARMED, testbed.account))[0][0]:
+        while not (await testbed.rows(_ARMED, testbed.switched))[0][0]:
             await asyncio.sleep(0.1)
     router.process.kill()
     await asyncio.sleep(4)
@@ -217,7 +217,9 @@ _FAULTS: dict[Fault, Callable[[Testbed, Round], Coroutine[Any, Any, None]]] = {
     "clock": _clock,
 }
 
-_ARMED = "SELECT count(*) FROM message_router.messages WHERE account = $1 AND fallback = 'armed'"
+_ARMED = """
+    SELECT count(*) FROM message_router.messages WHERE channel = $1 AND fallback = 'armed' AND fires_at IS NOT NULL
+"""
 _UNSETTLED = """
     SELECT (SELECT count(*) FROM message_router.messages WHERE account = $1 AND state = 'waiting') AS waiting,
         (SELECT count(*) FROM message_router.messages WHERE account = $1 AND next_timer IS NOT NULL) AS timers,

@@ -35,8 +35,8 @@ _AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError
 
 @dataclass(slots=True)
 class Testbed:
-    """Everything but the routers, running. ``books`` is the newest rate book's version, ``account`` the round's,
-    ``numbers`` those of all rounds' recipients."""
+    """Everything but the routers, running. ``books`` is the newest rate book's version, ``switched``
+    the channel of the round whose SMS is switched off, ``numbers`` those of all rounds' recipients."""
 
     __test__ = False  # a name that begins with Test is no test class
 
@@ -46,7 +46,7 @@ class Testbed:
     publisher: Publisher
     books: int = 0
     round: int = 0
-    account: str = ""
+    switched: str = ""
     numbers: set[str] = field(default_factory=set)
     routers: list[ServiceProcess] = field(default_factory=list)
 
