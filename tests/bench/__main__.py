@@ -32,6 +32,7 @@ BENCHMARKS = {
     "gateway": "tests.bench.gateway",
     "what-if": "tests.bench.what_if",
     "message-router": "tests.bench.message_router",
+    "console": "tests.bench.console",
 }
 """The names in `results.json`, and where each is measured."""
 

@@ -49,11 +49,13 @@ async def run(testbed: Testbed) -> list[Result]:
     rates: dict[tuple[int, str], list[float]] = {}
     delays: dict[str, list[float]] = {"ours": [], "bare": []}
     with testbed.service("gateway", **more), testbed.script(*bare):
-        token = await api_key(testbed, more)
+        authorization = f"Authorization: Bearer {await api_key(testbed, more)}"
         for readers, most in _BURSTS.items():
             for turn in range(4):
                 for name, contestant in contestants.items():
-                    async with audience(contestant.port, testbed.scaled(readers, 1), token) as connected:
+                    async with audience(
+                        contestant.port, testbed.scaled(readers, 1), "/v1/changes", authorization
+                    ) as connected:
                         rate = await _burst(contestant, connected, testbed.scaled(most))
                         if turn:
                             rates.setdefault((readers, name), []).append(rate)

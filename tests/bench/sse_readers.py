@@ -67,13 +67,10 @@ class Audience:
 
 
 @asynccontextmanager
-async def audience(port: int, size: int, token: str) -> AsyncIterator[Audience]:
-    """So many readers, all connected and told that they are."""
+async def audience(port: int, size: int, path: str, credential: str) -> AsyncIterator[Audience]:
+    """So many readers, all connected and told that they are; each sends the ``credential``, a header."""
     made = Audience(size)
-    request = (
-        f"GET /v1/changes HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
-        "Accept: text/event-stream\r\n\r\n"
-    ).encode()
+    request = (f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{credential}\r\nAccept: text/event-stream\r\n\r\n").encode()
     readers: list[Reader] = []
     try:
         for number in range(size):
