@@ -25,6 +25,7 @@ _HTMX = {
     "historyCacheSize": 0,  # a page may show a secret: the browser's storage must not keep it
     "refreshOnHistoryMiss": True,
     "defaultSwapStyle": "outerHTML",
+    "defaultSettleDelay": 0,  # a part that was drawn anew hears of the next change from its first moment
     "responseHandling": [
         {"code": "204", "swap": False},
         {"code": "[23]..", "swap": True},
