@@ -18,7 +18,7 @@ import aiohttp
 import asyncpg
 
 from contracts.kafka.publisher import Publisher
-from services.cli.up import Child
+from services.cli.service_child import Child
 from services.gateway.authentication import api_keys
 from services.gateway.authentication.roles import Scope
 from services.infrastructure.config import Settings

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import typer
-
-import services
 from projections.settings import queries as settings_queries
 from services.cli.connection_file import write_connection
 from services.cli.demo import CHANNEL, DEMO_ACCOUNT, Demo
 from services.cli.demo_messages import route_messages
-from services.cli.run_service import ready_line
+from services.cli.service_child import Child, say
 from services.cli.service_settings import SERVICES
 from services.gateway.authentication import api_keys
 from services.gateway.authentication.authenticator import authenticate
@@ -49,18 +42,12 @@ from services.infrastructure.topics import apply_topics
 from services.infrastructure.vault import KeyRing
 
 _READY_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 12.0
-_STABLE_AFTER_S = 30.0
-_ROOT = str(Path(services.__file__).parents[1])
-_SERVICE = (
-    "import sys; root = sys.argv.pop(1); root in sys.path or sys.path.insert(1, root); "
-    "from services.cli.main import run; run()"
-)
-"""Our code, whatever lies in the current directory or on ``PYTHONPATH``: ``-I`` leaves both out."""
 
 
-def say(text: str) -> None:
-    typer.echo(text)
+def _stopwatch() -> Callable[[str], None]:
+    """Says what is done, with the seconds since now."""
+    begun = time.monotonic()
+    return lambda done: say(f"{time.monotonic() - begun:5.1f} s  {done}")
 
 
 def stored_secret(path: Path, new: str) -> str:
@@ -70,74 +57,9 @@ def stored_secret(path: Path, new: str) -> str:
     return path.read_text()
 
 
-@dataclass(slots=True)
-class Child:
-    """A service as a child process. It ends with this process, because it reads a pipe that this process holds."""
-
-    service: str
-    environment: dict[str, str]
-    log: Path
-    ready: threading.Event = field(default_factory=threading.Event)
-    process: subprocess.Popen[str] | None = None
-    started: float = 0.0
-    failures: int = 0
-
-    def start(self) -> None:
-        self.ready.clear()
-        self.started = time.monotonic()
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-X", "utf8", "-c", _SERVICE, _ROOT, "run", self.service, "--with-parent"],
-                env=self.environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        for line in process.stdout or ():
-            if line.strip() == ready_line(self.service):
-                self.ready.set()
-
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _READY_TIMEOUT_S
-        while not self.ready.wait(0.1):
-            ended = self.process is None or self.process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                last = (self.log.read_text().strip().splitlines() or ["it wrote no log"])[-1]
-                raise EmbeddedServerError(f"The {self.service} did not become ready: {last} (see {self.log})")
-
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-
-    def wait(self) -> None:
-        if self.process is None:
-            return
-        try:
-            self.process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def revive(self) -> None:
-        """Restarts the service if it ended, with a back-off that doubles with each failure."""
-        if self.process is None or self.process.poll() is None:
-            return
-        self.failures = 1 if time.monotonic() - self.started > _STABLE_AFTER_S else self.failures + 1
-        say(f"The {self.service} ended and is restarted; see {self.log}")
-        time.sleep(min(30.0, 2.0 ** (self.failures - 1)) * random.uniform(0.8, 1.2))  # noqa: S311 -- jitter
-        self.start()
-
-
 def run_everything(settings: Settings, *, demo: bool) -> None:
     """Returns after SIGTERM or Ctrl-C, everything stopped. Raises `EmbeddedServerError` and `SettingsError`."""
+    step = _stopwatch()
     stopping = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())
@@ -149,7 +71,7 @@ def run_everything(settings: Settings, *, demo: bool) -> None:
     (data / "logs").mkdir(exist_ok=True)
     with ExitStack() as stack:
         servers: list[EmbeddedKafka | EmbeddedPostgres] = []
-        environment, logins = _with_servers(settings, stack, servers)
+        environment, logins = _with_servers(settings, stack, servers, step)
         receiver = stack.enter_context(Demo(data)) if demo else None
         if receiver is not None:
             allowed = [*settings.invoker_allow, receiver.address]
@@ -157,6 +79,7 @@ def run_everything(settings: Settings, *, demo: bool) -> None:
         given = Settings.from_environment(environment)
         as_admin, as_customer = environment | logins(ADMIN), environment | logins(CUSTOMER)
         asyncio.run(apply_topics(given.kafka_bootstrap_servers or "", given.partitions, security_options(as_admin)))
+        step("The topics are there.")
         children = [
             Child(service, environment_of(service, environment) | logins(service), data / "logs" / f"{service}.log")
             for service in SERVICES
@@ -166,6 +89,7 @@ def run_everything(settings: Settings, *, demo: bool) -> None:
             child.start()
         for child in children:
             child.wait_until_ready()
+        step(f"The services run: {', '.join(SERVICES)}.")
         keys = asyncio.run(_api_keys(given))
         stack.callback(write_connection(data, as_admin).unlink, missing_ok=True)
         _write_client_files(data, logins(CUSTOMER))
@@ -217,7 +141,10 @@ def environment_of(service: str, environment: Mapping[str, str]) -> dict[str, st
 
 
 def _with_servers(
-    settings: Settings, stack: ExitStack, servers: list[EmbeddedKafka | EmbeddedPostgres]
+    settings: Settings,
+    stack: ExitStack,
+    servers: list[EmbeddedKafka | EmbeddedPostgres],
+    step: Callable[[str], None],
 ) -> tuple[dict[str, str], Callable[[str], dict[str, str]]]:
     """Starts in parallel what the environment does not name.
 
@@ -234,13 +161,15 @@ def _with_servers(
         postgres = EmbeddedPostgres(settings.data_dir / "postgres", settings.postgres_port)
         servers.append(postgres)
     with ThreadPoolExecutor(2) as pool:
-        starts: list[Future[Any]] = []
+        starts: dict[Future[Any], str] = {}
+        if servers:
+            say(f"Starting {' and '.join(server.name for server in servers)} …")
         for server in servers:
-            say(f"Starting {server.name} …")
             stack.callback(server.stop)
-            starts.append(pool.submit(server.start))
-        for start in starts:
+            starts[pool.submit(server.start)] = server.name
+        for start in as_completed(starts):
             start.result()
+            step(f"{starts[start]} runs.")
     if settings.database_url is None:
         environment["SWITCHBOARD_DATABASE_URL"] = postgres.dsn
     if settings.keyring is None:

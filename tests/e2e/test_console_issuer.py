@@ -9,7 +9,7 @@ import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
-from services.cli.up import Child
+from services.cli.service_child import Child
 from services.infrastructure.embedded.process import free_port
 from tests.e2e.browser import chromium
 from tests.e2e.shop import register

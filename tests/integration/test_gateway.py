@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from contracts.sealing import SealKey
-from services.cli.up import Child
+from services.cli.service_child import Child
 from services.gateway import commands
 from services.infrastructure.embedded.process import free_port
 from tests.gateways import gateway
