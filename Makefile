@@ -23,9 +23,9 @@ $(STAMP): requirements.lock pyproject.toml
 run: setup
 	@$(BIN)/switchboard up --demo
 
-# Two workers, one file at a time each: the tests mostly wait for servers. The longest files run first.
+# Three workers, one file at a time each: the tests mostly wait for servers. The longest files run first.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Seeded rounds of faults: ROUNDS against the decider, a third as many against each other kind. KIND= plays one kind.
 faults: setup
