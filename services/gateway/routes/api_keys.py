@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from contracts.envelope import Word, validation_message
+from contracts.envelope import validation_message
 from contracts.ids import ID_PATTERN
 from contracts.names import Name
 from services.gateway.authentication import api_keys
@@ -53,7 +53,7 @@ class NewApiKey(BaseModel):
     provider: _Id | None = None
     networks: Annotated[tuple[IPv4Network | IPv6Network, ...], Field(max_length=50)] = ()
     expires_at: _FutureInstant | None = None
-    owner: Word | None = None
+    owner: Name | None = None
     """The person that it belongs to; by default its maker, who then approves nothing of it, nor by it."""
 
 
