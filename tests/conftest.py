@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.logging_setup import configure_structlog
@@ -15,6 +16,9 @@ from tests.servers import Servers, servers
 
 # The brokers of tests live shortly: a compiler that optimises less costs less than it brings.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# The same examples each time, without deadlines, so that only a change makes a test fail. Others are drawn with
+# `--hypothesis-profile=default`.
+settings.load_profile("ci")
 configure_structlog()  # so that `caplog` sees the events, and standard output does not
 
 

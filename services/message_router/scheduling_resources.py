@@ -71,7 +71,7 @@ class LockedResources:
     """The locked resources of some countries, and some by name, within a transaction."""
 
     def __init__(self, rows: Iterable[Any]) -> None:
-        self._by_name = {row["resource"]: Resource(*row.values()) for row in rows}
+        self._by_name = {row["resource"]: Resource(**row) for row in rows}
         self._by_country: dict[str, list[Resource]] = {}
         for one in self._by_name.values():
             self._by_country.setdefault(one.country, []).append(one)
