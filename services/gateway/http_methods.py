@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.routing import compile_path
@@ -39,13 +37,15 @@ class AllowedMethods:
     """The methods that each path of an application takes."""
 
     def __init__(self, app: FastAPI) -> None:
-        self._routes: list[tuple[re.Pattern[str], set[str]]] = []
+        methods: dict[str, set[str]] = {}
         for context in iter_route_contexts(app.routes):
             if isinstance(context.original_route, APIRoute):
-                pattern, _, _ = compile_path(context.path_format or "")
-                self._routes.append((pattern, set(context.original_route.methods or ())))
+                methods.setdefault(context.path_format or "", set()).update(context.original_route.methods or ())
+        # `deliveries/replay` comes before `deliveries/{delivery}`, as in the OpenAPI document
+        paths = sorted(methods, key=lambda path: path.count("{"))
+        self._paths = [(compile_path(path)[0], methods[path]) for path in paths]
 
     def of(self, path: str) -> str:
         """The value of the header Allow."""
-        methods = {"OPTIONS"}.union(*(methods for pattern, methods in self._routes if pattern.match(path)))
-        return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+        methods = next((methods for pattern, methods in self._paths if pattern.match(path)), set())
+        return ", ".join(sorted({"OPTIONS", *methods} | ({"HEAD"} if "GET" in methods else set())))
