@@ -6,26 +6,15 @@ its safeguards.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
-from functools import partialmethod
 from typing import Any, Literal
 from uuid import uuid4
 
-import uvloop
-from faststream.kafka import KafkaBroker
-from pydantic import BaseModel, ConfigDict
-
 from services.domain.message_routing import lifecycle, route
 from services.infrastructure.config import Settings
-from services.infrastructure.logging_setup import set_up_logging
 from services.message_router import decisions, notices, publisher, scheduling_resources, service, timers
-from tests.faults.service_process import READY, SIGNALLED
+from tests.faults.faulty_service import SignalOptions, say_ready, serve, signal_at_step
 
 Step = Literal["loaded", "ingested", "committed", "timed", "fenced", "publishing", "sent", "published"]
 STEPS: tuple[Step, ...] = ("loaded", "ingested", "committed", "timed", "fenced", "publishing", "sent", "published")
@@ -40,33 +29,12 @@ _BACKLOG = 3
 """A batch of so many records lets timers go with batches, which a round has too few records for otherwise."""
 
 
-class ProcessOptions(BaseModel):
-    """At the ``count``-th ``step`` the process sends itself ``signal``; without a step it never does.
-
-    Its clock is ``clock_ms`` ahead, in turn for as many seconds as the pair says.
-    """
-
-    model_config = ConfigDict(frozen=True)
+class ProcessOptions(SignalOptions):
+    """``clock`` is (for how many seconds, how many milliseconds ahead), in turn."""
 
     step: Step | None = None
-    count: int = 1
-    signal: Literal["SIGKILL", "SIGSTOP"] = "SIGKILL"
     clock: tuple[tuple[float, int], ...] = ()
     sabotage: Sabotage | None = None
-
-
-def _signal_at_step(options: ProcessOptions) -> Callable[[str], None]:
-    left = options.count
-
-    def on_step(step: str) -> None:
-        nonlocal left
-        if step == options.step:
-            left -= 1
-            if left == 0:
-                os.write(1, f"{SIGNALLED}\n".encode())
-                os.kill(os.getpid(), getattr(signal, options.signal))
-
-    return on_step
 
 
 def _shorten_waits() -> None:
@@ -132,38 +100,19 @@ def _sabotage(kind: Sabotage) -> None:
 
 def main() -> None:
     options = ProcessOptions.model_validate_json(sys.argv[1])
-    set_up_logging()
-    # The least that a broker allows by default, so that a killed member is detected soon.
-    subscriber = KafkaBroker.subscriber
-    KafkaBroker.subscriber = partialmethod(subscriber, session_timeout_ms=6_000, heartbeat_interval_ms=500)  # type: ignore[assignment, method-assign]
     _shorten_waits()
     if options.clock:
         _step_clock(options.clock)
     if options.sabotage is not None:
         _sabotage(options.sabotage)
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(
-            service.run(
-                Settings.from_environment(),
-                ready=lambda: print(READY, flush=True),
-                on_step=_signal_at_step(options),
-                settings_version_wait_ms=SETTINGS_VERSION_WAIT_MS,
-            )
+    serve(
+        service.run(
+            Settings.from_environment(),
+            ready=say_ready,
+            on_step=signal_at_step(options),
+            settings_version_wait_ms=SETTINGS_VERSION_WAIT_MS,
         )
-        threading.Thread(target=_stop_with_parent, args=(loop, task), daemon=True).start()
-        await asyncio.wait([task])
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
-
-
-def _stop_with_parent(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
-    while os.read(0, 1024):
-        pass
-    loop.call_soon_threadsafe(task.cancel)
-    threading.Timer(8, os._exit, (1,)).start()
+    )
 
 
 if __name__ == "__main__":
