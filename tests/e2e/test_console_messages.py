@@ -99,6 +99,8 @@ def test_two_moments_are_compared_and_a_slider_goes_through_time(somebody: Perso
 
 def test_calls_that_failed_are_chosen_by_reason_and_sent_again(somebody: Person, furnished: Furnished) -> None:
     page = somebody.page
+    somebody.visit("channels", furnished.channel, "deliveries?reason=EndpointGone")
+    expect(page.get_by_label(f"Choose {furnished.delivery}")).to_have_count(0)
     somebody.visit("channels", furnished.channel, "deliveries")
     page.get_by_role("link", name="RetriesExhausted").click()
     assert "reason=RetriesExhausted" in page.url

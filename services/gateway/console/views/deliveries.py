@@ -79,5 +79,9 @@ async def replay_many(console: Console, channel: str) -> Response:
         system, reason = console.text("system") or None, console.text("reason") or None
         sought = delivery_log.DeliveryFilter(account, channel, system, ("dead",), reason=reason)
     sent, _allowed = await replay_within_rate(console.request, console.caller, sought, MAX_REPLAYED_AT_ONCE)
-    said = _("1 call is sent again.") if len(sent) == 1 else f"{len(sent):,} calls are sent again."
+    said = (
+        _("1 call is sent again.")
+        if len(sent) == 1
+        else _("%(count)s calls are sent again.") % {"count": f"{len(sent):,}"}
+    )
     return console.done(url("channels", channel, "deliveries"), said)

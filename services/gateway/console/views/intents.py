@@ -76,7 +76,7 @@ def _command_data(form: Form) -> dict[str, Any]:
         try:
             data[name] = parse_json(text.encode())
         except JsonUnreadable as error:
-            form.errors[name] = f"This cannot be read as JSON: {error}."
+            form.errors[name] = _("This cannot be read as JSON: %(error)s.") % {"error": error}
     return data
 
 

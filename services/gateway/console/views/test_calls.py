@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from contracts.invocation import MakeTestCall
+from services.gateway.console.catalogue import _
 from services.gateway.console.console_request import Console
 from services.gateway.console.forms import Form
 from services.gateway.console.routing import ConsoleRoute
@@ -34,9 +35,11 @@ async def make(console: Console, channel: str, system: str) -> Response:
     delivery, status = None, 200
     try:
         call = MakeTestCall(system=system, key_id=form.values["key_id"] or None)
-        _, delivery = await request_call(console.command(channel), call, TEST_CALL_TIMEOUT_S)
+        _request, delivery = await request_call(console.command(channel), call, TEST_CALL_TIMEOUT_S)
         if delivery is None or delivery["ended_at"] is None:
-            form.errors[""] = f"The test call was not made within {TEST_CALL_TIMEOUT_S:g} s; see Deliveries."
+            form.errors[""] = _("The test call was not made within %(seconds)g s; see Deliveries.") % {
+                "seconds": TEST_CALL_TIMEOUT_S
+            }
     except Problem as problem:
         status = form.reject(problem)
     return await service_settings(
