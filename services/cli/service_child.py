@@ -16,7 +16,7 @@ import services
 from services.cli.run_service import ready_line
 from services.infrastructure.embedded.process import EmbeddedServerError
 
-_READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 12.0
 _STABLE_AFTER_S = 30.0
 _ROOT = str(Path(services.__file__).parents[1])
@@ -64,7 +64,7 @@ class Child:
                 self.ready.set()
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _READY_TIMEOUT_S
+        deadline = time.monotonic() + READY_TIMEOUT_S
         while not self.ready.wait(0.1):
             ended = self.process is None or self.process.poll() is not None
             if ended or time.monotonic() > deadline:

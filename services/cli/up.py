@@ -18,7 +18,7 @@ from projections.settings import queries as settings_queries
 from services.cli.connection_file import write_connection
 from services.cli.demo import CHANNEL, DEMO_ACCOUNT, Demo
 from services.cli.demo_messages import route_messages
-from services.cli.service_child import Child, say
+from services.cli.service_child import READY_TIMEOUT_S, Child, say
 from services.cli.service_settings import SERVICES
 from services.gateway.authentication import api_keys
 from services.gateway.authentication.authenticator import authenticate
@@ -40,8 +40,6 @@ from services.infrastructure.library_internals.asyncpg import database_addresses
 from services.infrastructure.postgres import migrate, pool_of
 from services.infrastructure.topics import apply_topics
 from services.infrastructure.vault import KeyRing
-
-_READY_TIMEOUT_S = 60.0
 
 
 def _stopwatch() -> Callable[[str], None]:
@@ -198,7 +196,7 @@ async def _wait_for_read_model(settings: Settings, version: int) -> None:
     """Waits until the read model shows the demo's last version, so that a reader finds it after "ready"."""
     pool = await pool_of(settings, size=1)
     try:
-        async with asyncio.timeout(_READY_TIMEOUT_S):
+        async with asyncio.timeout(READY_TIMEOUT_S):
             while version > await settings_queries.channel_version(pool, DEMO_ACCOUNT, CHANNEL):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)  # it moves in another process
     except TimeoutError:

@@ -9,17 +9,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.e2e.browser import Person, chromium, person
+from tests.e2e.browser import Person, person
 from tests.e2e.shop import register
 from tests.installation import Installation, fresh
 
 _SIGNATURE = re.compile(r"whsec_[A-Za-z0-9+/]{43}=")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture

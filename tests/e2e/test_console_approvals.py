@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.browser import chromium, person
+from tests.e2e.browser import person
 from tests.e2e.shop import register
 from tests.installation import Installation, fresh
 
 pytestmark = pytest.mark.timeout(300)  # the first test also pays for the services
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 def test_a_form_is_proposed_and_approved_by_a_second_person(installation: Installation, browser: Browser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -15,17 +14,10 @@ from contracts.sms import ToggleSms
 from services.gateway.authentication import api_keys
 from services.gateway.authentication.roles import ALL_ROLES, Role, Scope
 from services.infrastructure.postgres import pool_of
-from tests.e2e.browser import chromium
 from tests.e2e.shop import send
 from tests.installation import Installation, fresh, run_apart
 
 pytestmark = pytest.mark.timeout(300)  # the first test also pays for the services
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import chromium, person
+from tests.e2e.browser import person
 from tests.e2e.furnished import Furnished, furnish
 from tests.e2e.shop import register
 from tests.installation import Installation, fresh
 
 pytestmark = pytest.mark.timeout(300)  # the first test also pays for the services
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,12 @@ from playwright.sync_api import Browser, expect
 
 from contracts.business_system import OpenBusinessSystem
 from contracts.signature import RefreshSignature
-from tests.e2e.browser import Person, chromium, person
+from tests.e2e.browser import Person, person
 from tests.e2e.furnished import MALAYSIAN, Furnished, furnish
 from tests.e2e.shop import register, send
 from tests.installation import Installation, fresh
 
 pytestmark = pytest.mark.timeout(300)  # the first test also pays for the services
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from contracts.business_system import OpenBusinessSystem
 from contracts.intent import AddIntent
 from services.gateway.authentication import api_keys
 from services.infrastructure.postgres import pool_of
-from tests.e2e.browser import Person, chromium, person
+from tests.e2e.browser import Person, person
 from tests.e2e.furnished import Furnished
 from tests.e2e.shop import register, send
 from tests.installation import Installation, fresh, run_apart
@@ -24,12 +24,6 @@ REFLECTED = "?" + "&".join(
     f"{name}=%22%3E%3Cimg%20src%3Dx%20onerror%3Dwindow.owned%3D1%3E"
     for name in ("search", "type", "after", "state", "system", "actor")
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Route, expect
 
 from contracts.business_system import OpenBusinessSystem
-from tests.e2e.browser import Person, chromium, person
+from tests.e2e.browser import Person, person
 from tests.e2e.shop import register, send
 from tests.installation import Installation, fresh
 
@@ -24,12 +24,6 @@ class Pair:
     channel: str
     here: Person
     there: Person
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture

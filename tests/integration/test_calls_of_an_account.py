@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import pytest
 from aiohttp import web
 
 from services.gateway.limits import Limits
@@ -15,23 +13,6 @@ from tests.customer import ACCOUNT, Customer, customer
 from tests.gateways import gateway
 from tests.installation import Installation, fresh
 from tests.receivers import Call, Receiver
-
-
-@pytest.fixture(scope="module")
-def port(installation: Installation) -> int:
-    return installation.receiver_port()
-
-
-@pytest.fixture
-async def receiver(port: int) -> AsyncIterator[Receiver]:
-    async with Receiver(port) as running:
-        yield running
-
-
-@pytest.fixture
-async def shop(installation: Installation) -> AsyncIterator[Customer]:
-    async with customer(installation) as found:
-        yield found
 
 
 async def test_a_test_call_too_many_is_refused_and_not_made(

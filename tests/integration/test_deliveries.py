@@ -6,33 +6,15 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from services.domain.webhook_signature import fingerprint
-from tests.customer import CODE, Customer, customer
+from tests.customer import CODE, Customer
 from tests.installation import Installation, fresh
 from tests.receivers import Call, Receiver, statuses, verifies, verify
-
-
-@pytest.fixture(scope="module")
-def port(installation: Installation) -> int:
-    return installation.receiver_port()
-
-
-@pytest.fixture
-async def receiver(port: int) -> AsyncIterator[Receiver]:
-    async with Receiver(port) as running:
-        yield running
-
-
-@pytest.fixture
-async def shop(installation: Installation) -> AsyncIterator[Customer]:
-    async with customer(installation) as found:
-        yield found
 
 
 async def cli(installation: Installation, *arguments: str) -> tuple[int, str]:

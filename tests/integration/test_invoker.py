@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import pytest
 from aiohttp import web
 
 from contracts.sealing import plain_token_of
-from tests.customer import CODE, Customer, customer
+from tests.customer import CODE, Customer
 from tests.installation import Installation, fresh
 from tests.invocation_outcomes import outcome_of
 from tests.receivers import Call, Receiver, statuses, verifies, verify
-
-
-@pytest.fixture(scope="module")
-def port(installation: Installation) -> int:
-    return installation.receiver_port()
-
-
-@pytest.fixture
-async def receiver(port: int) -> AsyncIterator[Receiver]:
-    async with Receiver(port) as running:
-        yield running
-
-
-@pytest.fixture
-async def shop(installation: Installation) -> AsyncIterator[Customer]:
-    async with customer(installation) as found:
-        yield found
 
 
 async def test_a_call_is_verified_and_its_answer_is_the_result(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -15,28 +14,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from contracts import topics
 from contracts.partitioner import partition_of
 from services.domain.webhook_signature import plain_token
-from tests.customer import CODE, Customer, customer
+from tests.customer import CODE, Customer
 from tests.installation import Installation, fresh
 from tests.invocation_outcomes import outcome_of
 from tests.receivers import Receiver, echo, statuses
 from tests.servers import PARTITIONS
-
-
-@pytest.fixture(scope="module")
-def port(installation: Installation) -> int:
-    return installation.receiver_port()
-
-
-@pytest.fixture
-async def receiver(port: int) -> AsyncIterator[Receiver]:
-    async with Receiver(port) as running:
-        yield running
-
-
-@pytest.fixture
-async def shop(installation: Installation) -> AsyncIterator[Customer]:
-    async with customer(installation) as found:
-        yield found
 
 
 async def test_data_that_breaks_the_schema_is_refused(
