@@ -22,7 +22,7 @@ from services.decider.maintenance import SEGMENT_MS
 from services.decider.partition_owner import PartitionOwner
 from services.domain.url_policy import Allowlist
 from services.infrastructure.config import Settings, SettingsError
-from services.infrastructure.kafka import GROUP_METADATA_MAX_AGE_MS, security_options
+from services.infrastructure.kafka import GROUP_HEARTBEAT_INTERVAL_MS, GROUP_METADATA_MAX_AGE_MS, security_options
 from services.infrastructure.outages import NotReady, retry_during_outage
 from services.infrastructure.topics import partition_count, topic_settings
 from services.infrastructure.vault import KeyRing
@@ -128,6 +128,7 @@ async def _connect(kafka: KafkaConfig) -> tuple[Any, int]:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             metadata_max_age_ms=GROUP_METADATA_MAX_AGE_MS,
+            heartbeat_interval_ms=GROUP_HEARTBEAT_INTERVAL_MS,
             **kafka.security,
         )
         try:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
+import uvicorn
 from aiokafka.errors import KafkaError
 
 from contracts.kafka.publisher import Publisher, PublisherError
@@ -36,6 +37,9 @@ _WEBJARS_TIMEOUT_S = 5.0
 """A gateway whose console has no libraries yet serves the API all the same."""
 _ISSUERS_TIMEOUT_S = 5.0
 """One that does not know the keys of an issuer takes API keys all the same."""
+_BROKER_TIMEOUT_S = 3.0
+"""One without a broker answers reads all the same."""
+_LAST_ANSWERS_TIMEOUT_S = 6.0
 
 
 async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
@@ -67,7 +71,8 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     loading = asyncio.create_task(app.state.console_assets.load_webjars())
     await asyncio.wait([loading], timeout=_WEBJARS_TIMEOUT_S)
     server = http_server(app, limits.connections, settings)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    connected = asyncio.Event()
+    serving = asyncio.create_task(_serve(server, listener, connected))
     relay_pool = await pool_of(settings, size=1, resets=False, takes_over=True)
     relay = asyncio.create_task(AccessLogRelay(relay_pool, bootstrap_servers, security_options()).run())
     refusals = asyncio.create_task(app.state.refusals.run(pool))
@@ -80,15 +85,21 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
             _retry_until_available(
                 lambda: Router(bootstrap_servers, source="gateway", **security_options())
             ) as message_router,
+            _answered_when_left(serving),
             _retry_until_available(lambda: Feed(bootstrap_servers, security_options())) as feed,
         ):
             app.state.publisher, app.state.message_router, app.state.feed = publisher, message_router, feed
+            connected.set()
             while not server.started and not serving.done():  # noqa: ASYNC110 -- uvicorn has no event to wait for
                 await asyncio.sleep(0.01)
             ready()
-            await asyncio.shield(serving)
+            try:
+                await asyncio.shield(serving)
+            finally:
+                server.should_exit = True
     finally:
         server.should_exit = True
+        connected.set()
         for task in (loading, relay, refusals):
             task.cancel()
         await asyncio.wait([serving, loading, relay, refusals], timeout=5)
@@ -106,6 +117,24 @@ def _bind(settings: Settings) -> socket.socket:
             f"Port {settings.http_port} on {settings.http_host} cannot be used ({error.strerror}); "
             "set SWITCHBOARD_HTTP_PORT to a free port."
         ) from None
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, connected: asyncio.Event) -> None:
+    """Serves as soon as the broker is there: a gateway that only begins would refuse commands until then. Requests
+    meanwhile wait in the listener's backlog. After a while it serves what needs no broker."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(connected.wait(), _BROKER_TIMEOUT_S)
+    await server.serve(sockets=[listener])
+
+
+@contextlib.asynccontextmanager
+async def _answered_when_left(serving: asyncio.Task[None]) -> AsyncIterator[None]:
+    """Leaving it waits until the server, told to stop, has answered what it had begun, for which it needs the broker.
+    The streams, which would go on, have ended with the feed by then."""
+    try:
+        yield
+    finally:
+        await asyncio.wait([serving], timeout=_LAST_ANSWERS_TIMEOUT_S)
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,9 @@ from services.infrastructure.library_internals import aiokafka as _aiokafka  # n
 GROUP_METADATA_MAX_AGE_MS = 5_000
 """For consumers in a group: after a broker restart aiokafka's assignor can leave a whole group without partitions
 until its metadata refreshes, by default 5 minutes."""
+GROUP_HEARTBEAT_INTERVAL_MS = 500
+"""A member learns of a rebalance by its heartbeat: with aiokafka's 3 s, partitions stand still that long whenever a
+copy of a service starts or stops."""
 
 
 def security_options(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:

@@ -36,7 +36,12 @@ from services.infrastructure.checkpointed_commits import Apply, CheckpointedComm
 from services.infrastructure.checkpoints import MIGRATIONS, next_offsets, next_positions
 from services.infrastructure.config import Settings
 from services.infrastructure.event_sequence import take_until_gap
-from services.infrastructure.kafka import GROUP_METADATA_MAX_AGE_MS, faststream_security, security_options
+from services.infrastructure.kafka import (
+    GROUP_HEARTBEAT_INTERVAL_MS,
+    GROUP_METADATA_MAX_AGE_MS,
+    faststream_security,
+    security_options,
+)
 from services.infrastructure.library_internals.faststream import decode_nothing, parse_batch_unread, take_records
 from services.infrastructure.outages import retry_during_outage
 from services.infrastructure.postgres import OUTAGES, Pool, migrate
@@ -101,6 +106,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             max_records=records_at_once,
             batch_timeout_ms=_POLL_MS,
             max_partition_fetch_bytes=FETCH_BYTES_PER_PARTITION,
+            heartbeat_interval_ms=GROUP_HEARTBEAT_INTERVAL_MS,
             listener=self,
             parser=parse_batch_unread,
             decoder=decode_nothing,

@@ -51,7 +51,7 @@ def serve(service: Coroutine[Any, Any, None]) -> None:
     set_up_logging()
     # The least that a broker allows by default, so that a killed member is detected soon.
     subscriber = KafkaBroker.subscriber
-    KafkaBroker.subscriber = partialmethod(subscriber, session_timeout_ms=6_000, heartbeat_interval_ms=500)  # type: ignore[assignment, method-assign]
+    KafkaBroker.subscriber = partialmethod(subscriber, session_timeout_ms=6_000)  # type: ignore[assignment, method-assign]
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
