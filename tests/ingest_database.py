@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import asyncpg
@@ -25,7 +27,8 @@ class Record:
     key: bytes | None = b"ch"
     topic: str = "switchboard.invocation-requests"
     partition: int = 3
-    offset: int = 41
+    offset: int = field(default_factory=count().__next__)
+    timestamp: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
 
 
 @asynccontextmanager

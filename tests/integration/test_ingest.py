@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from contracts.invocation import INVOCATION_DATA_LIMIT
 from services.domain.json_schema import Verdict
 from services.infrastructure.postgres import Pool, migrate
 from services.invoker.delivery_log import find_by_request
+from services.invoker.limits import Limits
+from services.invoker.queue.claiming import claim
 from services.invoker.queue.rate_of_test_calls import TEST_CALLS_PER_MINUTE, forget_test_calls, wait_of_test_call
 from services.invoker.service import MIGRATIONS
 from services.schema_validation.validator import SchemaValidator
@@ -41,6 +45,24 @@ async def test_the_body_is_fixed_and_has_the_fields_of_the_contract(pool: Pool) 
     }
     assert found["r2"]["data"] == {"a": 1}
     assert found["r2"]["template"] is None
+
+
+async def test_a_database_that_lost_a_delivery_gives_it_the_same_id_and_end_again(pool: Pool) -> None:
+    """So that its receiver knows its second call, and none comes after its time."""
+    an_hour_ago = time.time_ns() // 1_000_000 - 3_600_000
+    records = [
+        replace(request(name, data={"ttl_seconds": 60}), offset=offset, timestamp=an_hour_ago)
+        for offset, name in enumerate(("r1", "r2"))
+    ]
+    await apply(pool, *records)
+    before = await rows(pool)
+    assert before["r1"]["id"] != before["r2"]["id"]
+    await pool.execute("DELETE FROM invoker.deliveries")
+    await apply(pool, *records)
+    again = await rows(pool)
+    assert {name: row["id"] for name, row in again.items()} == {name: row["id"] for name, row in before.items()}
+    assert {row["expires_at"].timestamp() for row in again.values()} == {an_hour_ago / 1_000 + 60}
+    assert await claim(pool, "first", {}, 10, Limits()) == []
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -147,16 +169,17 @@ async def test_an_unreadable_record_is_a_dead_letter_as_it_came(pool: Pool) -> N
         (b'{"specversion": "1.0", "id": "r1"}', "'type' is missing"),
     ]
     keys = [b"ch", None, b"\xff\x00"]
-    await apply(pool, *(Record(value, key) for value, _ in unreadable for key in keys), request("r1"))
+    records = [Record(value, key) for value, _ in unreadable for key in keys]
+    await apply(pool, *records, request("r1"))
     assert set(await rows(pool)) == {"r1"}
     letters = await pool.fetch("SELECT * FROM invoker.outbox ORDER BY id")
     wanted = [(value, reason, key) for value, reason in unreadable for key in keys]
-    for letter, (value, reason, key) in zip(letters, wanted, strict=True):
+    for letter, record, (value, reason, key) in zip(letters, records, wanted, strict=True):
         assert (letter["topic"], letter["partition"]) == ("switchboard.dead-letters", 3)
         assert (letter["key"], letter["value"]) == (key, value)
         headers = dict(zip(letter["headers"][::2], letter["headers"][1::2], strict=True))
         assert reason in headers.pop("reason")
-        assert headers == {"topic": "switchboard.invocation-requests", "partition": "3", "offset": "41"}
+        assert headers == {"topic": "switchboard.invocation-requests", "partition": "3", "offset": str(record.offset)}
 
 
 async def test_a_dead_letter_that_is_too_large_has_no_value(pool: Pool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
@@ -102,6 +103,12 @@ async def test_a_request_with_a_hindrance_is_not_leased(pool: Pool, hindrance: s
     await lease(pool, calls, request("r1"))
     assert (calls.deliveries, calls.concurrency.in_flight) == ([], 0)
     assert (await rows(pool))["r1"]["lease"] is None
+
+
+async def test_a_request_whose_time_is_over_is_not_leased(pool: Pool) -> None:
+    calls = RecordedCalls(LIMITS)
+    await lease(pool, calls, replace(request("r1", data={"ttl_seconds": 60}), timestamp=0))
+    assert (calls.deliveries, calls.concurrency.in_flight) == ([], 0)
 
 
 async def test_a_test_call_waits_in_its_own_queue(pool: Pool) -> None:

@@ -14,7 +14,7 @@ from services.infrastructure.vault import KeyRing, SignatureAddress
 from services.invoker import delivery_log
 from services.invoker.delivery_log import DeliveryFilter, replay
 from services.invoker.queue import scheduling
-from services.invoker.queue.claiming import claim
+from services.invoker.queue.claiming import awake_lanes, claim
 from services.invoker.results.retry_policy import (
     Answered,
 )
@@ -172,3 +172,10 @@ async def test_migrations_go_down_and_up(pool: Pool) -> None:
     await migrate_down(pool, "invoker", directory, to="0001_invoker")
     await migrate(pool, "invoker", directory)
     assert len(await claim(pool, "first", {}, 10, LIMITS)) == 1
+
+
+async def test_what_has_expired_is_not_called(pool: Pool) -> None:
+    """The sweeper ends it soon; until then its queue sleeps, so that it is not looked at again and again."""
+    await add(pool, "crm", expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    assert await claim(pool, "first", {}, 10, LIMITS) == []
+    assert await awake_lanes(pool) == []

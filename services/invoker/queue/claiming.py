@@ -52,7 +52,7 @@ _CLAIM = f"""
         CROSS JOIN LATERAL (
             SELECT id FROM invoker.deliveries
             WHERE channel = awake.channel AND system = awake.system AND lane = $4
-                AND state = 'due' AND lease IS NULL AND due_at <= now()
+                AND state = 'due' AND lease IS NULL AND due_at <= now() AND (expires_at IS NULL OR expires_at > now())
             ORDER BY due_at LIMIT awake.free FOR UPDATE SKIP LOCKED
         ) AS d LIMIT $5
     )
@@ -65,6 +65,7 @@ _SLEEP = """
     UPDATE invoker.queues l SET wake_at = coalesce((
         SELECT min(d.due_at) FROM invoker.deliveries d
         WHERE d.channel = l.channel AND d.system = l.system AND d.lane = l.lane AND d.state = 'due' AND d.lease IS NULL
+            AND (d.expires_at IS NULL OR d.expires_at > now())
     ), 'infinity')
     FROM unnest($1::text[], $2::text[]) AS claimed(channel, system)
     WHERE l.channel = claimed.channel AND l.system = claimed.system AND l.lane = $3

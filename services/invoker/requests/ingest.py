@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
-from contracts.ids import new_id
 from contracts.invocation import InvokeIntent, MakeTestCall
 from services.infrastructure.checkpointed_commits import Done
 from services.infrastructure.postgres import Connection
@@ -85,6 +84,9 @@ class NewDelivery(NamedTuple):
     body: bytes | None
     test: bool
     only_key_id: str | None
+
+    def expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
 
     def leased(self, lease: UUID) -> Delivery:
         """The same as a delivery whose first attempt is to be made under this lease."""
@@ -182,9 +184,8 @@ class Ingest:
         """
         calls = [request.call() for request in requests]
         settings = await load_settings(connection, calls)
-        now = datetime.now(UTC)
         validations = await validate_all(calls, settings, self._schemas)
-        deliveries = [_new_delivery(*pair, now) for pair in zip(requests, validations, strict=True)]
+        deliveries = [_new_delivery(*pair) for pair in zip(requests, validations, strict=True)]
         leased = self._lease([new for new, found in zip(deliveries, settings, strict=True) if found.callable_at_once])
         try:
             due_at = await _insert(connection, deliveries, leased, self._limits)
@@ -209,7 +210,8 @@ class Ingest:
         """Leases those that can be called at once and get a slot; returns them by id."""
         if self._calls is None:
             return {}
-        due = [new for new in deliveries if new.state == "due" and not new.test]
+        now = datetime.now(UTC)
+        due = [new for new in deliveries if new.state == "due" and not new.test and not new.expired(now)]
         acquired = self._calls.concurrency.acquire_first_attempts([(new.channel, new.system) for new in due])
         lease = uuid4()
         return {new.id: new.leased(lease) for new, has_slot in zip(due, acquired, strict=True) if has_slot}
@@ -226,23 +228,22 @@ class Ingest:
                 self._calls.concurrency.release(delivery.system_key, "first")
 
 
-def _new_delivery(request: Request, validation: Validation, now: datetime) -> NewDelivery:
+def _new_delivery(request: Request, validation: Validation) -> NewDelivery:
     body = request.body
     call_body = validation.body if isinstance(validation, Servable) else None
     state = "waiting"
     if isinstance(validation, Servable):
         state = "parked" if validation.parked else "due"
-    template, ttl_s = (body.template, body.ttl_seconds) if isinstance(body, InvokeIntent) else (None, None)
     return NewDelivery(
-        new_id(),
+        request.delivery,
         *request.key,
         request.correlation_id,
         body.system,
         request.code,
-        template,
+        body.template if isinstance(body, InvokeIntent) else None,
         stored_request(body, call_body),
         state,
-        None if ttl_s is None else now + timedelta(seconds=ttl_s),
+        request.expires_at,
         call_body,
         test=request.is_test,
         only_key_id=body.key_id if isinstance(body, MakeTestCall) else None,

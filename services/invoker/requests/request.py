@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +19,7 @@ from contracts.envelope import (
     read_command,
     validation_message,
 )
+from contracts.ids import uuid7
 from contracts.invocation import TEST_CALL, InvocationFailed, InvokeIntent, MakeTestCall
 from services.invoker.outbox.notifications import Requester, dead_letter_record, outcome_record
 from services.invoker.outbox.records import OutboxRecord
@@ -33,8 +36,12 @@ class InvalidRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
+    """``delivery`` is the id of its delivery, if no record before it has the same request."""
+
     envelope: CommandEnvelope
     body: RequestBody
+    delivery: str
+    expires_at: datetime | None
 
     @property
     def key(self) -> RequestKey:
@@ -70,7 +77,8 @@ def read_requests(records: Sequence[Any]) -> tuple[list[Request], list[OutboxRec
     for record in records:
         try:
             envelope = read_command(record.value)
-            requests.append(Request(envelope, body_of(envelope)))
+            body = body_of(envelope)
+            requests.append(Request(envelope, body, _delivery_id(record, envelope), _expires_at(record, body)))
         except UndecodableEnvelope as error:
             rejected.append(dead_letter_record(record, str(error)))
         except InvalidEnvelope as error:
@@ -78,6 +86,20 @@ def read_requests(records: Sequence[Any]) -> tuple[list[Request], list[OutboxRec
         except InvalidRequest as error:
             rejected.append(_refusal(envelope, str(error)))
     return requests, rejected
+
+
+def _delivery_id(record: Any, envelope: CommandEnvelope) -> str:
+    """Derived from the record, so that a database that lost the delivery gives it the same id again: a receiver then
+    recognises the call by its ``webhook-id``. It sorts by the time of the request."""
+    digest = hashlib.sha256(f"{envelope.accountid}\0{envelope.subject}\0{envelope.id}\0{record.offset}".encode())
+    return uuid7(record.timestamp, digest.digest()[:10])
+
+
+def _expires_at(record: Any, body: RequestBody) -> datetime | None:
+    """Counted from when the broker had the request: it may have waited there longer than it is to live."""
+    if not isinstance(body, InvokeIntent) or body.ttl_seconds is None:
+        return None
+    return datetime.fromtimestamp(record.timestamp / 1_000, UTC) + timedelta(seconds=body.ttl_seconds)
 
 
 def body_of(envelope: CommandEnvelope) -> RequestBody:
