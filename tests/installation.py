@@ -21,9 +21,10 @@ from contracts.kafka.publisher import Publisher
 from services.cli.service_child import Child
 from services.gateway.authentication import api_keys
 from services.gateway.authentication.roles import Scope
+from services.gateway.database_schemas import apply_database
 from services.infrastructure.config import Settings
 from services.infrastructure.embedded.process import free_port
-from services.infrastructure.postgres import migrate, pool_of
+from services.infrastructure.postgres import pool_of
 from services.infrastructure.topics import apply_topics
 from services.infrastructure.vault import KeyRing
 from tests.api_document import require_described
@@ -141,10 +142,18 @@ class Installation:
 
     def child(self, service: str, copy: str = "") -> Child:
         """A process of that service, not started; ``copy`` tells the logs of several apart."""
-        return Child(service, self.environment | self.logins(service), self.directory / f"{service}{copy}.log")
+        return Child(service, self.environment_of(service), self.directory / f"{service}{copy}.log")
+
+    def environment_of(self, service: str) -> dict[str, str]:
+        """With the service's own logins to the embedded servers."""
+        environment = self.environment | self.logins(service)
+        database = urlsplit(self.environment["SWITCHBOARD_DATABASE_URL"]).path
+        own = urlsplit(environment["SWITCHBOARD_DATABASE_URL"])._replace(path=database)
+        return environment | {"SWITCHBOARD_DATABASE_URL": own.geturl()}
 
     def __enter__(self) -> Self:
         asyncio.run(apply_topics(self.bootstrap_servers, self.settings.partitions, {}))
+        asyncio.run(self._apply_database())
         try:
             for child in self.services.values():
                 child.start()
@@ -154,6 +163,13 @@ class Installation:
             self._stop()
             raise
         return self
+
+    async def _apply_database(self) -> None:
+        pool = await pool_of(self.settings, size=1)
+        try:
+            await apply_database(pool)
+        finally:
+            await pool.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -185,7 +201,6 @@ class Installation:
         async def make() -> str:
             pool = await pool_of(self.settings, size=1)
             try:
-                await migrate(pool, "gateway", api_keys.MIGRATIONS)
                 return await api_keys.create(pool, scope=Scope(account), label="test")
             finally:
                 await pool.close()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from services.infrastructure.embedded.kafka import EmbeddedKafka
@@ -26,7 +26,8 @@ class Servers:
     dsn: str
     directories: tuple[Path, ...]
     logins: Callable[[str], dict[str, str]] = field(default=lambda _: {})
-    """The variables with which a service logs in to the embedded broker; tests' own clients use its open port."""
+    """The variables with which a service logs in to the embedded servers. The database's name is to be put in. Tests'
+    own clients use the broker's open port, and log in to the database as its owner."""
 
 
 @cache
@@ -43,7 +44,7 @@ def servers(directory: Path) -> Iterator[Servers]:
         kafka = os.environ.get("SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS")
         dsn = os.environ.get("SWITCHBOARD_DATABASE_URL")
         directories = []
-        logins: Callable[[str], dict[str, str]] = lambda _: {}  # noqa: E731
+        logins: list[Callable[[str], dict[str, str]]] = []
         if kafka is None and docker_answers():
             from testcontainers.kafka import KafkaContainer
 
@@ -51,7 +52,8 @@ def servers(directory: Path) -> Iterator[Servers]:
         elif kafka is None:
             open_port = free_port()
             broker = stack.enter_context(EmbeddedKafka(directory / "kafka", secured=True, open_port=open_port))
-            kafka, logins = f"127.0.0.1:{open_port}", broker.environment
+            kafka = f"127.0.0.1:{open_port}"
+            logins.append(broker.environment)
             directories.append(directory / "kafka")
         if dsn is None and docker_answers():
             from testcontainers.postgres import PostgresContainer
@@ -59,6 +61,12 @@ def servers(directory: Path) -> Iterator[Servers]:
             container = stack.enter_context(PostgresContainer("postgres:18", driver=None))
             dsn = container.get_connection_url()
         elif dsn is None:
-            dsn = stack.enter_context(EmbeddedPostgres(directory / "postgres", durable=False)).dsn
+            database = stack.enter_context(EmbeddedPostgres(directory / "postgres", durable=False))
+            dsn = database.dsn
+            logins.append(database.environment)
             directories.append(directory / "postgres")
-        yield Servers(str(kafka), str(dsn), tuple(directories), logins)
+        yield Servers(str(kafka), str(dsn), tuple(directories), partial(_of_all, logins))
+
+
+def _of_all(logins: Sequence[Callable[[str], dict[str, str]]], service: str) -> dict[str, str]:
+    return {name: value for login in logins for name, value in login(service).items()}

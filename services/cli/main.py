@@ -44,6 +44,8 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
+database_app = typer.Typer(help="The tables, and who may use them.", no_args_is_help=True)
+app.add_typer(database_app, name="database")
 app.add_typer(api_keys_app, name="api-keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(access_log_app)
@@ -163,6 +165,37 @@ def run_one(
     if service not in SERVICES:
         raise CliError(f"There is no service {service!r}; choose one of {', '.join(SERVICES)}.")
     run_service(service, with_parent=with_parent)
+
+
+@database_app.callback()
+def _database() -> None:
+    """Makes typer keep the name `apply`, although it is the only command."""
+
+
+@database_app.command("apply")
+def database_apply() -> None:
+    """Makes the missing tables, and gives each service's role its rights, as the role that owns the database.
+
+    A service has a role of its own if there is one of its name, such as switchboard_projector.
+    """
+    from services.gateway.database_schemas import apply_database
+    from services.infrastructure.database_rights import RIGHTS, role_of
+    from services.infrastructure.postgres import pool_of
+
+    async def apply() -> list[str]:
+        pool = await pool_of(Settings.from_environment(), size=1)
+        try:
+            return await apply_database(pool)
+        finally:
+            await pool.close()
+
+    with_role = asyncio.run(apply())
+    typer.echo("The tables are there.")
+    for service in RIGHTS:
+        if service in with_role:
+            typer.echo(f"{role_of(service)} has the rights of the {service}.")
+        else:
+            typer.echo(f"There is no role {role_of(service)}, so the {service} has to log in as the owner.")
 
 
 @topics_app.command("apply")

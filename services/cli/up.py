@@ -23,6 +23,7 @@ from services.cli.service_settings import SERVICES
 from services.gateway.authentication import api_keys
 from services.gateway.authentication.authenticator import authenticate
 from services.gateway.authentication.roles import PLATFORM, Scope
+from services.gateway.database_schemas import apply_database
 from services.infrastructure.config import Settings
 from services.infrastructure.embedded.acls import ADMIN, CUSTOMER
 from services.infrastructure.embedded.credentials import client_properties, kcat_conf, write_private
@@ -37,7 +38,7 @@ from services.infrastructure.embedded.process import (
 )
 from services.infrastructure.kafka import security_options
 from services.infrastructure.library_internals.asyncpg import database_addresses
-from services.infrastructure.postgres import migrate, pool_of
+from services.infrastructure.postgres import pool_of
 from services.infrastructure.topics import apply_topics
 from services.infrastructure.vault import KeyRing
 
@@ -77,9 +78,10 @@ def run_everything(settings: Settings, *, demo: bool) -> None:
         given = Settings.from_environment(environment)
         as_admin, as_customer = environment | logins(ADMIN), environment | logins(CUSTOMER)
         asyncio.run(apply_topics(given.kafka_bootstrap_servers or "", given.partitions, security_options(as_admin)))
-        step("The topics are there.")
+        asyncio.run(_apply_database(given))
+        step("The topics and the tables are there.")
         children = [
-            Child(service, environment_of(service, environment) | logins(service), data / "logs" / f"{service}.log")
+            Child(service, environment_of(service, environment | logins(service)), data / "logs" / f"{service}.log")
             for service in SERVICES
         ]
         stack.callback(_stop_all, children)
@@ -146,13 +148,13 @@ def _with_servers(
 ) -> tuple[dict[str, str], Callable[[str], dict[str, str]]]:
     """Starts in parallel what the environment does not name.
 
-    Returns the environment with all addresses, and what a principal adds to it; nothing on a broker of one's own.
+    Returns the environment with all addresses, and what a principal adds to it; nothing on servers of one's own.
     """
-    logins: Callable[[str], dict[str, str]] = lambda _: {}  # noqa: E731
+    logins: list[Callable[[str], dict[str, str]]] = []
     environment = dict(os.environ) | {"SWITCHBOARD_DATA_DIR": str(settings.data_dir)}
     if settings.kafka_bootstrap_servers is None:
         kafka = EmbeddedKafka(settings.data_dir / "kafka", settings.kafka_port, secured=True)
-        logins = kafka.environment
+        logins.append(kafka.environment)
         environment["SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
         servers.append(kafka)
     if settings.database_url is None:
@@ -170,9 +172,10 @@ def _with_servers(
             step(f"{starts[start]} runs.")
     if settings.database_url is None:
         environment["SWITCHBOARD_DATABASE_URL"] = postgres.dsn
+        logins.append(postgres.environment)
     if settings.keyring is None:
         environment["SWITCHBOARD_KEYRING"] = stored_secret(settings.data_dir / "keyring", KeyRing.make())
-    return environment, logins
+    return environment, lambda principal: {name: value for login in logins for name, value in login(principal).items()}
 
 
 def _write_client_files(data: Path, login: dict[str, str]) -> None:
@@ -207,11 +210,18 @@ async def _wait_for_read_model(settings: Settings, version: int) -> None:
         await pool.close()
 
 
+async def _apply_database(settings: Settings) -> None:
+    pool = await pool_of(settings, size=1)
+    try:
+        await apply_database(pool)
+    finally:
+        await pool.close()
+
+
 async def _api_keys(settings: Settings) -> tuple[str, str]:
     """The account's and the platform's API key, created once per data directory."""
     pool = await pool_of(settings, size=1)
     try:
-        await migrate(pool, "gateway", api_keys.MIGRATIONS)
 
         async def key(name: str, scope: Scope) -> str:
             path = settings.data_dir / name

@@ -13,24 +13,20 @@ from aiokafka.errors import KafkaError
 
 from contracts.kafka.publisher import Publisher, PublisherError
 from contracts.kafka.router import Router
-from projections import MIGRATIONS as PROJECTION_MIGRATIONS
 from services.gateway.application import application
-from services.gateway.authentication import api_keys, sessions
 from services.gateway.authentication.access_log_relay import AccessLogRelay
 from services.gateway.authentication.oidc.configuration import load as load_oidc
 from services.gateway.authentication.oidc.tokens import TrustedIssuers
+from services.gateway.database_schemas import make_tables
 from services.gateway.feed.feed import Feed
 from services.gateway.http_server import http_server
 from services.gateway.limits import Limits
-from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINT_MIGRATIONS
 from services.infrastructure.config import Settings, SettingsError
 from services.infrastructure.kafka import security_options
 from services.infrastructure.open_files import raise_open_file_limit
 from services.infrastructure.outages import retry_during_outage
-from services.infrastructure.postgres import migrate, pool_of
+from services.infrastructure.postgres import pool_of
 from services.infrastructure.threads import favour_event_loop
-from services.invoker.service import MIGRATIONS as INVOKER_MIGRATIONS
-from services.message_router.service import MIGRATIONS as MESSAGE_ROUTER_MIGRATIONS
 
 Part = TypeVar("Part")
 _WEBJARS_TIMEOUT_S = 5.0
@@ -52,15 +48,7 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     issuers = TrustedIssuers(load_oidc(settings.oidc_file))
     listener = _bind(settings)
     pool = await pool_of(settings, resets=False)  # nothing here outlives its transaction
-    for owner, directory in (
-        ("checkpoints", CHECKPOINT_MIGRATIONS),
-        ("projections", PROJECTION_MIGRATIONS),
-        ("invoker", INVOKER_MIGRATIONS),
-        ("message_router", MESSAGE_ROUTER_MIGRATIONS),
-        ("gateway", api_keys.MIGRATIONS),
-        ("console", sessions.MIGRATIONS),
-    ):
-        await migrate(pool, owner, directory)
+    await make_tables(pool)
     app = application(
         pool,
         limits,

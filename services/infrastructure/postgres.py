@@ -95,18 +95,40 @@ async def _as_it_is(_: Connection) -> None:
 
 
 async def migrate(pool: Pool, owner: str, directory: Path) -> None:
-    """Applies what is missing of the owner's ``NNNN_name.up.sql`` files, in order, each in a transaction."""
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
-        await connection.execute(
-            "CREATE SCHEMA IF NOT EXISTS switchboard;"
-            "CREATE TABLE IF NOT EXISTS switchboard.migrations ("
-            "owner text, name text, applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (owner, name))"
-        )
-        rows = await connection.fetch("SELECT name FROM switchboard.migrations WHERE owner = $1", owner)
-        applied = {row["name"] for row in rows}
-        for path in sorted(directory.glob("*.up.sql")):
-            name = path.name.removesuffix(".up.sql")
-            if name not in applied:
-                await connection.execute(path.read_text("utf-8"))
-                await connection.execute("INSERT INTO switchboard.migrations VALUES ($1, $2)", owner, name)
+    """Applies what is missing of the owner's ``NNNN_name.up.sql`` files, in order, each in a transaction.
+
+    Raises `SettingsError` where something is missing that the role may not apply.
+    """
+    wanted = {path.name.removesuffix(".up.sql"): path for path in sorted(directory.glob("*.up.sql"))}
+    async with pool.acquire() as connection:
+        if wanted.keys() <= await _applied(connection, owner):
+            return
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
+                await _apply_missing(connection, owner, wanted)
+        except asyncpg.InsufficientPrivilegeError:
+            raise SettingsError(
+                f"The database lacks tables of this release, which the role in SWITCHBOARD_DATABASE_URL may not make: "
+                f"run `switchboard database apply` first, as the role that owns the database. (Missing: {owner}.)"
+            ) from None
+
+
+async def _applied(connection: Connection, owner: str) -> set[str]:
+    if await connection.fetchval("SELECT to_regclass('switchboard.migrations')") is None:
+        return set()
+    rows = await connection.fetch("SELECT name FROM switchboard.migrations WHERE owner = $1", owner)
+    return {row["name"] for row in rows}
+
+
+async def _apply_missing(connection: Connection, owner: str, wanted: Mapping[str, Path]) -> None:
+    await connection.execute(
+        "CREATE SCHEMA IF NOT EXISTS switchboard;"
+        "CREATE TABLE IF NOT EXISTS switchboard.migrations ("
+        "owner text, name text, applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (owner, name))"
+    )
+    applied = await _applied(connection, owner)
+    for name, path in wanted.items():
+        if name not in applied:
+            await connection.execute(path.read_text("utf-8"))
+            await connection.execute("INSERT INTO switchboard.migrations VALUES ($1, $2)", owner, name)

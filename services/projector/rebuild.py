@@ -25,6 +25,7 @@ from projections.events import NotAnEvent
 from projections.settings.fold import SequenceGap
 from services.infrastructure.checkpoints import delete_checkpoints, move_checkpoint, next_offsets, next_positions
 from services.infrastructure.config import Settings
+from services.infrastructure.database_rights import apply_rights
 from services.infrastructure.event_sequence import take_until_gap
 from services.infrastructure.kafka import security_options
 from services.infrastructure.postgres import Connection, Pool
@@ -110,6 +111,7 @@ async def begin(pool: Pool, model: ReadModel, *, restart: bool) -> int:
         schema = schema_of(model.name, version)
         await connection.execute(f"CREATE SCHEMA {schema}; SET LOCAL search_path = {schema}")
         await connection.execute(model.tables.read_text("utf-8"))
+        await apply_rights(connection)
         await connection.execute(
             "UPDATE switchboard.read_models SET building = $2 WHERE model = $1", model.name, version
         )

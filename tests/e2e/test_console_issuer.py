@@ -34,7 +34,7 @@ def address(installation: Installation, provider: OidcProvider, tmp_path: Path) 
     file = tmp_path / "oidc.yaml"
     file.write_text(yaml.safe_dump(configured(provider.issuer) | {"console_url": address}))
     variables = {"SWITCHBOARD_HTTP_PORT": str(port), "SWITCHBOARD_OIDC_FILE": str(file)}
-    environment = installation.environment | installation.logins("gateway") | variables
+    environment = installation.environment_of("gateway") | variables
     gateway = Child("gateway", environment, tmp_path / "gateway.log")
     gateway.start()
     try:

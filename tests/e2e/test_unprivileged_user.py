@@ -142,6 +142,7 @@ def test_another_user_gets_neither_data_nor_a_connection(running: tuple[Up, Path
         "api-keys list",
         "audit verify",
         "topics apply",
+        "database apply",
     ],
 )
 def test_a_command_finds_the_running_up(running: tuple[Up, Path, dict[str, str]], words: str) -> None:

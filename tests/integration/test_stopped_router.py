@@ -28,7 +28,7 @@ async def test_a_stopped_router_holds_its_partition_for_a_bounded_time(installat
     account = fresh("acct")
     channels = [(await scheduled_channel(installation, account))[0] for _ in range(12)]
     options = ProcessOptions(step="loaded", signal="SIGSTOP").model_dump_json()
-    environment = installation.environment | installation.logins("message-router")
+    environment = installation.environment_of("message-router")
     log = installation.directory / "stopped-router.log"
     stopped = ServiceProcess("tests.faults.message_router.process", environment, log, options)
     database = await asyncpg.connect(installation.settings.database_url)

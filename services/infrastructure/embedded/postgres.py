@@ -15,11 +15,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
 
+from services.infrastructure.database_rights import RIGHTS, role_of
 from services.infrastructure.embedded.credentials import write_private
 from services.infrastructure.embedded.process import DirectoryUnusable, Server, ServerFailed
 from services.infrastructure.embedded.server import EmbeddedServer
@@ -30,13 +32,13 @@ _BINARIES = Path(_WHEEL.origin).parent / "pginstall" / "bin" if _WHEEL and _WHEE
 _NOBODY = 65534
 _SUPERUSER = "postgres"
 USER = "switchboard"
-"""The services' role: it owns the database and is no superuser."""
+"""The owner of the database, who makes its tables; no superuser."""
 DATABASE = "switchboard"
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """A database server. ``durable=False`` is for tests: a crash of the machine may lose data, and the services' role
-    may create databases.
+    """A database server. ``durable=False`` is for tests: a crash of the machine may lose data, and the owner's role may
+    create databases.
     """
 
     name = "PostgreSQL"
@@ -51,6 +53,14 @@ class EmbeddedPostgres(EmbeddedServer):
     def dsn(self) -> str:
         """With all that it takes, so that no ``PGSSLMODE`` of the environment, meant for another server, comes in."""
         return self._dsn(USER, self._password("password"), DATABASE)
+
+    def environment(self, service: str) -> dict[str, str]:
+        """The variable with which the service logs in as its role; none for who is no service with a database."""
+        if service not in RIGHTS:
+            return {}
+        return {
+            "SWITCHBOARD_DATABASE_URL": self._dsn(role_of(service), self._password(f"{service}-password"), DATABASE)
+        }
 
     def _dsn(self, user: str, password: str, database: str) -> str:
         return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}?sslmode=disable"
@@ -116,15 +126,17 @@ class EmbeddedPostgres(EmbeddedServer):
     def _answers(self) -> bool:
         """And makes our database, where it is not there yet."""
         superuser = self._dsn(_SUPERUSER, self._password("superuser-password"), "postgres")
-        return asyncio.run(_has_database(superuser, self._password("password"), may_create=not self._durable))
+        roles = {role_of(service): self._password(f"{service}-password") for service in RIGHTS}
+        return asyncio.run(_has_database(superuser, self._password("password"), roles, may_create=not self._durable))
 
     def _damage(self) -> str:
         data = self._directory / "data"
         return f"its data directory {data} is damaged or cannot be used. {self.log} says what it found."
 
 
-async def _has_database(superuser: str, password: str, *, may_create: bool) -> bool:
-    """Whether the server answers; it then has the services' role, with the password, and their database.
+async def _has_database(superuser: str, password: str, services: Mapping[str, str], *, may_create: bool) -> bool:
+    """Whether the server answers; it then has the owner's role, the ``services``' roles, with their passwords, and the
+    database.
 
     Not with ``psql``, which the environment and ``~/.psqlrc`` may direct elsewhere.
     """
@@ -133,15 +145,17 @@ async def _has_database(superuser: str, password: str, *, may_create: bool) -> b
     except (OSError, asyncpg.PostgresError, TimeoutError):
         return False
     try:
-        if not await connection.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", USER):
-            # A swap of read models waits for the transactions of other roles too, and has to see them.
-            await connection.execute(
-                f"CREATE ROLE {USER} LOGIN {'CREATEDB' if may_create else ''} IN ROLE pg_read_all_stats "
-                f"PASSWORD '{password}'"
-            )
+        # A swap of read models waits for the transactions of other roles too, and has to see them.
+        owner = f"{'CREATEDB' if may_create else ''} IN ROLE pg_read_all_stats"
+        known = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
+        for role, word in {USER: password, **services}.items():
+            if role not in known:
+                await connection.execute(f"CREATE ROLE {role} LOGIN {owner if role == USER else ''} PASSWORD '{word}'")
         if not await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {USER}")
             await connection.execute(f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC")
+        for role in services:
+            await connection.execute(f"GRANT CONNECT ON DATABASE {DATABASE} TO {role}")
     finally:
         await connection.close()
     return True
