@@ -117,7 +117,7 @@ def test_it_runs_and_comes_back(tmp_path: Path) -> None:
         assert settings["otp_scheduling"]["countries"] == ["ID", "IN"]
         assert [one["system"] for one in settings["business_systems"]] == ["crm"]
         assert len(settings["business_systems"][0]["intents"]) == 1
-        for step in ("PostgreSQL runs", "Apache Kafka runs", "The topics are there", "The services run"):
+        for step in ("PostgreSQL runs", "Apache Kafka runs", "The topics and the tables are there", "The services run"):
             assert any(re.match(rf" *\d+\.\d s  {step}", line) for line in first.lines), step
         assert first.said("Kafka bootstrap") == f"127.0.0.1:{ports['SWITCHBOARD_KAFKA_PORT']}"
         children = first.children()
