@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Other code must not take the place of ours.
 unexport PYTHONPATH
 
-.PHONY: setup run test faults attacks check contract bench wheels lock jars clean
+.PHONY: setup run cluster test faults attacks check contract bench wheels lock jars clean
 
 setup: $(STAMP)
 
@@ -22,6 +22,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: setup
 	@$(BIN)/switchboard up --demo
+
+# The same on three brokers, with replicas, TLS between all, and a directory of its own.
+cluster: setup
+	@SWITCHBOARD_DATA_DIR=$(or $(SWITCHBOARD_DATA_DIR),.data-cluster) $(BIN)/switchboard up --demo --cluster
 
 # Three workers, one file at a time each: the tests mostly wait for servers. The longest files run first.
 test: setup
@@ -63,4 +67,4 @@ jars: setup
 	$(BIN)/python -m services.infrastructure.embedded.jars $(KAFKA)
 
 clean:
-	rm -rf $(VENV) .data .bench dist
+	rm -rf $(VENV) .data .data-cluster .bench dist

@@ -143,6 +143,7 @@ def _sentence(error: Exception) -> str | None:
 @app.command()
 def up(
     demo: Annotated[bool, typer.Option(help="send every kind of settings command once, to a demo receiver")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="run three brokers in place of one, by TLS")] = False,
 ) -> None:
     """Runs broker, database and all services. Uses the broker and database that the environment names, if any."""
     from services.cli.service_settings import settings_of_all
@@ -150,7 +151,7 @@ def up(
     settings = settings_of_all()
     from services.cli.up import run_everything
 
-    run_everything(settings, demo=demo)
+    run_everything(settings, demo=demo, cluster=cluster)
 
 
 @app.command(name="run")
@@ -199,11 +200,25 @@ def database_apply() -> None:
 
 
 @topics_app.command("apply")
-def topics_apply() -> None:
-    """Creates the missing topics and aligns the settings of the others."""
+def topics_apply(
+    check: Annotated[bool, typer.Option("--check", help="change nothing; exit code 1 if anything differs")] = False,
+) -> None:
+    """Makes topics, their settings, and each service's rights and quotas what they should be; says what was not."""
+    from services.infrastructure.broker_rights import apply_rights
     from services.infrastructure.kafka import security_options
     from services.infrastructure.topics import apply_topics
 
     settings, broker = with_broker(Settings.from_environment())
-    for line in asyncio.run(apply_topics(broker, settings.partitions, security_options())):
-        typer.echo(line)
+
+    async def apply() -> list[str]:
+        security = security_options()
+        topics = await apply_topics(broker, settings.partitions, security, check=check)
+        return topics + await apply_rights(broker, security, check=check)
+
+    differences = asyncio.run(apply())
+    for difference in differences:
+        typer.echo(difference)
+    if not differences:
+        typer.echo("Nothing differs.")
+    if check and differences:
+        raise typer.Exit(1)

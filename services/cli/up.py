@@ -24,8 +24,9 @@ from services.gateway.authentication import api_keys
 from services.gateway.authentication.authenticator import authenticate
 from services.gateway.authentication.roles import PLATFORM, Scope
 from services.gateway.database_schemas import apply_database
+from services.infrastructure.acls import ADMIN, CUSTOMER
 from services.infrastructure.config import Settings
-from services.infrastructure.embedded.acls import ADMIN, CUSTOMER
+from services.infrastructure.embedded.cluster import EmbeddedCluster
 from services.infrastructure.embedded.credentials import client_properties, kcat_conf, write_private
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.embedded.postgres import EmbeddedPostgres
@@ -56,7 +57,7 @@ def stored_secret(path: Path, new: str) -> str:
     return path.read_text()
 
 
-def run_everything(settings: Settings, *, demo: bool) -> None:
+def run_everything(settings: Settings, *, demo: bool, cluster: bool = False) -> None:
     """Returns after SIGTERM or Ctrl-C, everything stopped. Raises `EmbeddedServerError` and `SettingsError`."""
     step = _stopwatch()
     stopping = threading.Event()
@@ -69,8 +70,8 @@ def run_everything(settings: Settings, *, demo: bool) -> None:
     require_free(settings.http_port, "the API", "SWITCHBOARD_HTTP_PORT", host=settings.http_host)
     (data / "logs").mkdir(exist_ok=True)
     with ExitStack() as stack:
-        servers: list[EmbeddedKafka | EmbeddedPostgres] = []
-        environment, logins = _with_servers(settings, stack, servers, step)
+        servers: list[EmbeddedKafka | EmbeddedCluster | EmbeddedPostgres] = []
+        environment, logins = _with_servers(settings, stack, servers, step, cluster=cluster)
         receiver = stack.enter_context(Demo(data)) if demo else None
         if receiver is not None:
             allowed = [*settings.invoker_allow, receiver.address]
@@ -116,10 +117,8 @@ def run_everything(settings: Settings, *, demo: bool) -> None:
         say("Switchboard is ready")
         while not stopping.wait(0.5):
             for server in servers:
-                if server.ended():
-                    say(f"{server.name} ended and is restarted; see {server.log}")
-                    server.stop()
-                    server.start()
+                if server.revive():
+                    say(f"{server.name} had ended and is restarted; see {server.log}")
             for child in children:
                 child.revive()
 
@@ -143,8 +142,10 @@ def environment_of(service: str, environment: Mapping[str, str]) -> dict[str, st
 def _with_servers(
     settings: Settings,
     stack: ExitStack,
-    servers: list[EmbeddedKafka | EmbeddedPostgres],
+    servers: list[EmbeddedKafka | EmbeddedCluster | EmbeddedPostgres],
     step: Callable[[str], None],
+    *,
+    cluster: bool,
 ) -> tuple[dict[str, str], Callable[[str], dict[str, str]]]:
     """Starts in parallel what the environment does not name.
 
@@ -153,7 +154,11 @@ def _with_servers(
     logins: list[Callable[[str], dict[str, str]]] = []
     environment = dict(os.environ) | {"SWITCHBOARD_DATA_DIR": str(settings.data_dir)}
     if settings.kafka_bootstrap_servers is None:
-        kafka = EmbeddedKafka(settings.data_dir / "kafka", settings.kafka_port, secured=True)
+        kafka = (
+            EmbeddedCluster(settings.data_dir / "kafka-cluster", settings.kafka_port)
+            if cluster
+            else EmbeddedKafka(settings.data_dir / "kafka", settings.kafka_port, secured=True)
+        )
         logins.append(kafka.environment)
         environment["SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
         servers.append(kafka)
@@ -182,7 +187,8 @@ def _write_client_files(data: Path, login: dict[str, str]) -> None:
     """For customers' clients; without a login, on a broker of one's own, there is nothing to write."""
     if login:
         given = Settings.from_environment(login)
-        access = (given.kafka_bootstrap_servers or "", given.kafka_sasl_username or "", given.kafka_sasl_password or "")
+        user, password = given.kafka_sasl_username or "", given.kafka_sasl_password or ""
+        access = (given.kafka_bootstrap_servers or "", user, password, given.kafka_ssl_cafile)
         write_private(data / "kcat.conf", kcat_conf(*access))
         write_private(data / "client.properties", client_properties(*access))
 

@@ -89,7 +89,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._applied = applied
         self._on_assignment = on_assignment
         self._broker = KafkaBroker(
-            settings.kafka_bootstrap_servers or "",
+            # FastStream takes a text for one address, even where aiokafka would split it.
+            (settings.kafka_bootstrap_servers or "").split(","),
             security=faststream_security(security_options()),
             metadata_max_age_ms=GROUP_METADATA_MAX_AGE_MS,
             allow_auto_create_topics=False,

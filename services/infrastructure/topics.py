@@ -9,10 +9,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from contracts.topics import TOPICS
+from contracts.topics import TOPICS, Topic
 from services.infrastructure.config import SettingsError
 
 _REPLICATED = {"min.insync.replicas": "2"}
+_SET_ON_TOPIC = 1
+"""Where a setting comes from, by Kafka's number."""
 
 
 async def topic_settings(
@@ -44,8 +46,10 @@ async def partition_count(bootstrap_servers: str, name: str, security: dict[str,
         await admin.close()
 
 
-async def apply_topics(bootstrap_servers: str, partitions: int, security: dict[str, Any]) -> list[str]:
-    """Creates missing topics and aligns settings. Returns a line per topic.
+async def apply_topics(
+    bootstrap_servers: str, partitions: int, security: dict[str, Any], *, check: bool = False
+) -> list[str]:
+    """Creates missing topics and aligns settings; with ``check`` it changes nothing. Returns a sentence per difference.
 
     Topics get three replicas if there are three brokers. Raises `SettingsError` if a topic has another number
     of partitions: a channel is assigned to a partition by hash, so the number can never change.
@@ -56,35 +60,61 @@ async def apply_topics(bootstrap_servers: str, partitions: int, security: dict[s
         brokers = len((await admin.describe_cluster())["brokers"])
         replicas = 3 if brokers >= 3 else 1
         extra = _REPLICATED if replicas == 3 else {}
-        existing = {
-            topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics() if topic["topic"]
-        }
+        existing = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics() if topic["topic"]}
         for topic in TOPICS:
-            found = existing.get(topic.name, partitions)
+            found = len(existing.get(topic.name, range(partitions)))
             if found != partitions:
                 raise SettingsError(
                     f"Topic {topic.name} has {found} partitions, but SWITCHBOARD_PARTITIONS is {partitions}; "
                     f"set it to {found}: the number cannot change once there are channels."
                 )
-        lines = []
         missing = [topic for topic in TOPICS if topic.name not in existing]
-        created = (
-            await admin.create_topics(
-                [NewTopic(topic.name, partitions, replicas, topic_configs=topic.settings | extra) for topic in missing]
-            )
-            if missing
-            else None
-        )
-        for name, code, message in created.topic_errors if created else ():
-            error = for_code(code)
-            if code and error is not TopicAlreadyExistsError:
-                raise SettingsError(f"Topic {name} cannot be created: {message or error.__name__}.")
-            lines.append(f"created {name}")
+        if missing and not check:
+            await _create(admin, missing, partitions, replicas, extra)
+        differences = [f"Topic {topic.name} does not exist." for topic in missing]
         for topic in TOPICS:
-            if topic.name in existing:
-                settings = topic.settings | extra
-                await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, settings)])
-                lines.append(f"checked {topic.name}")
-        return lines
+            fewest = min((len(one["replicas"]) for one in existing.get(topic.name, ())), default=replicas)
+            if fewest < replicas:
+                differences.append(
+                    f"Topic {topic.name} has {fewest} replicas, not {replicas}; kafka-reassign-partitions.sh adds them."
+                )
+        return differences + await _align(
+            admin, [topic for topic in TOPICS if topic.name in existing], extra, check=check
+        )
     finally:
         await admin.close()
+
+
+async def _create(
+    admin: AIOKafkaAdminClient, missing: list[Topic], partitions: int, replicas: int, extra: dict[str, str]
+) -> None:
+    created = await admin.create_topics(
+        [NewTopic(topic.name, partitions, replicas, topic_configs=topic.settings | extra) for topic in missing]
+    )
+    for name, code, message in created.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise SettingsError(f"Topic {name} cannot be created: {message or error.__name__}.")
+
+
+async def _align(admin: AIOKafkaAdminClient, there: list[Topic], extra: dict[str, str], *, check: bool) -> list[str]:
+    """Gives the topics exactly their settings, where they differ."""
+    differences, wrong = [], []
+    described = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in there])
+    found = {
+        name: {entry[0]: entry[1] for entry in entries if entry[3] == _SET_ON_TOPIC}
+        for answer in described
+        for _, _, _, name, entries in answer.resources
+    }
+    for topic in there:
+        wanted, has = topic.settings | extra, found[topic.name]
+        for setting in sorted({*wanted, *has}):
+            if wanted.get(setting) != has.get(setting):
+                now, then = has.get(setting, "not set"), wanted.get(setting, "not set")
+                differences.append(f"Topic {topic.name}: {setting} is {now}, it should be {then}.")
+                wrong.append(topic)
+    if wrong and not check:
+        await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, topic.name, topic.settings | extra) for topic in wrong]
+        )
+    return differences

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.infrastructure.embedded.acls import PRINCIPALS
+from services.infrastructure.acls import PRINCIPALS
 from services.infrastructure.embedded.process import free_port
 from tests.e2e.test_up import Up, _ended
 

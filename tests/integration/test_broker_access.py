@@ -15,7 +15,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from services.infrastructure.embedded.acls import ADMIN, BROKER, PRINCIPALS
+from services.infrastructure.acls import ADMIN, BROKER, PRINCIPALS
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.embedded.process import DirectoryUnusable
 from services.infrastructure.kafka import security_options

@@ -22,8 +22,8 @@ from contracts.channel import RegisterChannel
 from contracts.intent import AddIntent
 from contracts.sms import ToggleSms
 from services.domain.webhook_signature import encode_secret, webhook_signature
+from services.infrastructure.acls import CUSTOMER
 from services.infrastructure.config import Settings
-from services.infrastructure.embedded.acls import CUSTOMER
 from services.infrastructure.embedded.credentials import kcat_conf
 from tests.installation import Installation, run_apart
 

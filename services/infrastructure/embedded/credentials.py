@@ -7,10 +7,11 @@ import os
 import secrets
 from pathlib import Path
 
-from services.infrastructure.embedded.acls import PRINCIPALS
+from services.infrastructure.acls import PRINCIPALS
 from services.infrastructure.embedded.process import DirectoryUnusable
 
 PROTOCOL = "SASL_PLAINTEXT"
+TLS_PROTOCOL = "SASL_SSL"
 MECHANISM = "SCRAM-SHA-512"
 
 
@@ -40,31 +41,42 @@ def broker_passwords(file: Path, *, formatted: bool) -> dict[str, str]:
         ) from None
 
 
-def client_environment(bootstrap_servers: str, principal: str, password: str) -> dict[str, str]:
-    """The variables with which a process reaches the broker as the principal."""
-    return {
+def client_environment(
+    bootstrap_servers: str, principal: str, password: str, authority: Path | None = None
+) -> dict[str, str]:
+    """The variables with which a process reaches the broker as the principal; by TLS where there is an authority."""
+    tls = {} if authority is None else {"SWITCHBOARD_KAFKA_SSL_CAFILE": str(authority)}
+    return tls | {
         "SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-        "SWITCHBOARD_KAFKA_SECURITY_PROTOCOL": PROTOCOL,
+        "SWITCHBOARD_KAFKA_SECURITY_PROTOCOL": PROTOCOL if authority is None else TLS_PROTOCOL,
         "SWITCHBOARD_KAFKA_SASL_MECHANISM": MECHANISM,
         "SWITCHBOARD_KAFKA_SASL_USERNAME": principal,
         "SWITCHBOARD_KAFKA_SASL_PASSWORD": password,
     }
 
 
-def kcat_conf(bootstrap_servers: str, principal: str, password: str) -> str:
+def kcat_conf(bootstrap_servers: str, principal: str, password: str, authority: str | None = None) -> str:
     """For ``kcat -F`` and every other client on librdkafka."""
+    tls = "" if authority is None else f"ssl.ca.location={authority}\n"
     return (
-        f"bootstrap.servers={bootstrap_servers}\nsecurity.protocol={PROTOCOL}\nsasl.mechanism={MECHANISM}\n"
+        f"bootstrap.servers={bootstrap_servers}\nsecurity.protocol={_protocol(authority)}\n"
+        f"{tls}sasl.mechanism={MECHANISM}\n"
         f"sasl.username={principal}\nsasl.password={password}\n"
     )
 
 
-def client_properties(bootstrap_servers: str, principal: str, password: str) -> str:
+def client_properties(bootstrap_servers: str, principal: str, password: str, authority: str | None = None) -> str:
     """For Kafka's own clients and tools, such as ``--command-config``."""
+    tls = "" if authority is None else f"ssl.truststore.type=PEM\nssl.truststore.location={authority}\n"
     return (
-        f"bootstrap.servers={bootstrap_servers}\nsecurity.protocol={PROTOCOL}\nsasl.mechanism={MECHANISM}\n"
+        f"bootstrap.servers={bootstrap_servers}\nsecurity.protocol={_protocol(authority)}\n"
+        f"{tls}sasl.mechanism={MECHANISM}\n"
         f"sasl.jaas.config={jaas('scram.ScramLoginModule', principal, password)}\n"
     )
+
+
+def _protocol(authority: str | None) -> str:
+    return PROTOCOL if authority is None else TLS_PROTOCOL
 
 
 def jaas(module: str, principal: str, password: str, **users: str) -> str:

@@ -1,30 +1,25 @@
 """Apache Kafka itself, in KRaft mode on one node, as a guarded child process.
 
-Clients log in with SCRAM, and `ACLS` say what each may do. The controller's listener takes the broker alone, by PLAIN:
-the credentials of SCRAM are in the log that the controller has yet to read when the broker registers with it.
+Clients log in with SCRAM, and `deploy/acls.yaml` says what each may do. The controller's listener takes the broker
+alone, by PLAIN: the credentials of SCRAM are in the log that the controller has yet to read when the broker registers
+with it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
-
-from contracts.topics import LARGEST_RECORD_BYTES
+from services.infrastructure.acls import ADMIN, BROKER, SUPER_USERS
+from services.infrastructure.broker_rights import apply_rights
 from services.infrastructure.embedded import credentials
-from services.infrastructure.embedded.acls import ACLS, ADMIN, BROKER, PRINCIPALS, QUOTAS, SUPER_USERS, protocol_entries
 from services.infrastructure.embedded.broker_jvm import java, use_startup_cache
-from services.infrastructure.embedded.process import DirectoryUnusable, Server, ServerFailed, free_port, listens
+from services.infrastructure.embedded.broker_log import answers, common_properties, format_log, new_cluster_id
+from services.infrastructure.embedded.process import Server, free_port, listens
 from services.infrastructure.embedded.server import EmbeddedServer
 from services.infrastructure.kafka import security_options
-from services.infrastructure.library_internals.aiokafka import create_acls, set_quotas
 from services.infrastructure.transactions import TRANSACTION_TIMEOUT_MS
 
 
@@ -63,22 +58,6 @@ transaction.max.timeout.ms={TRANSACTION_TIMEOUT_MS}
 """
 
 
-def _value(path: Path) -> str:
-    """A path as a value in a properties file, whose letters beyond ASCII are escapes.
-
-    Raises `DirectoryUnusable` for a comma, which would make it a list, and for what is no text.
-    """
-    text = str(path)
-    if "," in text or not text.isprintable():
-        raise DirectoryUnusable(
-            f"{text!a} has a comma, or a character that is no text, which Kafka cannot have in the name of a "
-            "directory; set SWITCHBOARD_DATA_DIR to another."
-        )
-    units = text.replace("\\", "\\\\").encode("utf-16-be")
-    codes = (int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2))
-    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
-
-
 def _properties(logs: Path, listeners: str, controller_port: int, abort_scan_ms: int) -> str:
     return f"""
 process.roles=broker,controller
@@ -86,26 +65,12 @@ node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
 {listeners}
-log.dirs={_value(logs)}
-auto.create.topics.enable=false
 offsets.topic.replication.factor=1
-offsets.topic.num.partitions=8
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=8
-# An open transaction hides what follows it: look for abandoned ones often.
-transaction.abort.timed.out.transaction.cleanup.interval.ms={abort_scan_ms}
-group.initial.rebalance.delay.ms=0
 # After a crash the broker may register again only when its old session is over.
 broker.session.timeout.ms=2000
-broker.heartbeat.interval.ms=500
-message.max.bytes={LARGEST_RECORD_BYTES}
-replica.fetch.max.bytes={LARGEST_RECORD_BYTES}
-log.cleaner.backoff.ms=1000
-log.cleaner.dedupe.buffer.size=8388608
-log.initial.task.delay.ms=1000
-log.retention.check.interval.ms=60000
-"""
+{common_properties(logs, abort_scan_ms)}"""
 
 
 class EmbeddedKafka(EmbeddedServer):
@@ -153,7 +118,7 @@ class EmbeddedKafka(EmbeddedServer):
     def start(self) -> Self:
         super().start()
         if self._passwords is not None:
-            asyncio.run(_apply_acls_and_quotas(self.bootstrap_servers, security_options(self.environment(ADMIN))))
+            asyncio.run(apply_rights(self.bootstrap_servers, security_options(self.environment(ADMIN))))
         return self
 
     def _prepared(self) -> Server:
@@ -167,62 +132,18 @@ class EmbeddedKafka(EmbeddedServer):
         credentials.write_private(properties, text)
         command = java(*(use_startup_cache() if self._jvm_options is None else self._jvm_options))
         if not formatted:
-            self._format(java() if self._jvm_options else command, properties)
+            format_log(
+                java() if self._jvm_options else command, properties, new_cluster_id(), self._passwords, self.log
+            )
         return Server("kafka", (*command, "kafka.Kafka", str(properties)), self._directory)
-
-    def _format(self, command: tuple[str, ...], properties: Path) -> None:
-        """The arguments are in a file, because a command line can be read by every user of the machine."""
-        cluster_id = base64.urlsafe_b64encode(b"\1" + os.urandom(15)).rstrip(b"=").decode()
-        arguments = ["format", "-t", cluster_id, "-c", str(properties)]
-        for principal in PRINCIPALS if self._passwords else ():
-            login = f"name={principal},password={(self._passwords or {})[principal]}"
-            arguments += ["--add-scram", f"{credentials.MECHANISM}=[{login}]"]
-        file = self._directory / "format.arguments"
-        credentials.write_private(file, "\n".join(arguments) + "\n")
-        done = subprocess.run(
-            (*command, "kafka.tools.StorageTool", f"@{file}"),
-            env=os.environ | {"LC_ALL": "C.UTF-8"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        file.unlink()
-        if done.returncode != 0:
-            self.log.write_text(done.stderr)
-            raise ServerFailed(f"The embedded Kafka broker's log directory cannot be formatted; see {self.log}.")
 
     def _answers(self) -> bool:
         if not listens(self.port):
             return False
-        return asyncio.run(_answers(self.bootstrap_servers, security_options(self.environment(ADMIN))))
+        return asyncio.run(answers(self.bootstrap_servers, security_options(self.environment(ADMIN))))
 
     def _damage(self) -> str:
         return (
             f"its log directory {self._directory / 'logs'} is damaged or cannot be used. {self.log} says what it "
             "found; a copy of the directory, or an empty one, would work."
         )
-
-
-async def _answers(bootstrap_servers: str, security: dict[str, Any]) -> bool:
-    """Whether a real metadata request is answered, by a broker that takes requests for its topics."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=2_000, **security)
-    try:
-        await admin.start()
-        await admin.list_topics()
-    except (KafkaError, OSError):
-        return False
-    else:
-        return True
-    finally:
-        await admin.close()
-
-
-async def _apply_acls_and_quotas(bootstrap_servers: str, security: dict[str, Any]) -> None:
-    """All of them, at every start: what is there already stays."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
-    try:
-        await admin.start()
-        await create_acls(admin, protocol_entries(ACLS))
-        await set_quotas(admin, QUOTAS)
-    finally:
-        await admin.close()

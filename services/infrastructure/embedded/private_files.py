@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.infrastructure.embedded.process import DirectoryUnusable
 
-_OURS = ("kafka", "postgres", "logs")
+_OURS = ("kafka", "kafka-cluster", "postgres", "logs")
 """What is repaired with all that is in it; beside it, only the files of the data directory itself."""
 
 

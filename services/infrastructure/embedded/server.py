@@ -77,6 +77,14 @@ class EmbeddedServer(ABC):
             self._process.stop()
             self._process = None
 
+    def revive(self) -> bool:
+        """Starts it again if it ended without `stop`, and returns whether it had."""
+        if not self.ended():
+            return False
+        self.stop()
+        self.start()
+        return True
+
     def kill(self) -> None:
         """SIGKILL, as a crash would be."""
         if self._process is not None:

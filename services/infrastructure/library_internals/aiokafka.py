@@ -11,25 +11,19 @@ Importing this module changes four things for every client of this process, Fast
 
 The contracts' own change (`contracts.kafka.aiokafka_internals`) comes with it.
 
-`create_acls` and `set_quotas` send requests that aiokafka's admin client has no method for.
-
 ``tests/unit/infrastructure/library_internals/test_aiokafka.py`` fails when the code that this relies on changes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any, Self, SupportsIndex
 
 from aiokafka import AIOKafkaProducer, errors
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.consumer import fetcher
 from aiokafka.producer import sender as aiokafka_sender
-from aiokafka.protocol.admin import CreateAclsRequest, CreateAclsRequest_v1
-from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
-from aiokafka.protocol.types import Array, Boolean, Float64, Int16, Int32, Schema, String
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
@@ -188,79 +182,3 @@ class _LenientPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 fetcher.MemoryRecords, fetcher.PartitionRecords = _RereadableRecords, _LenientPartitionRecords
-
-
-AclEntry = tuple[int, str, int, str, str, int, int]
-"""Resource type, name, pattern type, principal, host, operation and permission, with the protocol's numbers."""
-
-
-_ENTITY = Array(("entity_type", String("utf-8")), ("entity_name", String("utf-8")))
-_OPERATIONS = Array(("key", String("utf-8")), ("value", Float64), ("remove", Boolean))
-
-
-class _CreateAcls(CreateAclsRequest):  # type: ignore[misc]
-    """aiokafka's own has room for one entry; the protocol's takes them all at once."""
-
-    def __init__(self, entries: Sequence[AclEntry]) -> None:
-        self._entries = list(entries)
-
-    def build(self, request_struct_class: Any) -> Any:
-        if request_struct_class is not CreateAclsRequest_v1:
-            raise errors.IncompatibleBrokerVersion("the broker knows no ACLs by prefix")
-        return request_struct_class(self._entries)
-
-
-class _AlterClientQuotasResponse(Response):  # type: ignore[misc]
-    API_KEY = 49
-    API_VERSION = 0
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        ("entries", Array(("error_code", Int16), ("error_message", String("utf-8")), ("entity", _ENTITY))),
-    )
-
-
-class _AlterClientQuotasRequest(RequestStruct):  # type: ignore[misc]
-    """Version 0 of KIP-546's request."""
-
-    API_KEY = 49
-    API_VERSION = 0
-    RESPONSE_TYPE = _AlterClientQuotasResponse
-    SCHEMA = Schema(
-        (
-            "entries",
-            Array(
-                ("entity", _ENTITY), ("ops", Array(("key", String("utf-8")), ("value", Float64), ("remove", Boolean)))
-            ),
-        ),
-        ("validate_only", Boolean),
-    )
-
-
-class _AlterClientQuotas(Request[_AlterClientQuotasRequest]):  # type: ignore[misc]
-    API_KEY = 49
-
-    def __init__(self, quotas: Mapping[str, Mapping[str, float]]) -> None:
-        self._quotas = quotas
-
-    def build(self, request_struct_class: Any) -> Any:
-        entries = [
-            ([("user", user)], [(name, value, False) for name, value in limits.items()])
-            for user, limits in self._quotas.items()
-        ]
-        return request_struct_class(entries=entries, validate_only=False)
-
-
-async def set_quotas(admin: AIOKafkaAdminClient, quotas: Mapping[str, Mapping[str, float]]) -> None:
-    """Sets quotas by user and name, with the rights of a super user. Raises KafkaError where the broker refuses one."""
-    response = await admin._send_request(_AlterClientQuotas(quotas))
-    for code, message, _ in response.entries:
-        if code != 0:
-            raise errors.for_code(code)(message)
-
-
-async def create_acls(admin: AIOKafkaAdminClient, entries: Sequence[AclEntry]) -> None:
-    """Creates the ACLs, with the rights of a super user. Raises KafkaError where the broker refuses one."""
-    response = await admin._send_request(_CreateAcls(entries))
-    for code, message in response.creation_responses:
-        if code != 0:
-            raise errors.for_code(code)(message)
