@@ -35,6 +35,7 @@ from services.gateway.routes import (
     channels,
     customers,
     deliveries,
+    health,
     history,
     intent_catalogue,
     intents,
@@ -74,6 +75,7 @@ _ROUTE_MODULES = (
     audit,
     access_log,
     api_keys,
+    health,
     operations,
     api_docs,
 )

@@ -172,6 +172,21 @@ class SystemHealth(TypedDict):
 
 
 @with_config(use_attribute_docstrings=True)
+class FailingSystem(TypedDict):
+    """A business system whose last calls failed."""
+
+    account: str
+    channel: str
+    system: str
+    failures: int
+    """In a row."""
+
+    failing_since: Time | None
+    circuit_open_until: Time | None
+    """No call is made before."""
+
+
+@with_config(use_attribute_docstrings=True)
 class Proof(TypedDict):
     """How it shows that the receiver accepts a signature."""
 

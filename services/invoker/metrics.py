@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -12,6 +14,7 @@ from services.infrastructure.postgres import Pool
 from services.invoker.poison import POISON_COUNTER
 
 RESULTS = ("delivered", "dead", "retried", "parked", "put_back", "lost")
+_UNENDED = ("waiting", "due", "in_flight", "parked")
 
 _SELECT_UNENDED = """
     SELECT state, count, extract(epoch FROM now() - oldest)::float AS oldest FROM (
@@ -30,6 +33,11 @@ _SELECT_OVERDUE = """
         SELECT FROM invoker.business_systems s
         WHERE s.channel = l.channel AND s.system = l.system AND s.verified_at IS NULL)
 """
+_SELECT_FAILING = """
+    SELECT c.account, b.channel, b.system, b.failures, b.failing_since, b.open_until AS circuit_open_until
+    FROM invoker.circuits b JOIN invoker.channels c ON c.channel = b.channel
+    WHERE b.failures > 0 ORDER BY b.failing_since, b.channel, b.system LIMIT 50
+"""
 _COUNT_OPEN_CIRCUITS = "SELECT count(*) FROM invoker.circuits WHERE open_until IS NOT NULL"
 
 
@@ -41,6 +49,24 @@ class _Metrics(Collector):
         yield from self._metrics
 
 
+async def failing_systems(pool: Pool) -> list[dict[str, Any]]:
+    """The systems whose last calls failed, with the channel's account; at most 50, the longest first."""
+    return [
+        {name: _instant(value) if isinstance(value, datetime) else value for name, value in row.items()}
+        for row in await pool.fetch(_SELECT_FAILING)
+    ]
+
+
+async def unended_deliveries(pool: Pool) -> dict[str, int]:
+    """How many deliveries have not ended, by state."""
+    found = {row["state"]: row["count"] for row in await pool.fetch(_SELECT_UNENDED)}
+    return {state: found.get(state, 0) for state in _UNENDED}
+
+
+def _instant(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 async def exposition(pool: Pool) -> bytes:
     """The metrics now, in Prometheus' text format."""
     rows = {row["state"]: row for row in await pool.fetch(_SELECT_UNENDED)}
@@ -49,7 +75,7 @@ async def exposition(pool: Pool) -> bytes:
     oldest = GaugeMetricFamily(
         "switchboard_deliveries_oldest_seconds", "Age of the oldest that has not ended.", labels=["state"]
     )
-    for state in ("waiting", "due", "in_flight", "parked"):
+    for state in _UNENDED:
         row = rows.get(state)
         count.add_metric([state], row["count"] if row else 0)
         oldest.add_metric([state], row["oldest"] if row else 0)

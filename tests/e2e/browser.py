@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 
 expect.set_options(timeout=30_000)  # milliseconds; a browser beside other tests may be slow
 
+_REPLACED = ("htmx:sendAbort", "htmx:afterRequest")
 NO_BROWSER = "there is no Chromium on this machine"
 
 
@@ -64,8 +65,9 @@ class Person:
 
 
 def _is_problem(line: ConsoleMessage) -> bool:
-    """Errors, but for a form that was rejected: a browser reports its status 4xx too."""
-    return line.type == "error" and "status of 4" not in line.text
+    """Errors, but for a form that was rejected, whose status 4xx a browser reports too, and for a request that a newer
+    one replaced."""
+    return line.type == "error" and "status of 4" not in line.text and line.text not in _REPLACED
 
 
 @contextmanager

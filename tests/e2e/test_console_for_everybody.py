@@ -40,6 +40,11 @@ def test_axe_finds_nothing_and_every_view_fits(
         somebody.page.context.clear_cookies()
         somebody.visit("log-on")
         found["log-on"] = _barriers(somebody.page) + _too_wide(somebody.page)
+    with person(browser, installation.address, installation.api_key(None), reduced_motion="reduce") as operator:
+        operator.visit("health")
+        operator.page.keyboard.press("?")
+        expect(operator.page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+        found["health"] = _barriers(operator.page) + _too_wide(operator.page)
     assert {name: barriers for name, barriers in found.items() if barriers} == {}
 
 
@@ -170,6 +175,48 @@ def test_the_palette_goes_everywhere_by_keyboard(
         page.keyboard.press("Enter")
         expect(page.get_by_text("Batik House Viber · Viber")).to_be_visible()
         assert somebody.problems == []
+
+
+def test_single_keys_are_shortcuts_until_they_are_switched_off(
+    installation: Installation, browser: Browser, account: str
+) -> None:
+    with person(browser, installation.address, installation.api_key(account)) as somebody:
+        page = somebody.page
+        page.keyboard.press("/")
+        page.keyboard.type("gu")
+        expect(page.get_by_role("searchbox")).to_have_value("gu")
+        page.get_by_role("heading", name="Channel Management").click()
+        page.keyboard.type("gu")
+        expect(page.get_by_role("heading", name="Usage", exact=True)).to_be_visible()
+        page.keyboard.press("?")
+        page.get_by_label("Single keys are shortcuts").uncheck()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        page.reload()
+        page.keyboard.type("gc")
+        page.get_by_role("button", name="Keyboard shortcuts").click()
+        expect(page.get_by_label("Single keys are shortcuts")).not_to_be_checked()
+        expect(page.get_by_role("heading", name="Usage", exact=True)).to_be_visible()
+        assert somebody.problems == []
+
+
+def test_the_platforms_people_see_how_it_is(
+    installation: Installation, browser: Browser, account: str, furnished: Furnished
+) -> None:
+    with person(browser, installation.address, installation.api_key(None)) as operator:
+        page = operator.page
+        page.get_by_role("link", name="Health").click()
+        for reader in ("settings", "history", "intents", "signed calls", "messages"):
+            expect(page.get_by_role("row", name=f"{reader} ")).to_have_count(1)
+        row = page.get_by_role("row", name=furnished.channel)
+        expect(row).to_contain_text(account)
+        row.get_by_role("link", name="crm", exact=True).click()
+        expect(page.get_by_role("heading", name="Deliveries")).to_be_visible()
+    with person(browser, installation.address, installation.api_key(account)) as customer:
+        expect(customer.page.get_by_role("link", name="Usage")).to_be_visible()
+        expect(customer.page.get_by_role("link", name="Health")).to_have_count(0)
+        customer.visit("health")
+        expect(customer.page.get_by_role("heading", name="Health")).to_have_count(0)
 
 
 def test_the_page_works_without_scripts(installation: Installation, browser: Browser, account: str) -> None:

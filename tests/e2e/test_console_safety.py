@@ -219,14 +219,21 @@ def test_a_key_is_made_shown_once_and_revoked(installation: Installation, browse
         page.get_by_label("viewer").check()
         page.get_by_role("button", name="Make the key").click()
         token = page.get_by_label("New API key").input_value()
-        somebody.visit("api-keys")
+        page.reload()  # makes no second key
         expect(page.get_by_role("row", name="<i>Ada</i>")).to_contain_text("valid")
         expect(page.get_by_label("New API key")).to_have_count(0)
+        page.once("dialog", lambda question: question.accept())
+        page.get_by_role("button", name="Rotate <i>Ada</i>").click()
+        assert page.get_by_label("New API key").input_value() != token
+        expect(page.get_by_role("row", name="<i>Ada</i>")).to_have_count(2)
+        expect(page.get_by_role("row", name="replaces")).to_have_count(1)
         with person(browser, installation.address, token) as viewer:
             expect(viewer.page.get_by_role("link", name="Usage")).to_be_visible()
             expect(viewer.page.get_by_role("link", name="API Keys")).to_have_count(0)
             page.once("dialog", lambda question: question.accept())
-            page.get_by_role("button", name="Revoke <i>Ada</i>").click()
+            page.get_by_role("row").filter(has_not_text="replaces").get_by_role(
+                "button", name="Revoke <i>Ada</i>"
+            ).click()
             expect(page.get_by_text("The key is revoked.")).to_be_visible()
             viewer.visit("channels")
             expect(viewer.page.get_by_label("API key")).to_be_visible()

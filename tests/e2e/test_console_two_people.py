@@ -126,3 +126,17 @@ def test_what_is_entered_while_a_form_is_renewed_stays(pair: Pair) -> None:
     group = here.get_by_role("group", name="Changed by somebody else")
     expect(group).to_contain_text("Indonesia", timeout=SOON_MS)
     expect(here.get_by_role("checkbox", name="India", exact=True)).to_be_checked()
+
+
+def test_a_second_change_while_a_form_is_renewed_is_shown(pair: Pair) -> None:
+    here, there = pair.here.page, pair.there.page
+    form = _edit(pair.here, System_Name="Mine")
+    held: list[Route] = []
+    here.route("**/edit*", lambda route: held.append(route), times=1)
+    with here.expect_request("**/edit*", timeout=SOON_MS):
+        _save(_edit(pair.there, Remarks="First"))
+    _save(_edit(pair.there, Remarks="Second"))
+    expect(form.get_by_label("Remarks")).to_have_value("Second", timeout=SOON_MS)
+    expect(form.get_by_label("System Name")).to_have_value("Mine")
+    assert len(held) == 1
+    expect(there.get_by_role("article", name="CRM")).to_contain_text("Second")

@@ -21,6 +21,8 @@ CONSOLE_OPERATIONS: dict[str, str] = {
     "GET /console/api-keys": "GET /v1/api-keys",
     "POST /console/api-keys": "POST /v1/api-keys",
     "POST /console/api-keys/{key}/revoke": "DELETE /v1/api-keys/{key}",
+    "POST /console/api-keys/{key}/rotation": "POST /v1/api-keys/{key}/rotation",
+    "GET /console/health": "GET /v1/health",
     "GET /console/palette": "GET /v1/channels",
     "GET /console/channels": "GET /v1/channels",
     "GET /console/customers": "GET /v1/customers",

@@ -94,6 +94,7 @@ OPERATIONS: dict[str, Operation] = {
     f"GET {_AT}/messages/{{message}}": _row(_CHANNEL),
     "GET /v1/usage": _row(_ACCOUNT),
     "GET /v1/scheduling-resources": _row(_SCOPE),
+    "GET /v1/health": _row(_PLATFORM),
     "POST /v1/scheduling-resources": _row(_PLATFORM, _EDITOR),
     "DELETE /v1/scheduling-resources/{resource}": _row(_PLATFORM, _EDITOR),
     "GET /v1/rates": _row(_SCOPE),

@@ -32,6 +32,7 @@ _AFTER_SECTIONS = {
     "History": "What happened to the settings, who did it, and what it changed.",
     "Audit": "The same from the log itself.",
     "API keys": "Who may call this API.",
+    "Health": "How the platform is. For the platform.",
 }
 
 TAGS = [

@@ -103,7 +103,11 @@ async def create_key(request: Request, caller: Caller, asked: NewApiKey) -> str:
 @raises("ApiKeyUnknown", "ApiKeyNotValid", "ApiKeyInvalid", "ApiKeyStronger")
 async def rotate_api_key(request: Request, caller: Authenticated, key: str) -> JSONResponse:
     """Creates a key that may do the same, and shows its token, once. Both are valid for `overlap_seconds`."""
-    asked = await _parsed(request, Rotation)
+    return await _shown_once(request, await rotate_key(request, caller, key, await _parsed(request, Rotation)))
+
+
+async def rotate_key(request: Request, caller: Caller, key: str, asked: Rotation) -> str:
+    """Returns the token of the new key. Raises `Problem`."""
     old = await api_keys.find(pool_of(request), key, reach(caller))
     if old is None:
         raise _unknown(key)
@@ -118,7 +122,7 @@ async def rotate_api_key(request: Request, caller: Authenticated, key: str) -> J
     )
     if token is None:
         raise Problem(409, "ApiKeyNotValid", f"API key {key} is revoked or has expired; create a new one.", key_id=key)
-    return await _shown_once(request, token)
+    return token
 
 
 @router.delete("/{key}", response_model=ApiKeyJson)

@@ -47,8 +47,12 @@ function onAnnounce({ text, kind }) {
   announce(document.body.dataset.loggedOn, "done");
 }
 
+function renewedBy(element) {
+  return element.hasAttribute("hx-include") ? document.querySelector(element.getAttribute("hx-include")) : null;
+}
+
 function heldBy(element) {
-  const form = document.querySelector(element.getAttribute("hx-include"));
+  const form = renewedBy(element);
   return form ? new URLSearchParams(new FormData(form)).toString() : "";
 }
 
@@ -101,6 +105,7 @@ document.addEventListener("click", (event) => {
     for (const box of boxes) box.checked = on;
     showChosen(all.closest("[data-countries]"));
   }
+  if (event.target.closest("[data-shortcuts]")) document.getElementById("shortcuts").showModal();
   if (event.target.closest("[hx-target='#dialog-place']") && !event.target.closest("dialog")) {
     opener = event.target.closest("a").id;
   }
@@ -119,6 +124,24 @@ document.addEventListener("keydown", (event) => {
     places[(Math.max(places.indexOf(document.activeElement), 0) + step) % places.length].focus();
   }
 });
+// Single keys: off while something is typed, and for whoever switches them off.
+const singleKeys = document.getElementById("single-keys");
+singleKeys.checked = localStorage.getItem("single-keys") !== "off";
+singleKeys.addEventListener("change", () => localStorage.setItem("single-keys", singleKeys.checked ? "on" : "off"));
+let going = 0; // since when G is waiting for the key of a view
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, textarea, select, dialog");
+  if (!singleKeys.checked || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const key = event.key.toLowerCase();
+  const view = Date.now() - going < 1_500 ? document.querySelector(`nav [data-key="${CSS.escape(key)}"]`) : null;
+  going = key === "g" ? Date.now() : 0;
+  const found = key === "/" ? document.querySelector("main [type=search]") : null;
+  if (view) view.click();
+  else if (found) found.focus();
+  else if (key === "?") document.getElementById("shortcuts").showModal();
+  else return;
+  event.preventDefault();
+});
 document.addEventListener("submit", (event) => {
   const first = event.target.closest("#palette")?.querySelector("li a");
   if (first) {
@@ -130,7 +153,7 @@ document.addEventListener("close", (event) => {
   if (event.target.parentElement?.id === "palette-place") event.target.remove();
 }, true);
 document.addEventListener("cancel", (event) => {
-  const close = event.target.querySelector("[data-close], .actions a");
+  const close = event.target.querySelector("[data-close], .actions a"); // none: it closes by itself
   if (close) {
     event.preventDefault();
     close.click();
@@ -163,6 +186,10 @@ document.addEventListener("htmx:configRequest", (event) => {
 document.addEventListener("htmx:beforeRequest", ({ detail: { elt } }) => asked.set(elt, heldBy(elt)));
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { elt, triggeringEvent } = event.detail.requestConfig;
+  if (triggeringEvent?.type.startsWith("sse:") && renewedBy(elt)?.classList.contains("htmx-request")) {
+    event.detail.shouldSwap = false; // it is being saved, and its answer has what is new
+    return;
+  }
   if (asked.get(elt) !== heldBy(elt)) { // somebody went on meanwhile: ask again, with that
     event.detail.shouldSwap = false;
     setTimeout(() => htmx.trigger(elt, triggeringEvent.type, triggeringEvent.detail)); // once this request has ended

@@ -1,4 +1,4 @@
-"""API keys: who may do what; made, with the token shown once, and revoked."""
+"""API keys: who may do what; made and rotated, with the token shown once, and revoked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.gateway.console.rendering import url
 from services.gateway.console.routing import ConsoleRoute
 from services.gateway.problems import Problem
 from services.gateway.requests import pool_of
-from services.gateway.routes.api_keys import NewApiKey, create_key, reach, revoke_key
+from services.gateway.routes.api_keys import NewApiKey, Rotation, create_key, reach, revoke_key, rotate_key
 
 _KEYS = "/api-keys"
 _ROLES = {
@@ -86,6 +86,20 @@ def _asked(console: ConsoleRequest, form: Form) -> NewApiKey:
 async def revoke(console: Console, key: str) -> Response:
     await revoke_key(console.request, console.caller, key)
     return console.done(url("api-keys"), _("The key is revoked."))
+
+
+@router.post(f"{_KEYS}/{{key}}/rotation")
+async def rotate(console: Console, key: str) -> Response:
+    """The old key stays valid for a day, so that whoever uses it can take the new one."""
+    try:
+        token = await rotate_key(console.request, console.caller, key, Rotation())
+    except Problem as problem:
+        if problem.status not in (403, 409):
+            raise
+        form = _form()
+        form.errors[""] = problem.detail
+        return await _page(console, form, 422)
+    return await _page(console, _form(), token=token)
 
 
 async def _page(console: ConsoleRequest, form: Form, status: int = 200, token: str = "") -> Response:

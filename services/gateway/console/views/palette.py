@@ -32,6 +32,7 @@ _VIEWS = {
     "history": _("History of the account"),
     "usage": _("Usage"),
     "api-keys": _("API Keys"),
+    "health": _("Health"),
 }
 
 router = APIRouter(route_class=ConsoleRoute)
