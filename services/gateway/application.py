@@ -24,7 +24,7 @@ from services.gateway.log_reads import LogReads
 from services.gateway.openapi.document import describe, operation_id
 from services.gateway.openapi.tags import TAGS
 from services.gateway.request_guard import RequestGuard
-from services.gateway.requests import command_queue, schema_queue, work_queue
+from services.gateway.requests import command_queue, schema_queue, what_if_queue, work_queue
 from services.gateway.routes import (
     access_log,
     api_docs,
@@ -49,6 +49,7 @@ from services.gateway.routes import (
     settings,
     signatures,
     usage,
+    what_if,
 )
 from services.infrastructure.postgres import Pool
 from services.message_router.rate_book import CurrentRates
@@ -65,6 +66,7 @@ _ROUTE_MODULES = (
     invocations,
     deliveries,
     messages,
+    what_if,
     scheduling_resources,
     usage,
     rates,
@@ -136,6 +138,7 @@ def application(
     app.state.message_router = None
     app.state.feed = None
     app.state.schema_queue = schema_queue()
+    app.state.what_if_queue = what_if_queue()
     app.state.command_queue, app.state.message_queue = command_queue(), command_queue()
     app.state.rates = CurrentRates()
     app.state.log_reads = LogReads()

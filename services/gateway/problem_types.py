@@ -211,6 +211,7 @@ _OWN = {
         (503,),
         "Whether the token is valid cannot be told: its issuer does not answer at the moment; try again shortly.",
     ),
+    "WhatIfTooLarge": ProblemType((409,), "There are more than 50,000 messages in these days; ask for fewer days."),
     "AuditsBusy": ProblemType((503,), "Other audits are reading the log at the moment; try again shortly."),
     "AuditTooLong": ProblemType((503,), "The audit took longer than 60 s and was ended; ask for one channel."),
     "ReadModelBehind": ProblemType(

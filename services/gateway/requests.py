@@ -42,6 +42,11 @@ def schema_queue() -> FairQueue:
     return FairQueue(CONCURRENT_WORK, 1, WAITING_PER_ACCOUNT)
 
 
+def what_if_queue() -> FairQueue:
+    """The queue of replays of recorded decisions, of which a gateway makes one at a time."""
+    return FairQueue(1, 1, 4)
+
+
 def work_queue() -> FairQueue:
     """The queue in which every request waits, before a route begins to work on it."""
     return FairQueue(CONCURRENT_WORK, CONCURRENT_WORK_PER_ACCOUNT, WAITING_PER_ACCOUNT, WORK_BESIDE_OTHERS)

@@ -91,6 +91,37 @@ class MessagePage(TypedDict):
     next: str | None
 
 
+# `from` is no name of a field in Python's syntax of classes.
+ChangedRoutes = TypedDict("ChangedRoutes", {"from": Route, "to": Route, "messages": int})
+
+
+@with_config(use_attribute_docstrings=True)
+class CountryWhatIf(TypedDict):
+    """What would have become of the messages to a country."""
+
+    country: str | None
+    messages: int
+    changes: list[ChangedRoutes]
+    """Messages that would have been routed differently."""
+
+    unknown: int
+    """Messages whose recorded decision did not ask the pool for a unit, so nobody knows whether there was one."""
+
+    unpriced: int
+    """Messages without a rate, before or after; the costs are without them and the unknown ones."""
+
+    cost_before: dict[str, str]
+    """By currency, decimals in text; and so is the next."""
+
+    cost_after: dict[str, str]
+
+
+class WhatIfReport(TypedDict):
+    """Recorded decisions under other settings, by country."""
+
+    countries: list[CountryWhatIf]
+
+
 @with_config(use_attribute_docstrings=True)
 class Reservation(TypedDict):
     """A unit of a scheduling resource that was reserved for a message."""

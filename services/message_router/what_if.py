@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +25,13 @@ _DECISIONS = """
     WHERE channel = $1 AND account = $2 AND requested_at >= $3 AND requested_at < $4 AND state = 'routed'
     ORDER BY requested_at, message
 """
+_COUNT = """
+    SELECT count(*) FROM (SELECT FROM message_router.messages WHERE channel = $1 AND account = $2
+        AND requested_at >= $3 AND requested_at < $4 AND state = 'routed' LIMIT $5) AS found
+"""
 _PREFETCH = 1_000
+_TURN = 50
+"""Decisions after which others have a turn in the event loop; some milliseconds."""
 _PROGRESS_EVERY = 10_000
 
 
@@ -39,6 +46,10 @@ class Proposal(NamedTuple):
 
 class UnknownChannel(Exception):
     """The router does not know the channel."""
+
+
+class TooManyMessages(Exception):
+    """There are more messages in these days than ``most``."""
 
 
 def proposed_settings(current: RoutingSettings, proposal: Proposal) -> RoutingSettings:
@@ -64,18 +75,25 @@ async def what_if(
     since: int,
     until: int,
     progress: Callable[[int], None] = lambda _: None,
+    *,
+    most: int | None = None,
 ) -> list[dict[str, Any]]:
     """What would differ for the messages that were requested from ``since`` up to before ``until`` (Unix
-    milliseconds), by country. Raises `UnknownChannel`."""
+    milliseconds), by country. Raises `UnknownChannel`, and `TooManyMessages` for more than ``most``."""
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         known = (await load_channels(connection, {channel})).get(channel)
         if known is None:
             raise UnknownChannel
+        of = channel, known.account, since, until
+        if most is not None and await connection.fetchval(_COUNT, *of, most + 1) > most:
+            raise TooManyMessages
         rates = proposal.rates or await CurrentRates().load(connection)
         replay, seen = WhatIf(proposed_settings(known.settings, proposal), rates), 0
-        async for row in connection.cursor(_DECISIONS, channel, known.account, since, until, prefetch=_PREFETCH):
+        async for row in connection.cursor(_DECISIONS, *of, prefetch=_PREFETCH):
             replay.add(_recorded(row["decided_at"], json.loads(row["decision"])))
             seen += 1
+            if seen % _TURN == 0:
+                await asyncio.sleep(0)
             if seen % _PROGRESS_EVERY == 0:
                 progress(seen)
     countries = sorted(replay.countries.items(), key=lambda one: one[0] or "")

@@ -200,6 +200,24 @@ def test_single_keys_are_shortcuts_until_they_are_switched_off(
         assert somebody.problems == []
 
 
+def test_what_settings_would_have_made_of_the_messages_before_they_are_saved(
+    installation: Installation, browser: Browser, account: str, furnished: Furnished
+) -> None:
+    with person(browser, installation.address, installation.api_key(account)) as somebody:
+        page = somebody.page
+        somebody.service_settings(furnished.channel)
+        page.get_by_role("switch", name="Use Own Numbers").check()
+        page.get_by_role("button", name="What if").click()
+        found = page.get_by_role("region", name="What if")
+        expect(found.get_by_role("row", name="United Arab Emirates")).to_contain_text("1: not sent → own number")
+        expect(found.get_by_role("row", name="Malaysia")).to_contain_text("the same")
+        expect(page.get_by_role("switch", name="Use Own Numbers")).to_be_checked()
+        assert _barriers(page) + _too_wide(page) == []
+        page.reload()
+        expect(page.get_by_role("switch", name="Use Own Numbers")).not_to_be_checked()
+        assert somebody.problems == []
+
+
 def test_the_platforms_people_see_how_it_is(
     installation: Installation, browser: Browser, account: str, furnished: Furnished
 ) -> None:

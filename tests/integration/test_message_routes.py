@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.routes import messages
+from services.gateway.routes import messages, what_if
 from tests.gateways import gateway
 from tests.installation import Api, Installation, fresh, run_apart
 from tests.messages import SENDER, SINGAPOREAN, report_resource, scheduled_channel, until_resource, until_shown
@@ -81,6 +81,33 @@ async def test_a_dry_run_says_what_the_decision_then_is_and_reserves_nothing(
     assert (real.body["message"], real.body["country"]) == (key["Idempotency-Key"], "SG")
     assert not {"recipient_hash", "pool"} & real.body.keys()
     assert (await api("POST", at, OTP)).body["rule"] == "ResourcesExhausted"
+
+
+async def test_what_other_settings_would_have_made_of_the_messages(
+    installation: Installation, platform: Api, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, _ = await scheduled_channel(installation, account)
+    await report_resource(platform, 1)
+    async with gateway(installation, account) as (api, _):
+        rules = [(await api("POST", f"channels/{channel}/message-decisions", OTP)).body["rule"] for _ in range(3)]
+        assert rules == ["ResourceAvailable", "ResourcesExhausted", "ResourcesExhausted"]
+        proposed = {"otp_scheduling": {"enabled": True, "countries": ["SG"], "use_own_numbers": True}}
+        [singapore] = (await api("POST", f"channels/{channel}/what-if", proposed)).body["countries"]
+        changes = [{"from": "failed", "to": "own_number", "messages": 2}]
+        assert (singapore["country"], singapore["messages"], singapore["changes"]) == ("SG", 3, changes)
+        [same] = (await api("POST", f"channels/{channel}/what-if", {})).body["countries"]
+        assert same["changes"] == []
+        none = await api("POST", f"channels/{channel}/what-if?from=2026-01-01&to=2026-01-02", proposed)
+        assert none.body == {"countries": []}
+        for query, body, status, name in (
+            ("from=2026-01-01", proposed, 400, "ParameterInvalid"),
+            ("", {"otp_scheduling": {"enabled": "maybe"}}, 422, "InvalidRequest"),
+            ("", {"sms": {}}, 422, "InvalidRequest"),
+        ):
+            refused = await api("POST", f"channels/{channel}/what-if?{query}", body)
+            assert (refused.status, refused.body["type"].rsplit(":", 1)[1]) == (status, name), refused.body
+        monkeypatch.setattr(what_if, "MAX_MESSAGES", 2)
+        assert (await api("POST", f"channels/{channel}/what-if", proposed)).status == 409
 
 
 async def test_the_same_message_again_gets_its_decision_and_another_with_its_id_is_refused(

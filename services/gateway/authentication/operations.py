@@ -92,6 +92,7 @@ OPERATIONS: dict[str, Operation] = {
     f"POST {_AT}/messages/{{message}}/statuses": _row(_CHANNEL, _EDITOR),
     f"GET {_AT}/messages": _row(_CHANNEL),
     f"GET {_AT}/messages/{{message}}": _row(_CHANNEL),
+    f"POST {_AT}/what-if": _row(_CHANNEL),
     "GET /v1/usage": _row(_ACCOUNT),
     "GET /v1/scheduling-resources": _row(_SCOPE),
     "GET /v1/health": _row(_PLATFORM),

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from contracts.message import unix_milliseconds
 from services.gateway.console import countries
 from services.gateway.console.assets import Assets
-from services.gateway.console.catalogue import TRANSLATIONS
+from services.gateway.console.catalogue import TRANSLATIONS, _
 from services.gateway.console.differences import differences
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -41,6 +41,13 @@ CHANNEL_TYPES = {
     "telegram": "Telegram",
     "line": "LINE",
 }
+ROUTES = {
+    "scheduled": (_("scheduled"), "on"),
+    "own_number": (_("own number"), "warn"),
+    "failed": (_("not sent"), "bad"),
+    "not_applicable": (_("without scheduling"), "off"),
+}
+"""Route -> what it is called, and the class of its colour."""
 
 
 def _url(*parts: str, **query: Any) -> str:
@@ -85,6 +92,7 @@ def _environment() -> Environment:
         "differences": differences,
         "htmx_config": json.dumps(_HTMX),
         "channel_types": CHANNEL_TYPES,
+        "routes": ROUTES,
         "country_name": countries.name,
         "regions": countries.regions(),
     }

@@ -25,14 +25,6 @@ VIEW = "messages"
 PAGE = 50
 _MESSAGES = f"/channels/{{channel}}/{VIEW}"
 _COUNTRY = re.compile(r"[A-Z]{2}")
-_ROUTES: dict[str, tuple[str, str]] = {
-    "scheduled": (_("scheduled"), "on"),
-    "own_number": (_("own number"), "warn"),
-    "failed": (_("not sent"), "bad"),
-    "not_applicable": (_("without scheduling"), "off"),
-}
-"""Route -> what it is called, and the class of its colour."""
-
 _CHOICES: dict[str, tuple[str, ...]] = {
     "state": get_args(message_log.MessageState),
     "route": get_args(Route),
@@ -121,7 +113,6 @@ async def _page(
         following=following,
         filters=filters,
         choices=_CHOICES,
-        routes=_ROUTES,
         form=form or _number_form(),
         decision=decision,
         may_dry_run=console.may(f"POST /console{_MESSAGES}/dry-run"),
@@ -135,4 +126,4 @@ async def message_details(console: Console, channel: str, message: str) -> Respo
     found = await message_log.get_message(pool_of(console.request), view["settings"].account, channel, message)
     if found is None:
         raise Problem(404, "MessageUnknown", f"The channel has no message {message[:128]!r}.")
-    return console.page("message.html", message=found, routes=_ROUTES, events=_EVENTS, **view)
+    return console.page("message.html", message=found, events=_EVENTS, **view)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from contracts.countries import COUNTRIES
 from contracts.kafka.publisher import Outcome
+from contracts.otp_scheduling import OtpSchedulingSettings
 from contracts.settings import SECTIONS
 from services.gateway.console.catalogue import _
 from services.gateway.console.changes import changes_since
@@ -28,6 +29,7 @@ from services.gateway.console.section_forms import (
 )
 from services.gateway.problems import Problem
 from services.gateway.reads import ReadSettings
+from services.gateway.routes.what_if import ProposedSettings, replayed
 
 PAGE = "service-settings"
 _OWN_CARDS = ("sms", "otp_scheduling", "spend_guard", "approvals")
@@ -47,6 +49,7 @@ async def service_settings(
     otp: Form | None = None,
     spend_guard: Form | None = None,
     approvals: Form | None = None,
+    what_if: list[dict[str, Any]] | None = None,
     **values: Any,
 ) -> Response:
     """Renders the page, with a dialog if one is open. ``values`` are the dialog's."""
@@ -56,6 +59,7 @@ async def service_settings(
         "otp": otp or otp_form(found),
         "spend_guard": spend_guard or spend_guard_form(found),
         "approvals": approvals or approvals_form(found),
+        "what_if": what_if,
         "approved_sections": APPROVED_SECTIONS,
         "may_save_approvals": console.may(f"POST /console/channels/{{channel}}/{PAGE}/approvals"),
         "rates": await country_rates(console) if found.settings.channel_type == "whatsapp" else {},
@@ -105,6 +109,8 @@ async def save_otp_scheduling(console: Console, channel: str) -> Response:
         },
     )
     current = otp_form(read)
+    if console.has("what_if"):
+        return await _with_what_if(console, channel, form, read)
     if console.has("check") or console.has("take") or console.has("keep"):
         return await _with_news(console, channel, form, current, read)
     try:
@@ -116,6 +122,17 @@ async def save_otp_scheduling(console: Console, channel: str) -> Response:
         status = form.reject(problem)
         return await service_settings(console, channel, read=read, otp=form, status=status)
     return await saved(console, channel, outcome, _("OTP delivery scheduling is saved."), part="otp-scheduling")
+
+
+async def _with_what_if(console: ConsoleRequest, channel: str, form: Form, read: ReadSettings) -> Response:
+    """The form as it is, with what it would have made of the last 31 days' messages."""
+    chosen = OtpSchedulingSettings(**{name: form.values[name] for name in OtpSchedulingSettings.model_fields})
+    try:
+        found = await replayed(console.request, console.caller, channel, ProposedSettings(otp_scheduling=chosen))
+    except Problem as problem:
+        status = form.reject(problem)
+        return await service_settings(console, channel, read=read, otp=form, status=status)
+    return await service_settings(console, channel, read=read, otp=form, what_if=found)
 
 
 async def _with_news(
