@@ -109,7 +109,9 @@ async def test_every_operation(installation: Installation, client: GeneratedClie
     await call("reportStatus", {"status": "sent", "via": "chat", "at": DAY_AGO}, message=message, status=202)
     assert (await call("showMessage", message=message)).decision.rule == "CategoryNotAuthentication"
     await call("listMessages")
+    assert [one.messages for one in (await call("whatIf", {"otp_scheduling": {"enabled": False}})).countries] == [1]
     await call("usage")
+    assert (await call("platformHealth")).consumers
     pool = fresh("pool")
     report = {"resource": pool, "country": "ID", "sender": "+6280000000", "units": 0}
     await call("reportSchedulingResource", report | {"as_of": DAY_AGO, "valid_seconds": 60}, status=202)

@@ -25,6 +25,7 @@ router = APIRouter(prefix="/v1/channels/{channel}", tags=["Messages"])
 MAX_DAYS = 31
 MAX_MESSAGES = 50_000
 """Some seconds of work."""
+_DAY_MS = 24 * 60 * 60 * 1_000
 
 
 class ProposedSettings(BaseModel):
@@ -67,8 +68,12 @@ async def replayed(
 ) -> list[dict[str, Any]]:
     """What would differ, by country, on a channel that the caller may see. Raises `Problem` and `QueueFull`."""
     last = last or datetime.fromtimestamp(request.app.state.now() / 1000, UTC).date()
-    first = first or last - timedelta(MAX_DAYS - 1)
-    if not timedelta() <= last - first < timedelta(MAX_DAYS):
+    try:
+        first = first or last - timedelta(MAX_DAYS - 1)
+        since, until = _midnight(first), _midnight(last + timedelta(days=1))
+    except OverflowError:  # before the first year, or after the last
+        since, until = 0, -1
+    if not 0 < until - since <= MAX_DAYS * _DAY_MS:
         detail = f"'from' must be a day before 'to' or the same, and both within {MAX_DAYS} days."
         raise Problem(400, "ParameterInvalid", detail)
     form, guard = proposed.otp_scheduling, proposed.spend_guard
@@ -76,14 +81,7 @@ async def replayed(
     turn_of(request).end()
     async with request.app.state.what_if_queue.turn(caller.account or channel):
         try:
-            return await replay(
-                pool_of(request),
-                channel,
-                proposal,
-                _midnight(first),
-                _midnight(last + timedelta(days=1)),
-                most=MAX_MESSAGES,
-            )
+            return await replay(pool_of(request), channel, proposal, since, until, most=MAX_MESSAGES)
         except UnknownChannel:  # the message router is behind: it has routed nothing there
             return []
         except TooManyMessages:
