@@ -4,7 +4,8 @@ Without ``--kind``, it plays N rounds against the decider and a third as many ag
 subscriber is one kill; of ``verify``, one run of the audit while everything moves. At the end of the other kinds the
 oracle judges what the product says about the log. ``--fault NAME`` plays one fault of a kind only. ``--control NAME``
 removes one safeguard of the decider or the message router, and exits with 0 if the checker notices within five rounds;
-``no-fence`` is the decider's unless ``--kind message-router`` says otherwise.
+``no-fence`` is the decider's unless ``--kind message-router`` says otherwise; with ``--kind cluster`` the safeguards are the
+decider's, on three brokers. The rounds of the cluster are played only where ``--kind cluster`` asks for them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from services.infrastructure.logging_setup import configure_structlog
-from tests.faults.decider import suite as decider
-from tests.faults.decider.faults import CONTROLS
-from tests.faults.decider.faults import FAULTS as DECIDER_FAULTS
+from tests.faults.cluster import faults as cluster
+from tests.faults.cluster.testbed import ClusterTestbed
+from tests.faults.decider import faults as decider
+from tests.faults.decider import suite
+from tests.faults.decider.testbed import Testbed
 from tests.faults.invoker import rounds as invoker
 from tests.faults.message_router import rounds as message_router
 from tests.faults.projector import rounds as projector
@@ -38,7 +42,8 @@ class Kind:
 
 
 KINDS = {
-    "decider": Kind(tuple(DECIDER_FAULTS), decider.play_rounds),
+    "decider": Kind(tuple(decider.FAULTS), partial(suite.play_rounds, Testbed, decider.FAULTS)),
+    "cluster": Kind(tuple(cluster.FAULTS), partial(suite.play_rounds, ClusterTestbed, cluster.FAULTS)),
     "projector": Kind(tuple(projector.FAULTS), projector.play_rounds),
     "invoker": Kind(invoker.FAULTS, invoker.play_rounds),
     "message-router": Kind(message_router.FAULTS, message_router.play_rounds),
@@ -53,7 +58,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", action="append", help="of one kind: only this one; may be repeated")
-    parser.add_argument("--control", choices=sorted({*CONTROLS, *message_router.CONTROLS}))
+    parser.add_argument("--control", choices=sorted({*decider.CONTROLS, *message_router.CONTROLS}))
     parser.add_argument("--keep", type=Path, help="a directory that keeps all files and logs")
     arguments = parser.parse_args()
     if arguments.fault:
@@ -67,17 +72,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="switchboard-faults-") as temporary:
         directory = arguments.keep or Path(temporary)
         if arguments.control:
-            of_router = arguments.kind == ["message-router"] or arguments.control not in CONTROLS
-            suite: Any = message_router if of_router else decider
-            violations = suite.violations_without(arguments.control, arguments.seed, directory)
+            violations = _violations_without(arguments.control, arguments.kind, arguments.seed, directory)
             print("\n".join(violations[:5]))
             return 0 if violations else 1
         failed = 0
-        for name in arguments.kind or KINDS:
+        for name in arguments.kind or [name for name in KINDS if name != "cluster"]:
             everything = arguments.kind or name == "decider"
             rounds = arguments.rounds if everything else -(-arguments.rounds // 3)
             failed += _play(name, rounds, arguments.seed, arguments.fault, directory / name)
         return 1 if failed else 0
+
+
+def _violations_without(control: Any, kinds: Sequence[str] | None, seed: int, directory: Path) -> list[str]:
+    if kinds == ["message-router"] or control not in decider.CONTROLS:
+        return message_router.violations_without(control, seed, directory)
+    if kinds == ["cluster"]:
+        fault = cluster.FAULTS[cluster.CONTROLS[control]]
+        return suite.violations_without(ClusterTestbed, control, fault, seed, directory)
+    fault = decider.FAULTS[decider.CONTROLS[control]]
+    return suite.violations_without(Testbed, control, fault, seed, directory)
 
 
 def _play(name: str, rounds: int, seed: int, faults: Sequence[str] | None, directory: Path) -> int:

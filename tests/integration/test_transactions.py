@@ -117,10 +117,10 @@ async def test_a_commit_is_asked_for_once(
     """The answer to it is lost: ours is in doubt and says so, aiokafka's own asks again in the same epoch."""
     if sender != "ours":
         monkeypatch.setattr(internals, "_SenderEndingOnce", Sender)
-    proxy = CommitProxy(own_kafka.port, "unanswered", count=1, writes=0)
+    proxy = CommitProxy((own_kafka.port,), "unanswered", count=1, writes=0)
     await proxy.start()
     try:
-        producer = await start(f"127.0.0.1:{proxy.port}", fresh("switchboard.decider"))
+        producer = await start(proxy.bootstrap_servers, fresh("switchboard.decider"))
         await producer.begin()
         await producer.append(_records(topic, b"1"), NOW)
         if sender == "ours":

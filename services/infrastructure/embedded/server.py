@@ -57,6 +57,10 @@ class EmbeddedServer(ABC):
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+    @property
     @abstractmethod
     def log(self) -> Path: ...
 

@@ -1,4 +1,4 @@
-"""A small TCP proxy between a decider and its broker that interferes with the request to end a transaction (EndTxn).
+"""A small TCP proxy between a decider and its brokers that interferes with the request to end a transaction (EndTxn).
 
 ``late``: the request is held back and its connection closed; it reaches the broker only after the next transaction has
 written something. ``doubled``: it reaches the broker twice, the second time after the next transaction has written.
@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 CommitFault = Literal["late", "doubled", "unanswered", "witnessed"]
@@ -23,7 +24,7 @@ _KILL_WINDOW_S = 0.2
 
 
 class CommitProxy:
-    """Listens on ``port``. Injects the fault once, at the ``count``-th commit, and then sets ``triggered``.
+    """Listens on a port for each broker's. Injects the fault once, at the ``count``-th commit, and sets ``triggered``.
 
     Delivers the held request once the broker has answered ``writes`` more Produce requests. With ``aborts`` it counts
     and affects requests to abort.
@@ -31,7 +32,7 @@ class CommitProxy:
 
     def __init__(
         self,
-        broker_port: int,
+        broker_ports: Sequence[int],
         fault: CommitFault,
         count: int,
         writes: int = 0,
@@ -39,37 +40,44 @@ class CommitProxy:
         aborts: bool = False,
         on_trigger: Callable[[], object] = lambda: None,
     ) -> None:
-        self._broker_port, self._fault = broker_port, fault
+        self._ports, self._fault = dict.fromkeys(broker_ports, 0), fault
+        """Our own port for each broker's."""
         self.count, self._writes_left = count, writes
         self._result = b"\0" if aborts else b"\1"
         self._on_trigger = on_trigger
         self.commits = 0
         """Requests to commit, or to abort, seen so far."""
-        self._held: bytes | None = None
-        self._server: asyncio.Server | None = None
+        self._held: tuple[bytes, int] | None = None
+        """The request, and the port of the broker that it is for."""
+        self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
-        self.port = 0
         self.triggered = asyncio.Event()
         self.delivered = asyncio.Event()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        for broker_port in self._ports:
+            server = await asyncio.start_server(partial(self._accept, broker_port), "127.0.0.1", 0)
+            self._ports[broker_port] = server.sockets[0].getsockname()[1]
+            self._servers.append(server)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in self._ports.values())
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         await asyncio.sleep(0.1)  # connections that were just accepted have registered by then
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, broker_port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
             self._connections.add(task)
         try:
-            await _Connection(self, reader, writer).run()
+            await _Connection(self, broker_port, reader, writer).run()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # one side has closed, or the proxy stops
         finally:
@@ -77,12 +85,11 @@ class CommitProxy:
             if task is not None:
                 self._connections.discard(task)
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self._broker_port)
-
     def with_own_port(self, response: bytes) -> bytes:
-        """The response with the proxy's port in place of the broker's, so that later connections use the proxy too."""
-        return response.replace(_HOST + struct.pack(">i", self._broker_port), _HOST + struct.pack(">i", self.port))
+        """The response with the proxy's ports in place of the brokers', so that later connections use the proxy too."""
+        for brokers, own in self._ports.items():
+            response = response.replace(_HOST + struct.pack(">i", brokers), _HOST + struct.pack(">i", own))
+        return response
 
     def is_target(self, request: bytes) -> bool:
         """Whether this request is the commit to interfere with. Counts it."""
@@ -91,10 +98,10 @@ class CommitProxy:
         self.commits += 1
         return self.commits == self.count
 
-    def inject(self, request: bytes) -> CommitFault:
+    def inject(self, request: bytes, broker_port: int) -> CommitFault:
         self.triggered.set()
         if self._fault in ("late", "doubled"):
-            self._held = request
+            self._held = request, broker_port
         self._on_trigger()
         return self._fault
 
@@ -103,13 +110,13 @@ class CommitProxy:
 
         Then waits before the last write is answered, so that a kill falls between two writes.
         """
-        if self._held is None or transaction != _transactional_id(self._held):
+        if self._held is None or transaction != _transactional_id(self._held[0]):
             return
         self._writes_left -= 1
         if self._writes_left > 0:
             return
-        held, self._held = self._held, None
-        reader, writer = await self.connect()
+        (held, broker_port), self._held = self._held, None
+        reader, writer = await asyncio.open_connection("127.0.0.1", broker_port)
         writer.write(held)
         await _frame(reader)
         writer.close()
@@ -118,7 +125,10 @@ class CommitProxy:
 
 
 class _Connection:
-    def __init__(self, proxy: CommitProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, proxy: CommitProxy, broker_port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._broker_port = broker_port
         self._proxy, self._reader, self._writer = proxy, reader, writer
         self._writes: dict[bytes, bytes | None] = {}
         """Transactional ids of Produce requests without a response yet, by correlation id."""
@@ -126,7 +136,7 @@ class _Connection:
         """The correlation id of the request whose response is dropped."""
 
     async def run(self) -> None:
-        reader, writer = await self._proxy.connect()
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._broker_port)
         directions = [asyncio.create_task(self._requests(writer)), asyncio.create_task(self._responses(reader))]
         try:
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
@@ -140,7 +150,7 @@ class _Connection:
         while True:
             request = await _frame(self._reader)
             if self._proxy.is_target(request):
-                fault = self._proxy.inject(request)
+                fault = self._proxy.inject(request, self._broker_port)
                 if fault == "late":
                     return
                 if fault == "unanswered":

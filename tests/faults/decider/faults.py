@@ -17,7 +17,7 @@ from tests.faults.decider.process import STARTING, Sabotage, SelfSignal, Step
 from tests.faults.decider.round import Fault, Round
 from tests.faults.decider.testbed import DeciderProcess, Testbed
 
-_FAULT_TIMEOUT_S = 8.0
+FAULT_TIMEOUT_S = 8.0
 """How long to wait for a fault to happen; once the traffic has ended there are no more transactions."""
 _RESTARTS = 3
 _START_AND_FAULT_TIMEOUT_S = 20.0
@@ -33,7 +33,7 @@ async def killed_at_a_step(round_: Round) -> str:
         decider = round_.testbed.start(
             round_.options(self_signal=self_signal, topic_by_topic=round_.rng.random() < 0.5)
         )
-        is_down = await decider.down_within(_FAULT_TIMEOUT_S)
+        is_down = await decider.down_within(FAULT_TIMEOUT_S)
         decider.kill()
         done.append(f"{self_signal.step} {self_signal.count}" if is_down else "any time")
     return "SIGKILL at " + ", ".join(done)
@@ -42,35 +42,35 @@ async def killed_at_a_step(round_: Round) -> str:
 async def stopped_and_woken(round_: Round) -> str:
     """Stops an owner, lets another take over, and resumes the first one where it was."""
     self_signal = round_.self_signal(_MID_TRANSACTION, signal="SIGSTOP")
-    stopped = round_.testbed.start(round_.options(self_signal=self_signal))
-    where = await _stopped(stopped, self_signal)
+    owner = round_.testbed.start(round_.options(self_signal=self_signal))
+    where = await stopped(owner, self_signal)
     other = round_.testbed.start(round_.options())
     await other.ready()
     await round_.wait(0.2, 1.0)
-    stopped.resume()
+    owner.resume()
     await round_.wait(0.5, 2.0)
     other.kill()
     await round_.wait(0.5, 1.0)
     return f"SIGSTOP {where}, another took over, and the first resumed"
 
 
-async def _stopped(stopped: DeciderProcess, self_signal: SelfSignal) -> str:
+async def stopped(process: DeciderProcess, self_signal: SelfSignal) -> str:
     """Waits until it stops at its step; stops it wherever it is if it does not get there in time."""
-    if await stopped.down_within(_FAULT_TIMEOUT_S):
+    if await process.down_within(FAULT_TIMEOUT_S):
         return f"at {self_signal.step} {self_signal.count}"
-    stopped.send(signal.SIGSTOP)
+    process.send(signal.SIGSTOP)
     return "at any time"
 
 
 async def stopped_past_its_session(round_: Round) -> str:
     """Stops a group member for longer than its session, so that its partitions move, and resumes it."""
     self_signal = round_.self_signal(_MID_TRANSACTION, signal="SIGSTOP")
-    stopped = round_.testbed.start(round_.options(own=None, self_signal=self_signal))
-    where = await _stopped(stopped, self_signal)
+    owner = round_.testbed.start(round_.options(own=None, self_signal=self_signal))
+    where = await stopped(owner, self_signal)
     other = round_.testbed.start(round_.options(own=None))
     await other.ready()
     await round_.wait(0.2, 1.0)
-    stopped.resume()
+    owner.resume()
     await round_.wait(1.0, 3.0)
     return f"SIGSTOP {where} past the session's end, and the first resumed"
 
@@ -93,12 +93,12 @@ async def broker_ended_in_a_commit(round_: Round, how: signal.Signals) -> str:
     def end_broker() -> None:
         loop.call_later(moment, round_.testbed.signal_broker, how)
 
-    proxy = CommitProxy(round_.testbed.kafka.port, "witnessed", round_.rng.randrange(1, 25), on_trigger=end_broker)
+    proxy = CommitProxy(round_.testbed.broker_ports, "witnessed", round_.rng.randrange(1, 25), on_trigger=end_broker)
     await proxy.start()
     try:
-        owner = round_.testbed.start(round_.options(topic_by_topic=True), f"127.0.0.1:{proxy.port}")
+        owner = round_.testbed.start(round_.options(topic_by_topic=True), proxy.bootstrap_servers)
         await owner.ready()
-        triggered = await _is_set_within(_FAULT_TIMEOUT_S, proxy.triggered)
+        triggered = await is_set_within(FAULT_TIMEOUT_S, proxy.triggered)
         if triggered:
             await asyncio.sleep(moment + 0.01)
             await round_.testbed.restart_broker()
@@ -110,7 +110,7 @@ async def broker_ended_in_a_commit(round_: Round, how: signal.Signals) -> str:
     return f"{how.name} to the broker {moment * 1000:.1f} ms after commit {proxy.count}, {end}"
 
 
-async def _is_set_within(seconds: float, event: asyncio.Event) -> bool:
+async def is_set_within(seconds: float, event: asyncio.Event) -> bool:
     """Whether the event is set in time."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
@@ -120,15 +120,15 @@ async def _is_set_within(seconds: float, event: asyncio.Event) -> bool:
 async def broker_ended_in_a_transaction(round_: Round) -> str:
     """Kills the broker while transactions are open, and then kills or resumes their owner."""
     self_signal = round_.self_signal(("appended", "begun"), signal="SIGSTOP")
-    stopped = round_.testbed.start(round_.options(self_signal=self_signal))
-    where = await _stopped(stopped, self_signal)
+    owner = round_.testbed.start(round_.options(self_signal=self_signal))
+    where = await stopped(owner, self_signal)
     round_.testbed.signal_broker(signal.SIGKILL)
     await round_.testbed.restart_broker()
     end = round_.rng.choice(("killed", "woken"))
     if end == "killed":
-        stopped.kill()
+        owner.kill()
     else:
-        stopped.resume()
+        owner.resume()
         await round_.wait(0.5, 1.5)
     return f"SIGKILL to the broker while an owner was {where}, which was then {end}"
 
@@ -142,10 +142,10 @@ async def broker_away_in_a_transaction(round_: Round) -> str:
     """
     for _ in range(_RESTARTS):
         self_signal = round_.self_signal(("appended",), signal="SIGSTOP")
-        stopped = round_.testbed.start(round_.options(self_signal=self_signal))
-        where = await _stopped(stopped, self_signal)
+        owner = round_.testbed.start(round_.options(self_signal=self_signal))
+        where = await stopped(owner, self_signal)
         round_.testbed.signal_broker(signal.SIGKILL)
-        stopped.kill()
+        owner.kill()
         await asyncio.sleep(TRANSACTION_TIMEOUT_MS / 1000 + 2.0)
         await round_.testbed.restart_broker()
         await asyncio.sleep(2.5)  # until Kafka has ended the transactions
@@ -190,7 +190,7 @@ async def starts_interleaved(round_: Round) -> str:
     for _ in range(2):
         self_signal = round_.self_signal(STARTING, signal="SIGSTOP")
         owners.append(round_.testbed.start(round_.options(self_signal=self_signal)))
-        where.append(await _stopped(owners[-1], self_signal))
+        where.append(await stopped(owners[-1], self_signal))
     first = round_.rng.randrange(2)
     for owner in (owners[first], owners[1 - first]):
         owner.resume()
@@ -207,16 +207,16 @@ async def commit_disturbed(round_: Round, how: CommitFault, *, aborts: bool = Fa
     The owner is killed at once, or continues for a while.
     """
     count, writes = round_.rng.randrange(1, 3) if aborts else round_.rng.randrange(3, 12), round_.rng.randrange(1, 10)
-    proxy = CommitProxy(round_.testbed.kafka.port, how, count, writes, aborts=aborts)
+    proxy = CommitProxy(round_.testbed.broker_ports, how, count, writes, aborts=aborts)
     await proxy.start()
     try:
-        owner = round_.testbed.start(round_.options(topic_by_topic=True), f"127.0.0.1:{proxy.port}")
+        owner = round_.testbed.start(round_.options(topic_by_topic=True), proxy.bootstrap_servers)
         triggered, end = (
-            await _is_set_within(_START_AND_FAULT_TIMEOUT_S, proxy.triggered),
+            await is_set_within(_START_AND_FAULT_TIMEOUT_S, proxy.triggered),
             round_.rng.choice(("killed", "left alone")),
         )
         if triggered and how != "unanswered":
-            triggered = await _is_set_within(_FAULT_TIMEOUT_S, proxy.delivered)
+            triggered = await is_set_within(FAULT_TIMEOUT_S, proxy.delivered)
         if end == "left alone" or how == "unanswered":
             await round_.wait(1.5, 3.0)
         owner.kill()
@@ -247,10 +247,10 @@ async def writes_refused(round_: Round) -> str:
 
 
 async def _events_limit(testbed: Testbed, size: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=testbed.kafka.bootstrap_servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=testbed.bootstrap_servers)
     await admin.start()
     try:
-        settings = topics.EVENTS.settings | {"max.message.bytes": size}
+        settings = topics.EVENTS.settings | testbed.more_settings | {"max.message.bytes": size}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topics.EVENTS.name, settings)])
     finally:
         await admin.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,8 +65,10 @@ class Log:
         return table
 
 
-async def read_log(bootstrap_servers: str, partitions: int, files: Path | None = None) -> Log:
-    """Reads every committed record; ``files`` is the log directory of an embedded broker."""
+async def read_log(
+    bootstrap_servers: str, partitions: int, writers: Callable[[TopicPartition], list[tuple[int, Writer]]] | None = None
+) -> Log:
+    """Reads every committed record; ``writers`` knows who wrote a partition, from the files of an embedded broker."""
     log = Log(partitions)
     topic_partitions = [TopicPartition(topic.name, partition) for topic in TOPICS for partition in range(partitions)]
     async with AIOKafkaConsumer(
@@ -84,8 +86,8 @@ async def read_log(bootstrap_servers: str, partitions: int, files: Path | None =
                 records = log.records.setdefault((tp.topic, tp.partition), [])
                 records += [_record(record) for record in fetched]
             unfinished = {tp for tp in unfinished if await consumer.position(tp) < ends[tp]}
-    if files is not None:
-        log.writers = {(tp.topic, tp.partition): _writers(files, tp) for tp in topic_partitions}
+    if writers is not None:
+        log.writers = {(tp.topic, tp.partition): writers(tp) for tp in topic_partitions}
     return log
 
 
@@ -94,12 +96,17 @@ def _record(record: Any) -> LogRecord:
     return LogRecord(position, record.key, record.value, dict(record.headers))
 
 
-def _writers(files: Path, tp: TopicPartition) -> list[tuple[int, Writer]]:
-    writers = []
+def batches_of(files: Path, tp: TopicPartition) -> Iterator[Any]:
+    """The batches of the partition in a broker's log directory, control batches too."""
     for segment in sorted((files / f"{tp.topic}-{tp.partition}").glob("*.log")):
         batches = MemoryRecords(segment.read_bytes())
         while batches.has_next():
-            batch = batches.next_batch()
-            if batch.is_transactional and not batch.is_control_batch:
-                writers.append((batch.base_offset, Writer(batch.producer_id, batch.producer_epoch)))
-    return writers
+            yield batches.next_batch()
+
+
+def writers_of(files: Path, tp: TopicPartition) -> list[tuple[int, Writer]]:
+    return [
+        (batch.base_offset, Writer(batch.producer_id, batch.producer_epoch))
+        for batch in batches_of(files, tp)
+        if batch.is_transactional and not batch.is_control_batch
+    ]

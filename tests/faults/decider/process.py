@@ -18,7 +18,6 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from aiokafka import TopicPartition
-from aiokafka.producer import sender as aiokafka_sender
 from pydantic import BaseModel, ConfigDict
 
 from services.decider import idempotency_window, partition_owner, restore, service
@@ -28,6 +27,7 @@ from services.decider.partition_state import PartitionState
 from services.domain.url_policy import Allowlist
 from services.infrastructure import transactions
 from services.infrastructure.config import Settings
+from services.infrastructure.kafka import security_options
 from services.infrastructure.logging_setup import set_up_logging
 from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
 from services.infrastructure.vault import KeyRing
@@ -151,7 +151,7 @@ def _sabotage(what: Sabotage | None) -> None:
             product.restore = restore_once
         case "repeated-endtxn":
             product = transactions
-            product._SenderThatEndsOnce = aiokafka_sender.Sender
+            product.send_end_of_transaction_once = lambda producer: None  # noqa: ARG005
         case "forgotten-ids":
             product = restore
             product._remember_outcomes = lambda state, record: None  # noqa: ARG005
@@ -159,7 +159,7 @@ def _sabotage(what: Sabotage | None) -> None:
 
 
 async def _own(settings: Settings, options: ProcessOptions, on_step: Callable[[str], None]) -> None:
-    kafka = KafkaConfig(settings.kafka_bootstrap_servers or "", {})
+    kafka = KafkaConfig(settings.kafka_bootstrap_servers or "", security_options())
     keyring, allowlist = KeyRing.parse(settings.keyring), Allowlist.parse(())
     owners = [
         PartitionOwner(kafka, DeciderConfig(partition, options.partitions, keyring, allowlist), on_step)

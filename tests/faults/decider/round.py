@@ -25,7 +25,7 @@ class Round:
         self._sabotage = sabotage
         self._running: asyncio.Task[None]
         self._traffic = Traffic(
-            testbed.kafka.bootstrap_servers,
+            testbed.bootstrap_servers,
             testbed.partitions,
             f"r{number}",
             random.Random(f"{seed}/{number}/t"),
@@ -80,6 +80,6 @@ class Round:
 
     async def killed_publisher(self) -> None:
         """Kills a publisher half-way; the traffic's publishers then send all its commands again."""
-        servers = self.testbed.kafka.bootstrap_servers
+        servers = self.testbed.bootstrap_servers
         plan = await publish_and_be_killed(servers, f"r{self.number}-killed", self.rng)
         await self._traffic.wait_for_each([plan])

@@ -21,7 +21,7 @@ from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.topics import apply_topics
 from services.infrastructure.vault import KeyRing
 from tests.faults.decider.checker import ReportedOutcome, violations
-from tests.faults.decider.log_reader import Log, read_log
+from tests.faults.decider.log_reader import Log, Writer, read_log, writers_of
 from tests.faults.decider.process import READY, ProcessOptions
 
 _READY_S = 60.0
@@ -93,8 +93,17 @@ class Testbed:
         self.kafka = EmbeddedKafka(directory / "kafka", abort_scan_ms=10)
         self._output = directory / "deciders.log"
         self._files = directory / "kafka" / "logs"
+        self.more_settings: dict[str, str] = {}
         self.keyring = KeyRing.make()
         self._deciders: list[DeciderProcess] = []
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.kafka.bootstrap_servers
+
+    @property
+    def broker_ports(self) -> tuple[int, ...]:
+        return (self.kafka.port,)
 
     @property
     def all_partitions(self) -> tuple[int, ...]:
@@ -111,14 +120,18 @@ class Testbed:
 
     def start(self, options: ProcessOptions, bootstrap_servers: str | None = None) -> DeciderProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SWITCHBOARD_")}
-        environment |= {
-            "SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers or self.kafka.bootstrap_servers,
-            "SWITCHBOARD_KEYRING": self.keyring,
-            "SWITCHBOARD_LOG_LEVEL": "INFO",
-        }
+        environment |= {"SWITCHBOARD_KEYRING": self.keyring, "SWITCHBOARD_LOG_LEVEL": "INFO"}
+        if bootstrap_servers is None:
+            environment |= self.login()
+        else:
+            environment["SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS"] = bootstrap_servers
         decider = DeciderProcess(options, environment, self._output)
         self._deciders.append(decider)
         return decider
+
+    def login(self) -> dict[str, str]:
+        """The variables with which a decider reaches the broker."""
+        return {"SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers}
 
     def survivors(self) -> list[DeciderProcess]:
         """The deciders that still run."""
@@ -145,7 +158,7 @@ class Testbed:
         ]
         ends = []
         for level in ("read_committed", "read_uncommitted"):
-            consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap_servers, isolation_level=level)
+            consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap_servers, isolation_level=level)
             await consumer.start()
             try:
                 ends.append(await consumer.end_offsets(topic_partitions))
@@ -168,13 +181,16 @@ class Testbed:
         async with asyncio.timeout(90):
             while True:
                 try:
-                    async with Publisher(self.kafka.bootstrap_servers, source="faults", account="acme") as publisher:
+                    async with Publisher(self.bootstrap_servers, source="faults", account="acme") as publisher:
                         await publisher.send(EditChannel(name="x"), channel=channel, timeout=15)
                         return
                 except (OutcomeTimeout, PublisherError):
                     await asyncio.sleep(0.3)
 
+    def writers(self, tp: TopicPartition) -> list[tuple[int, Writer]]:
+        return writers_of(self._files, tp)
+
     async def check(self, reported: list[ReportedOutcome], published: list[bytes]) -> tuple[Log, list[str]]:
         """The whole log, and the violations found in it."""
-        log = await read_log(self.kafka.bootstrap_servers, self.partitions, self._files)
+        log = await read_log(self.bootstrap_servers, self.partitions, self.writers)
         return log, violations(log, reported, published)
