@@ -33,6 +33,8 @@ _NEVER_COMPACTED = (topics.COMMANDS, topics.EVENTS, topics.OUTCOMES, topics.DEAD
 class ClusterTestbed(Testbed):
     """A context manager; ``partitions`` is the number of partitions of every topic."""
 
+    commands_per_channel = 30
+
     def __init__(self, directory: Path, partitions: int = 3) -> None:
         super().__init__(directory, partitions)
         self.more_settings = {"min.insync.replicas": "2"}

@@ -18,7 +18,7 @@ class Round:
     """One round. The same seed and number give the same round."""
 
     def __init__(
-        self, testbed: Testbed, number: int, seed: int, sabotage: Sabotage | None = None, size: int = 60
+        self, testbed: Testbed, number: int, seed: int, sabotage: Sabotage | None = None, size: int | None = None
     ) -> None:
         self.testbed, self.number = testbed, number
         self.rng = random.Random(f"{seed}/{number}")
@@ -29,7 +29,7 @@ class Round:
             testbed.partitions,
             f"r{number}",
             random.Random(f"{seed}/{number}/t"),
-            size,
+            size or testbed.commands_per_channel,
         )
 
     def options(self, **what: object) -> ProcessOptions:

@@ -85,6 +85,7 @@ class DeciderProcess:
 class Testbed:
     """A context manager; ``partitions`` is the number of partitions of every topic."""
 
+    commands_per_channel = 60
     __test__ = False  # a name that begins with Test is no test class
 
     def __init__(self, directory: Path, partitions: int = 2) -> None:
