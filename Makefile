@@ -31,7 +31,8 @@ cluster: setup
 test: setup
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# Seeded rounds of faults: ROUNDS against the decider, a third as many against each other kind. KIND= plays one kind.
+# Seeded rounds of faults: ROUNDS against the decider, a third as many against each other kind. KIND= plays one kind;
+# KIND=cluster plays rounds on three brokers, half a minute each.
 faults: setup
 	$(BIN)/python -m tests.faults $(if $(KIND),--kind $(KIND)) --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
 

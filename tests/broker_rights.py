@@ -19,8 +19,8 @@ MAY = """
     switchboard.commands                rw  -   w   -   w   w
     switchboard.events                  rw  r   r   r   r   r
     switchboard.outcomes                rw  r   -   -   r   r
-    switchboard.channel-state           rw  -   -   -   r   -
-    switchboard.signatures              rw  -   r   -   -   -
+    switchboard.channel-state           rws -   -   -   r   -
+    switchboard.signatures              rws -   r   -   -   -
     switchboard.dead-letters            w   -   w   w   -   -
     switchboard.invocation-requests     -   -   r   -   w   w
     switchboard.invocations             -   -   w   -   -   r
@@ -42,9 +42,9 @@ MAY = """
     transactions of-somebody-else       -   -   -   -   -   -
     the cluster                         -   -   -   -   -   -
 """
-"""The services in the order of `LOGINS`. ``r`` and ``w``: reads and writes the topic, and nothing else of it."""
+"""The services in the order of `LOGINS`. ``r`` and ``w``: reads and writes the topic, ``s``: reads its settings."""
 
-READ, WRITE, DESCRIBE = 1 << 3, 1 << 4, 1 << 8
+READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 1 << 3, 1 << 4, 1 << 8, 1 << 10
 """Kafka's operations, as bits of a set of them."""
 _DENIED = {30: "group", 53: "transactional id"}
 _GROUP, _TRANSACTION = 0, 1
@@ -103,8 +103,9 @@ class _Metadata(Request[_MetadataRequest]):  # type: ignore[misc]
 
 
 def of_topic(operations: int) -> str:
-    letters = "r" * bool(operations & READ) + "w" * bool(operations & WRITE)
-    assert operations & ~(READ | WRITE | DESCRIBE) == 0
+    known = {"r": READ, "w": WRITE, "s": DESCRIBE_CONFIGS}
+    letters = "".join(letter for letter, operation in known.items() if operations & operation)
+    assert operations & ~(READ | WRITE | DESCRIBE | DESCRIBE_CONFIGS) == 0
     return letters or "-"
 
 

@@ -37,6 +37,7 @@ class Operation(IntEnum):
     READ = 3
     WRITE = 4
     DESCRIBE = 8
+    DESCRIBE_CONFIGS = 10
 
 
 LITERAL, PREFIXED, ALLOW = 3, 4, 3
@@ -70,6 +71,7 @@ class Rights(BaseModel):
 
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    reads_settings: tuple[str, ...] = ()
     groups: str = ""
     transactions: str = ""
     quotas: dict[str, float] = {}
@@ -77,7 +79,11 @@ class Rights(BaseModel):
     def entries(self, principal: str) -> Iterator[AclEntry]:
         """From any host."""
         user = f"User:{principal}"
-        for names, operation in ((self.reads, Operation.READ), (self.writes, Operation.WRITE)):
+        for names, operation in (
+            (self.reads, Operation.READ),
+            (self.writes, Operation.WRITE),
+            (self.reads_settings, Operation.DESCRIBE_CONFIGS),
+        ):
             yield from (AclEntry(Resource.TOPIC, name, LITERAL, user, "*", operation, ALLOW) for name in names)
         if self.groups:
             yield AclEntry(Resource.GROUP, self.groups, PREFIXED, user, "*", Operation.READ, ALLOW)
@@ -87,7 +93,7 @@ class Rights(BaseModel):
 
 def _read() -> dict[str, Rights]:
     rights = {name: Rights.model_validate(given) for name, given in yaml.safe_load(FILE.read_bytes()).items()}
-    named = {topic for one in rights.values() for topic in (*one.reads, *one.writes)}
+    named = {topic for one in rights.values() for topic in (*one.reads, *one.writes, *one.reads_settings)}
     if unknown := named - {topic.name for topic in TOPICS}:
         raise ValueError(f"{FILE.name} names topics that do not exist: {', '.join(sorted(unknown))}")
     return rights

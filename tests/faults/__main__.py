@@ -4,8 +4,8 @@ Without ``--kind``, it plays N rounds against the decider and a third as many ag
 subscriber is one kill; of ``verify``, one run of the audit while everything moves. At the end of the other kinds the
 oracle judges what the product says about the log. ``--fault NAME`` plays one fault of a kind only. ``--control NAME``
 removes one safeguard of the decider or the message router, and exits with 0 if the checker notices within five rounds;
-``no-fence`` is the decider's unless ``--kind message-router`` says otherwise; with ``--kind cluster`` the safeguards are
-the decider's, on three brokers. The rounds of the cluster are played only where ``--kind cluster`` asks for them.
+``no-fence`` is the decider's unless ``--kind message-router`` says otherwise; with ``--kind cluster`` the safeguards
+are the decider's, on three brokers. Rounds of the cluster are played only where ``--kind cluster`` asks for them.
 """
 
 from __future__ import annotations

@@ -120,6 +120,7 @@ def test_every_service_works(
         assert {*installation.services} == {*SERVICES}
         asyncio.run(use(installation))
     assert "AuthorizationFailed" not in installation.output()
+    assert "cannot be read" not in installation.output()
 
     async def replicas() -> set[int]:
         async with client(cluster.environment(ADMIN)) as admin:
