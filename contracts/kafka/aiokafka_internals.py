@@ -3,8 +3,8 @@
 While the broker is away, aiokafka's ``stop`` does not return, or leaves connections open: a producer waits for the
 broker without end, and a consumer's cancelled fetch raises out of ``stop``. `client_shutdown` then ends the parts.
 
-Importing this module changes one thing for every client of this process: a request on a connection that uvloop has
-closed fails as on any other closed connection.
+Importing this module changes two things for every client of this process: a request on a connection that uvloop has
+closed fails as on any other closed connection, and a consumer reads from leaders alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.fetch import FetchRequest
 
 VERSION = "0.14.0"
 
@@ -31,6 +32,11 @@ def _send_or_close(self: Any, request: Any, expect_response: bool = True) -> Any
 
 
 AIOKafkaConnection.send = _send_or_close
+
+# From version 11 of the request on, a follower answers too. aiokafka does not say which leader it believes in, so after
+# a paused broker came back as a follower, a consumer goes on reading there until its metadata is renewed, 5 minutes by
+# default, and sees each record half a second late.
+FetchRequest._CLASSES = tuple(one for one in FetchRequest._CLASSES if one.API_VERSION < 11)  # noqa: SLF001
 
 
 def is_producer(client: Any) -> bool:

@@ -9,7 +9,8 @@ from itertools import permutations
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import NotLeaderForPartitionError, TopicAuthorizationFailedError
+from aiokafka.protocol.fetch import FetchRequest
 from typer.testing import CliRunner
 
 from contracts import topics
@@ -99,6 +100,21 @@ async def test_a_refused_login_appends_nothing(with_topics: EmbeddedCluster) -> 
     ) as producer:
         with pytest.raises(TopicAuthorizationFailedError):
             await producer.send_and_wait(topics.COMMANDS.name, b"x", partition=0)
+
+
+@pytest.mark.timeout(60)
+async def test_a_follower_answers_no_consumer(with_topics: EmbeddedCluster) -> None:
+    """So a consumer learns at once that its leader is another now: from a follower it would read half a second late."""
+    async with client(with_topics.environment(ADMIN)) as admin:
+        [described] = await admin.describe_topics([topics.EVENTS.name])
+        [(leader, replicas)] = [
+            (one["leader"], one["replicas"]) for one in described["partitions"] if not one["partition"]
+        ]
+        follower = next(number for number in replicas if number != leader)
+        asked = FetchRequest(0, 0, 1000, 1, [(topics.EVENTS.name, [(0, 0, 1000)])])
+        answers = [await admin._send_request(asked, number) for number in (leader, follower)]
+    codes = [answer.topics[0][1][0][1] for answer in answers]
+    assert codes == [0, NotLeaderForPartitionError.errno]
 
 
 @pytest.mark.timeout(240)
