@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +20,7 @@ _FORM = re.compile(r"c2\.(?P<checksum>[0-9a-f]{8})\.(?P<rest>(?P<deployment>[A-Z
 """Short, because every event carries one, which may hold the positions of 48 partitions."""
 
 MAX_CURSOR_LENGTH = 64 * 1024
+_TRACKED_CHANNELS = 100_000
 
 
 class InvalidCursor(Exception):
@@ -187,3 +189,22 @@ class PositionTracker:
 
     def cursor(self) -> Cursor:
         return Cursor(self.deployment, tuple(self._positions))
+
+
+class ChannelVersions:
+    """The version of the channels that changed last; finds gaps that the positions do not show."""
+
+    def __init__(self) -> None:
+        self._versions: OrderedDict[str, int] = OrderedDict()
+
+    def pass_event(self, channel: str, version: int) -> None:
+        """Raises `SequenceGap` where the event is not the next one of its channel."""
+        before = self._versions.pop(channel, None)
+        if before is not None and version != before + 1:
+            raise SequenceGap(f"Event {before + 1} of channel {channel!r} should come next, but {version} came.")
+        self._versions[channel] = version
+        if len(self._versions) > _TRACKED_CHANNELS:
+            self._versions.popitem(last=False)
+
+    def clear(self) -> None:
+        self._versions.clear()

@@ -6,7 +6,6 @@ An answer has the same partition number as its request, and the request's id in 
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,8 +14,7 @@ from aiokafka.errors import KafkaError
 from ..topics import Topic
 from .client_shutdown import close_client
 from .errors import PublisherError
-
-log = logging.getLogger(__name__)
+from .log import log
 
 
 class Pending(Protocol):

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from pydantic import ValidationError
 
 from .. import topics
-from ..cursor import Cursor, EventFilter, InvalidCursor, Position, PositionTracker, SequenceGap
+from ..cursor import ChannelVersions, Cursor, EventFilter, InvalidCursor, Position, PositionTracker, SequenceGap
 from ..envelope import EventEnvelope
 from .change import Change
 from .client_shutdown import close_client
 from .errors import SubscriberError
+from .group_listener import GroupListener
 from .group_offsets import position_from, to_offset
-
-log = logging.getLogger(__name__)
+from .log import log
 
 BEGINNING = "beginning"
 NOW = "now"
 _TOPIC = topics.EVENTS.name
-_TRACKED_CHANNELS = 100_000
 _COMMIT_EVERY_S = 1.0
 _RETRY_AFTER_S = 1.0
 _GROUP_METADATA_MAX_AGE_MS = 5_000
@@ -36,7 +34,10 @@ _GROUP_METADATA_MAX_AGE_MS = 5_000
 
 
 class Changes:
-    """An async iterator of `Change`, and an async context manager that closes it."""
+    """Iterate over it with ``async for``. However the loop ends, ``break`` and Ctrl-C too, it closes.
+
+    As an async context manager it is open for the whole block instead, for several loops and for `cursor`.
+    """
 
     def __init__(
         self, options: dict[str, Any], group: str | None, since: str, event_filter: EventFilter, *, endless: bool
@@ -44,6 +45,8 @@ class Changes:
         self._options, self._group, self._since, self._filter = options, group, since, event_filter
         self._ends: dict[TopicPartition, int] | None = None
         self._endless = endless
+        self._in_block = False
+        self._iterated = False
         self._consumer: Any = None
         self._admin: Any = None
         self._buffer: deque[Any] = deque()
@@ -51,15 +54,28 @@ class Changes:
         self._to_commit: dict[TopicPartition, Position] = {}
         self._yielded: tuple[TopicPartition, Position] | None = None
         self._committed_at = 0.0
-        self._versions: OrderedDict[str, int] = OrderedDict()
+        self._versions = ChannelVersions()
 
     @property
     def cursor(self) -> str:
         """Resumes after every event that was read, whether it passed the filter or not. Known once opened."""
         return str(self._tracker.cursor())
 
-    def __aiter__(self) -> Self:
-        return self
+    async def __aiter__(self) -> AsyncGenerator[Change, None]:
+        """A generator, which Python closes when a loop that has left it forgets it."""
+        if self._iterated and not self._in_block:
+            raise SubscriberError("These changes were iterated over, and are closed; ask the subscriber for others.")
+        self._iterated = True
+        try:
+            while True:
+                try:
+                    change = await self.__anext__()
+                except StopAsyncIteration:
+                    return
+                yield change
+        finally:
+            if not self._in_block:
+                await self.aclose()
 
     async def __anext__(self) -> Change:
         if self._consumer is None:
@@ -86,6 +102,7 @@ class Changes:
             await self._fetch()
 
     async def __aenter__(self) -> Self:
+        self._in_block = True
         await self.open()
         return self
 
@@ -144,7 +161,7 @@ class Changes:
         starts = {tp: self._start_position(cursor, tp, first[tp], ends[tp]) for tp in partitions}
         if self._group is not None:
             joined = asyncio.Event()
-            self._consumer.subscribe([_TOPIC], listener=_GroupListener(self, starts, joined))
+            self._consumer.subscribe([_TOPIC], listener=GroupListener(self, starts, joined))
             while not joined.is_set():
                 # Raises permanent errors of the group. Records that come before the position is known are skipped.
                 fetched = await self._consumer.getmany(timeout_ms=200)
@@ -219,7 +236,7 @@ class Changes:
         except ValidationError:
             raise SequenceGap(f"The record at {_TOPIC}/{partition}/{record.offset} is not an event.") from None
         self._tracker.pass_event(partition, record.offset, event.partitionsequence)
-        self._check_version(event)
+        self._versions.pass_event(event.subject, event.sequence)
         tp, position = TopicPartition(_TOPIC, partition), Position(record.offset + 1, event.partitionsequence)
         if not self._filter.fits(event.accountid, event.subject, event.type, event.resource):
             if self._group is not None:
@@ -227,17 +244,6 @@ class Changes:
             return None
         self._yielded = (tp, position)
         return Change(event, record.value, partition, record.offset, self._tracker.cursor())
-
-    def _check_version(self, event: EventEnvelope) -> None:
-        """Checks that the event is its channel's next one, for the channels that changed last."""
-        before = self._versions.pop(event.subject, None)
-        if before is not None and event.sequence != before + 1:
-            raise SequenceGap(
-                f"Event {before + 1} of channel {event.subject!r} should come next, but {event.sequence} came."
-            )
-        self._versions[event.subject] = event.sequence
-        if len(self._versions) > _TRACKED_CHANNELS:
-            self._versions.popitem(last=False)
 
     async def _commit(self, consumer: Any) -> None:
         """Commits the processed positions to the group. After a failure the next commit includes them."""
@@ -286,15 +292,3 @@ class Changes:
                 log.warning("the group's positions cannot be read: %s", type(error).__name__)
                 await asyncio.sleep(_RETRY_AFTER_S)
         return {}
-
-
-class _GroupListener(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, changes: Changes, starts: dict[TopicPartition, Position], joined: asyncio.Event) -> None:
-        self._changes, self._starts, self._joined = changes, starts, joined
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._changes.revoked(revoked)
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        await self._changes.assigned(assigned, self._starts)
-        self._joined.set()

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLarg
 from ..partitioner import partition_of
 from .answer_reader import AnswerReader, Pending
 from .command_envelope import command_envelope
-from .errors import OutcomeTimeout, PublisherError
+from .errors import NotOpen, OutcomeTimeout, PublisherError
 from .idempotent_producer import IdempotentProducer
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -114,6 +114,8 @@ class Client:
             raise self._broken(error) from error
 
     def _on_partition_of(self, topic: str, channel: str, value: bytes | None) -> Record:
+        if not self._partitions:
+            raise NotOpen(type(self).__name__)
         return topic, partition_of(channel, self._partitions), channel.encode(), value
 
     def _resolve_account(self, account: str | None) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +18,7 @@ from aiokafka import AIOKafkaProducer
 from ..envelope import CONTENT_TYPE
 from ..topics import LARGEST_RECORD_BYTES
 from .client_shutdown import close_client
-
-log = logging.getLogger(__name__)
+from .log import log
 
 _BATCH_BYTES = 256 * 1024
 """Large enough that senders rarely wait for room in a batch: waiting senders are woken one at a time."""

@@ -12,7 +12,6 @@ when the next one is requested; an unprocessed one is delivered again: dedupe by
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,9 +26,8 @@ from .. import topics
 from ..envelope import NotificationEnvelope
 from ..message import EventData
 from .client_shutdown import close_client
-from .errors import SubscriberError
-
-log = logging.getLogger(__name__)
+from .errors import NotOpen, SubscriberError
+from .log import log
 
 _COMMIT_EVERY_S = 1.0
 _POLL_MS = 500
@@ -105,12 +103,15 @@ class Notices:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._processed.commit()
-        await close_client(self._consumer)
+        consumer, self._consumer = self._consumer, None
+        await close_client(consumer)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Notice:
+        if self._consumer is None:
+            raise NotOpen("Notices")
         if self._yielded is not None:
             self._processed.add(self._yielded)
             self._yielded = None

@@ -7,7 +7,6 @@ Several commands can have one id at the same time (of another account, or by mis
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,8 +18,7 @@ from ..envelope import InvalidEnvelope, UndecodableEnvelope, content_digest, rea
 from ..outcome import CommandAccepted, CommandRejected, OutcomeEnvelope
 from ..sealing import SealKey
 from .answer_reader import AnswerReader
-
-log = logging.getLogger(__name__)
+from .log import log
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,11 +60,14 @@ class Publisher(Client):
     def seal_to(self) -> str:
         """For a command's ``seal_to``: the outcome's ``secret`` is then decrypted."""
         if self._seal_key is None:
-            self._seal_key = self._outcomes.seal_key = SealKey()
+            self._seal_key = SealKey()
+            if hasattr(self, "_outcomes"):
+                self._outcomes.seal_key = self._seal_key
         return self._seal_key.seal_to
 
     async def send(
         self,
+        /,
         command: CommandData,
         *,
         channel: str,
@@ -100,6 +103,7 @@ class Publisher(Client):
 
     async def send_raw(
         self,
+        /,
         kind: str,
         data: dict[str, Any],
         *,
@@ -121,6 +125,7 @@ class Publisher(Client):
 
     async def publish(
         self,
+        /,
         command: CommandData,
         *,
         channel: str,
@@ -140,6 +145,7 @@ class Publisher(Client):
 
     async def publish_many(
         self,
+        /,
         commands: Iterable[tuple[str, CommandData] | tuple[str, CommandData, str]],
         *,
         progress: Callable[[int], None] = lambda _: None,
@@ -161,6 +167,7 @@ class Publisher(Client):
 
     async def send_many(
         self,
+        /,
         commands: Iterable[tuple[str, CommandData] | tuple[str, CommandData, str]],
         *,
         progress: Callable[[int], None] = lambda _: None,

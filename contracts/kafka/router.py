@@ -9,7 +9,6 @@ The same message id again gets the same decision, and reserves nothing more.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +26,9 @@ from .answer_reader import AnswerReader
 from .client import DEFAULT_TIMEOUT_S, Client, Record
 from .command_envelope import REQUEST_TOPICS
 from .errors import OutcomeTimeout, PublisherError
+from .log import log
 
 __all__ = ["OutcomeTimeout", "PublisherError", "Router", "Routing"]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

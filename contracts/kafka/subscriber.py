@@ -12,9 +12,11 @@ it after a restart. An event of a type that this program does not know has no ``
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 from ..cursor import EventFilter
+from ..message_types import EVENTS
 from .change import Change
 from .changes import BEGINNING, NOW, Changes
 from .errors import SubscriberError
@@ -49,7 +51,13 @@ class Subscriber:
         ``since`` only for partitions without one. With ``endless`` False, ends with the last event that was there when
         it was opened.
 
-        Raises ValueError on an invalid id. Iterating raises `SubscriberError`, `InvalidCursor` and `SequenceGap`.
+        Raises ValueError on an invalid id, and on a type or resource that does not exist. Iterating raises
+        `SubscriberError`, `InvalidCursor` and `SequenceGap`.
         """
+        types = {types} if isinstance(types, str) else set(types)
+        for unknown in sorted(types - set(EVENTS)):
+            alike = get_close_matches(unknown, EVENTS, 1)
+            hint = f"; did you mean {alike[0]}?" if alike else f"; there are {', '.join(EVENTS)}"
+            raise ValueError(f"no event has the type {unknown!r}{hint}")
         event_filter = EventFilter.of(account, channels, types, resources)
         return Changes(self._options, self._group, since, event_filter, endless=endless)

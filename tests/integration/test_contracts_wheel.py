@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,14 +17,14 @@ from tests.installation import Installation, fresh, run_apart
 from tests.messages import SINGAPOREAN, now, report_resource, scheduled_channel
 
 CONTRACTS = Path(contracts.__file__).parent
+_WITHOUT_OUR_CODE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 _MESSAGES_ALONE = """
 import importlib, importlib.util, pkgutil
 import switchboard_contracts
 
-clients = {"publisher", "outcome_reader", "idempotent_producer", "subscriber", "letting_go"}
-messages = {one.name for one in pkgutil.iter_modules(switchboard_contracts.__path__)} - clients
+messages = {one.name for one in pkgutil.iter_modules(switchboard_contracts.__path__)}
 for name in messages:
     importlib.import_module(f"switchboard_contracts.{name}")
 from switchboard_contracts.envelope import read_command
@@ -70,6 +71,11 @@ def _examples() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (CONTRACTS / "README.md").read_text(), re.DOTALL)
 
 
+def _example(word: str) -> str:
+    [found] = [example for example in _examples() if word in example]
+    return found
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.usefixtures("python")
 def test_messages_need_pydantic_alone(messages_alone: list[str]) -> None:
@@ -86,7 +92,7 @@ def test_the_readme_example(installation: Installation, python: Path) -> None:
             assert (await publisher.send(command, channel=channel)).accepted
 
     run_apart(register())
-    example = _examples()[0].replace("127.0.0.1:9092", installation.bootstrap_servers)
+    example = _example("CommandRejected").replace("127.0.0.1:9092", installation.bootstrap_servers)
 
     unknown = fresh("nobody")
     nobody = _run(python, example.replace("demo-whatsapp", unknown))
@@ -95,10 +101,53 @@ def test_the_readme_example(installation: Installation, python: Path) -> None:
     assert nobody.stdout.startswith(f"Rejected: The account has no channel {unknown!r}"), nobody.stderr
     assert accepted.stdout == "Accepted: version 2\n", accepted.stderr
 
-    following = _examples()[2].replace("127.0.0.1:9092", installation.bootstrap_servers)
+    script = _example("SyncPublisher").replace("127.0.0.1:9092", installation.bootstrap_servers)
+    scripted = _run(python, script.replace("demo-whatsapp", channel))
+
+    assert scripted.stdout == "Version 3\n", scripted.stderr
+
+    following = _example("Subscriber").replace("127.0.0.1:9092", installation.bootstrap_servers)
     followed = _run(python, following.replace('["sms"]', f'["sms"], channels=["{channel}"], endless=False'))
 
-    assert followed.stdout == f"{channel}: SmsActivated, version 2\n", followed.stderr
+    assert followed.stdout.splitlines() == [
+        f"{channel}: SmsActivated, version 2",
+        f"{channel}: SmsDeactivated, version 3",
+    ], followed.stderr
+
+
+@pytest.mark.timeout(180)
+def test_type_checkers_find_nothing_in_the_examples(python: Path, tmp_path: Path) -> None:
+    """Strict, with the wheel as it is installed. Both find a wrong one, so they do see its types."""
+    for number, example in enumerate(_examples()):
+        (tmp_path / f"example_{number}.py").write_text(example)
+    wrong = "from switchboard_contracts import Subscriber, SyncPublisher, ToggleSms\n\n"
+    wrong += (
+        'ToggleSms(enabled=True).enabled.upper()\nSyncPublisher("k", source="s").send(1)\nSubscriber("k").chnges()\n'
+    )
+    (tmp_path / "wrong.py").write_text(wrong)
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    checkers = [
+        (
+            "mypy",
+            "--strict",
+            "--config-file=",
+            f"--cache-dir={tmp_path}/cache",
+            "--python-executable",
+            str(python),
+            ".",
+        ),
+        ("pyright", "--pythonpath", str(python), "-p", "."),
+    ]
+    running = [
+        subprocess.Popen(
+            (sys.executable, "-m", *one), cwd=tmp_path, env=_WITHOUT_OUR_CODE, stdout=subprocess.PIPE, text=True
+        )
+        for one in checkers
+    ]
+    for process in running:
+        said, _ = process.communicate()
+        found = {(Path(file).name, int(line)) for file, line in re.findall(r"([\w/]+\.py):(\d+)\S* ?-? error", said)}
+        assert found == {("wrong.py", 3), ("wrong.py", 4), ("wrong.py", 5)}, said
 
 
 def test_it_imports_nothing_of_the_rest(python: Path) -> None:
@@ -124,8 +173,8 @@ def test_the_examples_of_messages(installation: Installation, python: Path) -> N
 
     run_apart(have_one_charged())
     routing, following = (
-        one.replace("127.0.0.1:9092", installation.bootstrap_servers).replace('"acme"', f'"{account}"')
-        for one in _examples()[3:5]
+        _example(one).replace("127.0.0.1:9092", installation.bootstrap_servers).replace('"acme"', f'"{account}"')
+        for one in ("Router", "Notices")
     )
     routed = _run(python, routing.replace("demo-whatsapp", channel).replace("+919812345678", SINGAPOREAN))
 
@@ -149,7 +198,7 @@ def test_the_sealing_example(installation: Installation, python: Path) -> None:
                 assert (await publisher.send(command, channel=channel)).accepted
 
     run_apart(open_system())
-    example = _examples()[1].replace("127.0.0.1:9092", installation.bootstrap_servers)
+    example = _example("RevealSignature").replace("127.0.0.1:9092", installation.bootstrap_servers)
     done = _run(python, example.replace("demo-whatsapp", channel))
 
     assert done.stdout.startswith("The secret begins with whsec_"), done.stderr
