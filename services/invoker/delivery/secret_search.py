@@ -106,12 +106,15 @@ def _has_form(text: str, forms: Iterable[Forms]) -> bool:
 def redact_secrets(text: str, forms: Iterable[Forms], mark: str) -> str:
     """The text with the mark in place of each secret that it spells."""
     forms = tuple(forms)
-    if not contains_secret(text, forms):
+    if not forms or not contains_secret(text, forms):
         return text
     layer = _Layer(text, list(range(len(text))), list(range(1, len(text) + 1)))
     spans = _spans(layer, forms)
     for _ in range(_LAYERS):
-        layer = _next_layer(layer)
+        decoded = _next_layer(layer)
+        if decoded.text == layer.text:  # without escapes: it would be searched again for what was found
+            break
+        layer = decoded
         spans += _spans(layer, forms)
     pieces: list[str] = []
     end = 0
