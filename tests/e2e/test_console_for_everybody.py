@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.e2e.browser import person
 from tests.e2e.furnished import Furnished, furnish
 from tests.e2e.shop import register
-from tests.installation import Installation, fresh
+from tests.installation import Installation, fresh, run_apart
 
 pytestmark = pytest.mark.timeout(300)  # the first test also pays for the services
 
@@ -215,6 +215,31 @@ def test_what_settings_would_have_made_of_the_messages_before_they_are_saved(
         assert _barriers(page) + _too_wide(page) == []
         page.reload()
         expect(page.get_by_role("switch", name="Use Own Numbers")).not_to_be_checked()
+        assert somebody.problems == []
+
+
+def test_a_viewer_is_offered_no_change(
+    installation: Installation, browser: Browser, account: str, furnished: Furnished
+) -> None:
+    async def viewer() -> str:
+        async with installation.api(account) as api:
+            made = await api("POST", "api-keys", {"label": "Viewer", "roles": ["viewer"]})
+            return str(made.body["token"])
+
+    channel = f"channels/{furnished.channel}"
+    crm = f"{channel}/service-settings/business-systems/crm"
+    with person(browser, installation.address, run_apart(viewer())) as somebody:
+        page = somebody.page
+        for path in (f"{channel}/service-settings", f"{crm}/intents", f"{channel}/messages", f"{channel}/history"):
+            somebody.visit(path)
+            expect(page.get_by_role("heading").first).to_be_visible()
+            offered = page.locator("main form[method=post] button:not([type=button]):enabled")
+            expect(offered).to_have_count(0)
+            for name in ("Open Business System", "Edit", "Delete", "Refresh", "Add", "Test call", "Undo"):
+                expect(page.get_by_role("main").get_by_role("link", name=name)).to_have_count(0)
+        for path in (f"{channel}/deliveries", f"{channel}/deliveries/{furnished.delivery}"):
+            somebody.visit(path)
+            expect(page.get_by_role("button", name="again")).to_have_count(0)
         assert somebody.problems == []
 
 

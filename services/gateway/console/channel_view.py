@@ -15,7 +15,12 @@ async def channel_view(
     wanted = console.request.query_params.get("min_version", "")
     version = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 13 else None
     found = read or await read_settings(console.request, console.caller, channel, version)
-    return {"settings": found.settings, "cursor": found.cursor, "view": view, "read": found}
+
+    def offers(page: str) -> bool:
+        """Whether the view has a button that posts to the page: if the person may, and the channel is not retired."""
+        return not found.settings.retired and console.may(f"POST /console/channels/{{channel}}/{page}")
+
+    return {"settings": found.settings, "cursor": found.cursor, "view": view, "read": found, "offers": offers}
 
 
 async def settled(console: ConsoleRequest, channel: str, version: int | None) -> ReadSettings:

@@ -41,7 +41,6 @@ async def deliveries(
         filters={"state": state, "system": system, "reason": reason, "before": before},
         states=delivery_log.STATES,
         replayable=delivery_log.REPLAYABLE,
-        may_replay=console.may(f"POST /console{_DELIVERIES}/replay"),
         **view,
     )
 

@@ -115,7 +115,6 @@ async def _page(
         choices=_CHOICES,
         form=form or _number_form(),
         decision=decision,
-        may_dry_run=console.may(f"POST /console{_MESSAGES}/dry-run"),
         **view,
     )
 

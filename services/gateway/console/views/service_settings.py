@@ -61,7 +61,6 @@ async def service_settings(
         "approvals": approvals or approvals_form(found),
         "what_if": what_if,
         "approved_sections": APPROVED_SECTIONS,
-        "may_save_approvals": console.may(f"POST /console/channels/{{channel}}/{PAGE}/approvals"),
         "rates": await country_rates(console) if found.settings.channel_type == "whatsapp" else {},
         "sms_page": console.request.app.state.sms_product_url,
         "other_sections": [name for name in SECTIONS if name not in _OWN_CARDS],
