@@ -20,11 +20,11 @@ from services.audit.log.errors import AuditError, BrokenLog, NoSuchVersion, Uncl
 from services.audit.log.kafka_log import KafkaLog
 from services.audit.log.source import Log
 from services.gateway.authentication.caller import Caller
-from services.gateway.fair_queue import FairQueue, QueueFull
 from services.gateway.interruptible_log import InterruptibleLog
 from services.gateway.problems import Problem, unavailable
 from services.gateway.requests import turn_of
 from services.infrastructure.config import Settings
+from services.infrastructure.fair_queue import FairQueue, QueueFull
 from services.infrastructure.kafka import security_options
 
 CONCURRENT_READS = 4

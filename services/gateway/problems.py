@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from contracts.kafka.publisher import OutcomeTimeout, PublisherError
 from contracts.message_routing import RoutingRefused
 from contracts.outcome import CommandRejected
-from services.gateway.fair_queue import QueueFull
 from services.gateway.problem_types import MEDIA_TYPE, PROBLEM_TYPES, TYPE_PREFIX, rejection_status
+from services.infrastructure.fair_queue import QueueFull
 from services.infrastructure.postgres import OUTAGES
 
 log = structlog.stdlib.get_logger(__name__)

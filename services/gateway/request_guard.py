@@ -23,9 +23,9 @@ from services.gateway.authentication.oidc.tokens import IssuerUnavailable, Trust
 from services.gateway.authentication.origin import actor_of, origin_of
 from services.gateway.authentication.principal import Principal
 from services.gateway.authentication.refusals import Refusals
-from services.gateway.fair_queue import FairQueue, QueueFull, Turn
 from services.gateway.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES, RateLimits
 from services.gateway.problems import Problem, issuer_unavailable, too_many_waiting, unauthenticated, unavailable
+from services.infrastructure.fair_queue import FairQueue, QueueFull, Turn
 from services.infrastructure.postgres import OUTAGES, Pool
 
 log = structlog.stdlib.get_logger(__name__)

@@ -12,10 +12,10 @@ from pydantic import BaseModel
 from contracts.json_values import JsonUnreadable, parse_json
 from contracts.kafka.publisher import Publisher
 from contracts.kafka.router import Router
-from services.gateway.fair_queue import FairQueue, Turn
 from services.gateway.feed.feed import Feed
 from services.gateway.limits import Places
 from services.gateway.problems import Problem, unavailable
+from services.infrastructure.fair_queue import FairQueue, Turn
 from services.infrastructure.postgres import Pool
 from services.schema_validation.validator import SchemaValidator
 

@@ -13,8 +13,8 @@ from starlette.responses import RedirectResponse
 from contracts.kafka.publisher import OutcomeTimeout, PublisherError
 from services.gateway.console import rendering
 from services.gateway.console.console_request import NotLoggedOn, announce, html_response, is_htmx, issuers_of
-from services.gateway.fair_queue import QueueFull
 from services.gateway.problems import Problem, too_many_waiting, unavailable
+from services.infrastructure.fair_queue import QueueFull
 from services.infrastructure.postgres import OUTAGES
 
 log = structlog.stdlib.get_logger(__name__)

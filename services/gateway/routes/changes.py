@@ -22,7 +22,6 @@ from contracts.settings import RESOURCE_FORMS, is_resource
 from projections.settings import queries as settings_queries
 from services.gateway.authentication.caller import Authenticated, Caller
 from services.gateway.authentication.revocations import Revocations
-from services.gateway.fair_queue import Turn
 from services.gateway.feed.caught_up import ReadResult
 from services.gateway.feed.event_stream import EventStream, cursor_problem
 from services.gateway.feed.feed import CutOff, Feed, FeedClosed
@@ -33,6 +32,7 @@ from services.gateway.problem_types import raises
 from services.gateway.problems import Problem, channel_unknown, unavailable
 from services.gateway.reads import cursor_header
 from services.gateway.requests import feed_of, pool_of, turn_of
+from services.infrastructure.fair_queue import Turn
 
 router = APIRouter(prefix="/v1", tags=["Changes"])
 

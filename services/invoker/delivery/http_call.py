@@ -23,6 +23,7 @@ from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from services.domain.url_policy import TARGET_REFUSED, Allowlist, Refusal, address_refusal, is_public, url_refusal
 from services.domain.url_target import Target, request_path, target_of
 from services.domain.webhook_signature import plain_token, webhook_signature
+from services.infrastructure.fair_queue import FairQueue
 from services.infrastructure.library_internals import aiohttp as connections
 from services.invoker.delivery.dns import AddressRefused, GuardedResolver, Lookup, NameLookups, NameServerFailed, lookup
 from services.invoker.delivery.redaction import redact_answer
@@ -35,7 +36,8 @@ _OVERLAP = 1024
 """Read beyond the limit, so that a secret that lies across it is redacted before the answer is cut."""
 _QUICKLY_SEARCHED = 2048
 """Bytes of an answer that are searched at once; longer ones in one thread, so that they delay no other call: each
-further thread would take the interpreter from the event loop once more, and the default ones look up names."""
+further thread would take the interpreter from the event loop once more, and the default ones look up names. Accounts
+take turns at it: 64 KB can take it 20 ms, and one account can have hundreds of such answers."""
 _MAX_STALE_CONNECTIONS = 10
 _MAX_CACHED_URLS = 10_000
 _OUR_FAULTS = frozenset(
@@ -91,7 +93,8 @@ class WebhookClient:
         self._tls = tls or ssl.create_default_context()
         self._timeouts = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout)
         self._lookups: NameLookups | None = None
-        self._searches = ThreadPoolExecutor(1, "search-of-answers")
+        self._searching_thread = ThreadPoolExecutor(1, "search-of-answers")
+        self._searches = FairQueue(1, 1, limits.max_calls)
         self._connectors: dict[str | None, aiohttp.TCPConnector] = {}
         """By account; None for all accounts without targets of their own."""
         # The same for every attempt; the address that is dialled is checked each time.
@@ -116,7 +119,7 @@ class WebhookClient:
             await connector.close()
         if self._lookups is not None:
             self._lookups.close()
-        self._searches.shutdown(wait=False, cancel_futures=True)
+        self._searching_thread.shutdown(wait=False, cancel_futures=True)
 
     async def post(self, endpoint: Endpoint, webhook_id: str, body: bytes) -> CallResult:
         """One POST with every signature that is valid now. Never raises for what a receiver or a network does."""
@@ -132,7 +135,8 @@ class WebhookClient:
                 head, answer = await self._exchange_past_stale_connections(destination, request)
             if len(answer) > _QUICKLY_SEARCHED:
                 search = partial(_answered, head, answer, endpoint, headers)
-                return await asyncio.get_running_loop().run_in_executor(self._searches, search)
+                async with self._searches.turn(endpoint.account):
+                    return await asyncio.get_running_loop().run_in_executor(self._searching_thread, search)
             return _answered(head, answer, endpoint, headers)
         except AddressRefused as error:
             return Failed("address", TARGET_REFUSED, detail=str(error))

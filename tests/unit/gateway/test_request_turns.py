@@ -15,9 +15,9 @@ from services.gateway.authentication.authenticator import Authenticator
 from services.gateway.authentication.oidc.configuration import OidcConfiguration
 from services.gateway.authentication.oidc.tokens import TrustedIssuers
 from services.gateway.authentication.refusals import Refusals
-from services.gateway.fair_queue import FairQueue, Turn
 from services.gateway.limits import BURST_S, Limits, RateLimits
 from services.gateway.request_guard import RequestGuard
+from services.infrastructure.fair_queue import FairQueue, Turn
 from services.infrastructure.postgres import Pool
 from tests.unit.gateway.key_rows import key_row
 

@@ -20,9 +20,9 @@ from services.gateway.authentication.operations import OPERATIONS, Target
 from services.gateway.authentication.roles import PLATFORM, Role, Scope
 from services.gateway.authentication.sessions import Session
 from services.gateway.console.console_request import ConsoleRequest
-from services.gateway.fair_queue import FairQueue
 from services.gateway.request_guard import RequestGuard
 from services.gateway.requests import CONCURRENT_WORK_PER_ACCOUNT, WAITING_PER_ACCOUNT
+from services.infrastructure.fair_queue import FairQueue
 from services.infrastructure.postgres import Pool
 from tests.unit.gateway.console.sessions import session_of
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.fair_queue import FairQueue, QueueFull, Turn
 from services.gateway.requests import schema_queue
+from services.infrastructure.fair_queue import FairQueue, QueueFull, Turn
 
 
 async def _order(requests: list[str], concurrent: int) -> list[str]:
