@@ -127,6 +127,8 @@ class Installation:
             "SWITCHBOARD_INVOKER_UNVERIFIED_CALLS_PER_MINUTE": "6000",
         }
         self.services = {name: self.child(name) for name in services}
+        for child in self.services.values():
+            child.environment["SWITCHBOARD_METRICS_PORT"] = str(free_port())
 
     @property
     def settings(self) -> Settings:

@@ -17,6 +17,7 @@ import uvloop
 from services.cli.service_settings import settings_of_service
 from services.infrastructure.config import unknown_variables
 from services.infrastructure.logging_setup import set_up_logging
+from services.infrastructure.metrics_endpoint import MetricsEndpoint
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -63,11 +64,14 @@ def run_service(service: str, *, with_parent: bool) -> None:
         log.warning("unknown variable", detail=sentence)
     run = _import_service(service)
 
-    def ready() -> None:
-        typer.echo(ready_line(service))
-
     async def main() -> None:
         loop = asyncio.get_running_loop()
+        endpoint = MetricsEndpoint(settings)
+
+        def ready() -> None:
+            endpoint.ready()
+            typer.echo(ready_line(service))
+
         task = loop.create_task(run(settings, ready=ready))
 
         def stop() -> None:
@@ -79,7 +83,7 @@ def run_service(service: str, *, with_parent: bool) -> None:
             loop.add_signal_handler(name, stop)
         if with_parent:
             threading.Thread(target=_stop_with_parent, args=(loop, stop), daemon=True).start()
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError), endpoint:
             await task
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -124,11 +124,14 @@ def run_everything(settings: Settings, *, demo: bool, cluster: bool = False) -> 
 
 
 def environment_of(service: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """What the service is told: no keyring and no login to the database where it needs none.
+    """What the service is told: no keyring and no login to the database where it needs none. Each has a port of its own
+    for its metrics, counted from the one that is given.
 
     Every service knows the database's address, which no call may reach.
     """
     given = dict(environment)
+    if port := given.get("SWITCHBOARD_METRICS_PORT"):
+        given["SWITCHBOARD_METRICS_PORT"] = str(int(port) + list(SERVICES).index(service))
     if "keyring" not in SERVICES[service]:
         given.pop("SWITCHBOARD_KEYRING", None)
     if "database_url" not in SERVICES[service] and (url := given.get("SWITCHBOARD_DATABASE_URL")):

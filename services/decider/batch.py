@@ -29,6 +29,7 @@ from contracts.message import rfc3339
 from contracts.message_types import COMMANDS, Command
 from contracts.pydantic_internals import python_validator
 from contracts.rejections import CommandIdReused, DecisionFailed, InvalidCommand, TooManyCommands
+from services.decider import metrics
 from services.decider.command_decision import CheckNeeded, CommandDecider
 from services.decider.config import DeciderConfig
 from services.decider.encoding import command_digest, outcome_headers, outcome_json, rejection_json, shared_attributes
@@ -75,6 +76,8 @@ class Batch:
     needed_check: CheckNeeded | None = None
     """The check before which it paused; after it, `process_in_time` is to be called with the commands that are left."""
     processed: int = 0
+    dead_letters: int = 0
+    over_time: bool = False
     _end: float | None = None
     _time: str = ""
     _random: RandomBytes = field(default_factory=RandomBytes)
@@ -101,6 +104,7 @@ class Batch:
                 return
             self.processed += 1
             if clock() > self._end:
+                self.over_time = True
                 return
 
     def process(self, incoming: IncomingCommand) -> None:
@@ -211,6 +215,7 @@ class Batch:
 
     def _count_failure(self, envelope: CommandEnvelope, incoming: IncomingCommand, error: Exception) -> None:
         self.consecutive_failures += 1
+        metrics.FAILED.inc()
         partition, reason = self.config.partition, f"the decision raised {type(error).__name__}"
         log.error(
             "decision failed",
@@ -249,6 +254,7 @@ class Batch:
         self.fork.outcome_count += 1
 
     def _append_dead_letter(self, incoming: IncomingCommand, reason: str) -> None:
+        self.dead_letters += 1
         partition = self.config.partition
         letter = dead_letter(incoming, topics.COMMANDS.name, partition, reason)
         headers = [(name, text.encode()) for name, text in letter.headers.items()]

@@ -115,6 +115,10 @@ class IdempotencyWindow:
     def cached(self, key: str) -> RememberedOutcome | None:
         return self._cache.get(key)
 
+    @property
+    def per_account(self) -> Mapping[str, int]:
+        return self._per_account
+
     def used_by(self, account: str) -> int:
         """The number of the account's ids in the window."""
         return self._per_account.get(account, 0)

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from contracts import topics
+from services.decider import metrics
 from services.decider.batch import Batch, TooManyFailures
 from services.decider.config import DeciderConfig, KafkaConfig
 from services.decider.fencing import abort_leftovers, transactional_id
@@ -28,11 +29,13 @@ from services.decider.maintenance import SEGMENT_MS, Maintenance
 from services.decider.outcome_recall import OutcomeRecall
 from services.decider.partition_state import Fork, PartitionState
 from services.decider.restore import restore
+from services.infrastructure.consumer_metrics import ConsumerMetrics
 from services.infrastructure.transactions import TransactionalProducer
 
 log = structlog.stdlib.get_logger(__name__)
 
 COMMANDS_PER_TRANSACTION = 500
+_NAME = "switchboard.decider"
 _START_TIMEOUT_S = 60
 _COMMIT_TIMEOUT_S = 30
 _ALERT_INTERVAL_S = 60
@@ -58,6 +61,7 @@ class PartitionOwner:
         segment_ms: Mapping[str, int] = SEGMENT_MS,
     ) -> None:
         self.partition = config.partition
+        self._commands = TopicPartition(topics.COMMANDS.name, self.partition)
         self._kafka = kafka
         self._config = config
         self._on_step = on_step
@@ -70,7 +74,13 @@ class PartitionOwner:
         self._stopping = False
         self._logged: type[BaseException] | None = None
         self.serving = asyncio.Event()
+        self._lag = ConsumerMetrics(_NAME)
         self._task = asyncio.create_task(self._run(), name=f"owner of partition {self.partition}")
+
+    @property
+    def commands_per_account(self) -> Mapping[str, int]:
+        """How many ids of each account are in the idempotency window."""
+        return {} if self._state is None else self._state.idempotency_window.per_account
 
     @property
     def next_offset(self) -> int | None:
@@ -91,6 +101,8 @@ class PartitionOwner:
         for task in late:
             task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        metrics.released(self.partition)
+        self._lag.revoked(self._commands)
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -102,7 +114,8 @@ class PartitionOwner:
                     stack.push_async_callback(producer.discard)
                     await self._own(producer, stack)
             except TooManyFailures as failure:
-                self.serving.clear()
+                self._serve_no_more()
+                metrics.STOPPED.labels(str(self.partition)).set(1)
                 await self._alert_until_stopped(failure)
             except (KafkaError, OSError, TimeoutError) as error:
                 self._log_restart(error)
@@ -111,18 +124,24 @@ class PartitionOwner:
                 if self._task.cancelling():
                     raise
                 self._log_restart(error)
-            except Exception:
+            except Exception as error:
+                metrics.RESTARTS.labels(type(error).__name__).inc()
                 log.exception("partition restarts", partition=self.partition)
             finally:
-                self.serving.clear()
+                self._serve_no_more()
                 self._state = None
                 # A busy broker that repeatedly times out gets smaller batches.
                 self._batch_limit = max(1, self._batch_limit // 4)
             if not self._stopping:
                 await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 -- jitter, not cryptography
 
+    def _serve_no_more(self) -> None:
+        self.serving.clear()
+        metrics.SERVING.labels(str(self.partition)).set(0)
+
     def _log_restart(self, error: BaseException) -> None:
         """Logs one line per outage; further restarts for the same reason are logged at debug level."""
+        metrics.RESTARTS.labels(type(error).__name__).inc()
         known, self._logged = self._logged, type(error)
         level = logging.DEBUG if known is self._logged else logging.WARNING
         log.log(level, "partition restarts", partition=self.partition, reason=type(error).__name__)
@@ -153,22 +172,27 @@ class PartitionOwner:
         )
         stack.push_async_callback(consumer.stop)
         await consumer.start()
-        commands = TopicPartition(topics.COMMANDS.name, self.partition)
+        commands = self._commands
         consumer.assign([commands])
         consumer.seek(commands, state.checkpoint.next_offset)
         recall = OutcomeRecall(self._kafka.bootstrap_servers, self._kafka.security, self.partition)
         stack.push_async_callback(recall.close)
+        self._lag = ConsumerMetrics(_NAME)
         self.serving.set()
+        metrics.SERVING.labels(str(self.partition)).set(1)
         self._logged = None
         log.info("partition is served", partition=self.partition, next_offset=state.checkpoint.next_offset)
         while not self._stopping:
             await self._running.wait()
             fetched = await consumer.getmany(commands, timeout_ms=500, max_records=self._batch_limit)
             incoming = fetched.get(commands)
+            if incoming:
+                self._lag.begun(commands, incoming[0])
             if incoming and self._running.is_set():
                 await self._transact(producer, state, maintenance, recall, incoming)
             if incoming and state.checkpoint.next_offset <= incoming[-1].offset:
                 consumer.seek(commands, state.checkpoint.next_offset)
+            self._lag.measure(commands, await consumer.position(commands), consumer.last_stable_offset(commands))
             if self._running.is_set():
                 await self._run_maintenance(producer, maintenance)
 
@@ -193,21 +217,26 @@ class PartitionOwner:
         incoming: list[Any],
     ) -> None:
         now = _now()
-        batch = await self._decide(state, recall, incoming, now)
+        with metrics.DECIDING.time():
+            batch = await self._decide(state, recall, incoming, now)
         records = batch.transaction(state.idempotency_window.restorable_from)
         self._on_step("decided")
         async with asyncio.timeout(_COMMIT_TIMEOUT_S):
-            await producer.begin()
-            self._on_step("begun")
-            offsets = await producer.append(records, now)
-            self._on_step("appended")
-            await producer.commit()
+            with metrics.TRANSACTION.time():
+                await producer.begin()
+                self._on_step("begun")
+                offsets = await producer.append(records, now)
+                self._on_step("appended")
+                await producer.commit()
         self._on_step("committed")
+        events = batch.fork.partitionsequence - state.checkpoint.partitionsequence
+        metrics.committed(batch, events)
+        self._lag.done(self._commands)
         log.debug(
             "batch committed",
             partition=self.partition,
-            commands=batch.fork.next_offset - incoming[0].offset,
-            events=batch.fork.partitionsequence - state.checkpoint.partitionsequence,
+            commands=batch.processed,
+            events=events,
             next_offset=batch.fork.next_offset,
         )
         state.adopt(batch.fork, offsets.get(TopicPartition(topics.OUTCOMES.name, self.partition), 0), now)

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from contracts import topics
+from services.decider import metrics
 from services.decider.config import DeciderConfig, KafkaConfig
 from services.decider.maintenance import SEGMENT_MS
 from services.decider.partition_owner import PartitionOwner
@@ -105,6 +106,8 @@ async def run(
 
         schemas = SchemaValidator()
         decider = Decider(start_owner)
+        metrics.PARTITIONS.set(partitions)
+        metrics.account_shares.read = lambda: [owner.commands_per_account for owner in list(decider.owners.values())]
         try:
             group.subscribe([topics.COMMANDS.name], listener=decider)
             async with asyncio.TaskGroup() as tasks:

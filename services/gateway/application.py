@@ -19,6 +19,7 @@ from services.gateway.console import pages
 from services.gateway.console.assets import Assets
 from services.gateway.console.console_request import console_request
 from services.gateway.http_methods import AllowedMethods, HeadRequests
+from services.gateway.http_metrics import HttpMetrics
 from services.gateway.limits import Limits, Places, RateLimit, RateLimits
 from services.gateway.log_reads import LogReads
 from services.gateway.openapi.document import describe, operation_id
@@ -125,6 +126,7 @@ def application(
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         )
+    app.add_middleware(HttpMetrics)
     app.state.console_assets = Assets()
     app.state.sms_product_url = sms_product_url
     app.state.pool, app.state.limits = pool, limits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import structlog
@@ -11,6 +12,7 @@ from aiokafka import TopicPartition
 
 from contracts.cursor import Position
 from services.infrastructure.checkpoints import move_checkpoint
+from services.infrastructure.consumer_metrics import ConsumerMetrics
 from services.infrastructure.poison_messages import AnotherProcess, isolate_poison, reason_of
 from services.infrastructure.postgres import Connection, Pool
 
@@ -39,12 +41,14 @@ class CheckpointedCommits:
     partition: TopicPartition
     next_offset: int
     committed: Callable[[], None]
+    metrics: ConsumerMetrics
 
     async def commit(self, records: Sequence[Any], apply: Apply, sequence: int | None = None) -> None:
         """Applies the records in one transaction. Raises `NotAtCheckpoint`, and what ``apply`` raises."""
         to = Position(records[-1].offset + 1, sequence)
         done: Done | None = None
         committed = False
+        begun = perf_counter()
         try:
             async with self.pool.acquire() as connection, connection.transaction():
                 done = await apply(connection, self.partition.partition, records)
@@ -54,6 +58,7 @@ class CheckpointedCommits:
         finally:
             if done is not None:
                 done(committed)
+        self.metrics.committed(self.partition, len(records), perf_counter() - begun)
         self.next_offset = to.offset
         log.debug(
             "batch applied",

@@ -169,6 +169,8 @@ class Settings(BaseSettings):
     http_requests_per_account: Annotated[int, _whole_number(1, 1_000_000)] = 400
     http_streams_per_account: Annotated[int, _whole_number(1, 60_000)] = 2_000
     http_long_polls_per_account: Annotated[int, _whole_number(1, 60_000)] = 200
+    metrics_host: str = "127.0.0.1"
+    metrics_port: _Port | None = None
     sms_product_url: Annotated[str, BeforeValidator(_web_address)] | None = None
     """The page that the console names as the SMS product page."""
 

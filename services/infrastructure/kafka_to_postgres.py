@@ -35,6 +35,7 @@ from contracts.topics import EVENTS, FETCH_BYTES_PER_PARTITION
 from services.infrastructure.checkpointed_commits import Apply, CheckpointedCommits, NotAtCheckpoint, SetAside
 from services.infrastructure.checkpoints import MIGRATIONS, next_offsets, next_positions
 from services.infrastructure.config import Settings
+from services.infrastructure.consumer_metrics import ConsumerMetrics
 from services.infrastructure.event_sequence import take_until_gap
 from services.infrastructure.kafka import (
     GROUP_HEARTBEAT_INTERVAL_MS,
@@ -76,6 +77,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._pool = pool
         self._records_at_once = records_at_once
         self._name = name
+        self._metrics = ConsumerMetrics(name)
         self._appliers = appliers
         self._set_aside = set_aside or {}
         self._next: dict[TopicPartition, Position] = {}
@@ -137,14 +139,12 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in revoked:
             self._next.pop(partition, None)
             self._sought.discard(partition)
+            self._metrics.revoked(partition)
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._on_assignment(frozenset(assigned))
-        log.info(
-            "partitions assigned",
-            consumer=self._name,
-            partitions=[f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)],
-        )
+        partitions = [f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)]
+        log.info("partitions assigned", consumer=self._name, partitions=partitions)
 
     async def _consume(self, message: KafkaMessage) -> None:
         """Applies partitions of different numbers concurrently; equal numbers of several topics touch the same rows."""
@@ -159,12 +159,18 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             await asyncio.sleep(_COMPARE_INTERVAL_S)
             try:
+                await self._measure_lag()
                 await self._commit_to_group()
                 await self._compare_checkpoints()
             except OUTAGES:
                 continue
             except Exception:
                 log.exception("checkpoints not compared", consumer=self._name)
+
+    async def _measure_lag(self) -> None:
+        consumer: Any = self._subscriber.consumer
+        for tp in consumer.assignment() & self._sought:
+            self._metrics.measure(tp, await consumer.position(tp), consumer.last_stable_offset(tp))
 
     async def _compare_checkpoints(self) -> None:
         """Seeks to the checkpoint of each partition whose checkpoint is behind what this consumer has committed.
@@ -196,9 +202,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _apply_batches(self, consumer: Any, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
         for partition, batch in batches.items():
             first = batch[0].offset
+            self._metrics.begun(partition, batch[0])
             try:
                 await self._apply_batch(consumer, partition, batch)
                 self._failing.discard(partition)
+                self._metrics.done(partition)
             except OUTAGES as error:
                 await self._seek_back(consumer, partition, first, f"waiting for the database ({type(error).__name__})")
             except SequenceGap as gap:
@@ -251,7 +259,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _commit(self, partition: TopicPartition, fresh: Sequence[Any], sequence: int | None) -> None:
         apply, set_aside = self._appliers[partition.topic], self._set_aside.get(partition.topic)
         commits = CheckpointedCommits(
-            self._pool, self._name, partition, self._next[partition].offset, committed=self._applied
+            self._pool, self._name, partition, self._next[partition].offset, self._applied, self._metrics
         )
         if set_aside is None:
             await commits.commit(fresh, apply, sequence)
@@ -282,6 +290,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 offset=offset,
                 reason=reason,
             )
+        self._metrics.failed(reason)
         self._failing.add(partition)
         self._next.pop(partition, None)
         if partition in consumer.assignment():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from services.infrastructure.config import Settings, SettingsError
+from services.infrastructure.metrics_endpoint import watch_pool
 from services.infrastructure.outages import retry_during_outage
 
 OUTAGES = (
@@ -78,7 +79,9 @@ async def pool_of(
         except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, ValueError) as error:
             raise SettingsError(f"SWITCHBOARD_DATABASE_URL cannot be used: {error}.") from None
 
-    return await retry_during_outage(connect, OUTAGES, "database")
+    pool = await retry_during_outage(connect, OUTAGES, "database")
+    watch_pool(pool)
+    return pool
 
 
 async def _limit_transactions(connection: Connection) -> None:

@@ -14,12 +14,15 @@ from hashlib import sha256
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 
 from services.domain.cheap_check import is_surely_cheap
 from services.domain.json_schema import TIMED_OUT, Verdict, check_within_budget
 from services.schema_validation.worker import READY
 
 log = structlog.stdlib.get_logger(__name__)
+
+_ENDED = Counter("switchboard_schema_checks_ended", "Checks that were over their deadline, and refused.")
 
 WORKER_MODULE = "services.schema_validation.worker"
 WALL_LIMIT_S = 5.0
@@ -103,6 +106,7 @@ class SchemaValidator:
                 return Verdict(*json.loads(line))
             if await self._end_worker() == -signal.SIGPROF:
                 break
+        _ENDED.inc()
         log.warning("a schema's check was ended", request_bytes=len(request))
         return TIMED_OUT
 

@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 from contracts.partitioner import partition_of
 from services.infrastructure.checkpointed_commits import CheckpointedCommits, NotAtCheckpoint
 from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINTS
+from services.infrastructure.consumer_metrics import ConsumerMetrics
 from services.infrastructure.postgres import Pool, migrate
 from services.invoker import metrics as invoker_metrics
 from services.invoker.requests.ingest import Ingest
@@ -46,7 +47,7 @@ async def router(database_url: str) -> AsyncIterator[RouterDatabase]:
 
 
 def commits(pool: Pool, at: int = 0) -> CheckpointedCommits:
-    return CheckpointedCommits(pool, NAME, REQUESTS, at, lambda: None)
+    return CheckpointedCommits(pool, NAME, REQUESTS, at, lambda: None, ConsumerMetrics(NAME))
 
 
 def in_order(*records: Record) -> list[Record]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.gateway.requests import pool_of
 from services.gateway.routes.asyncapi import asyncapi
@@ -34,7 +34,7 @@ async def readyz(request: Request) -> JSONResponse:
 async def prometheus_metrics(request: Request) -> Response:
     pool = pool_of(request)
     found = await invoker_metrics.exposition(pool) + await message_router_metrics.exposition(pool)
-    return Response(found, media_type=CONTENT_TYPE_LATEST)
+    return Response(found + generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/asyncapi")
