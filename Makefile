@@ -46,6 +46,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m services.cli.contract check
+	$(BIN)/python -m pytest -q tests/unit/deploy
 
 # Run after changing a message: regenerates the schemas and the AsyncAPI document.
 contract: setup
