@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Other code must not take the place of ours.
 unexport PYTHONPATH
 
-.PHONY: setup run cluster test faults attacks check contract bench wheels lock jars clean
+.PHONY: setup run cluster test faults attacks image check contract bench wheels lock jars clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,10 @@ faults: setup
 attacks: setup
 	$(BIN)/python -m tests.attacks $(foreach attack,$(ATTACK),--attack $(attack))
 
+# The image without a Docker engine: the Dockerfile's steps in a chroot. Needs root, debootstrap, and some minutes.
+image: setup
+	$(BIN)/python -m pytest -q tests/image/checks.py
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,6 +67,8 @@ wheels: setup
 lock:
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header -o requirements.lock
+	uv pip compile pyproject.toml --group build -c requirements.lock --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header -o deploy/requirements.lock
 
 # Resolves the jars of the embedded broker again: make jars KAFKA=4.4.0
 jars: setup
