@@ -26,20 +26,31 @@ class Pair:
     there: Person
 
 
-@pytest.fixture
-def pair(installation: Installation, browser: Browser) -> Iterator[Pair]:
-    account = fresh("account")
-    channel = register(installation, account, "whatsapp")
-    crm = OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook", remarks="Before")
-    send(installation, account, channel, [crm])
+@pytest.fixture(scope="module")
+def account() -> str:
+    return fresh("account")
+
+
+@pytest.fixture(scope="module")
+def people(installation: Installation, browser: Browser, account: str) -> Iterator[tuple[Person, Person]]:
     with (
         person(browser, installation.address, installation.api_key(account)) as here,
         person(browser, installation.address, installation.api_key(account)) as there,
     ):
-        for somebody in (here, there):
-            somebody.service_settings(channel)
-        yield Pair(channel, here, there)
-        assert (here.problems, there.problems) == ([], [])
+        yield here, there
+
+
+@pytest.fixture
+def pair(installation: Installation, account: str, people: tuple[Person, Person]) -> Iterator[Pair]:
+    channel = register(installation, account, "whatsapp")
+    crm = OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook", remarks="Before")
+    send(installation, account, channel, [crm])
+    for somebody in people:
+        somebody.service_settings(channel)
+    yield Pair(channel, *people)
+    for somebody in people:
+        somebody.page.unroute_all()
+        assert somebody.problems == []
 
 
 def _edit(somebody: Person, **fields: str) -> Locator:
