@@ -66,12 +66,14 @@ def create(
 
 
 @app.command("list")
-def list_(output: Output = None) -> None:
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="at most this many")] = 1_000, output: Output = None
+) -> None:
     """Lists the keys, newest first."""
     from services.gateway.authentication import api_keys
 
     columns = ("key_id", "label", "scope", "account", "channel", "provider", "roles", "expires_at", "revoked_at")
-    print_rows((key.as_json() for key in _run(api_keys.list_keys)), output, columns)
+    print_rows((key.as_json() for key in _run(api_keys.list_keys)[:limit]), output, columns)
 
 
 @app.command("rotate")

@@ -31,7 +31,7 @@ def log_(
     output: Output = None,
     copy: Copy = None,
 ) -> None:
-    """Events and rejections, with actor, source, and the values before and after. Includes reveals of secrets."""
+    """Prints events and rejections, with actor, source, and the values before and after. Includes reveals."""
     from services.cli import audit_commands
 
     audit_commands.run(audit_commands.log(channel, account, actor, type_, since, until, copy, limit, output))
@@ -45,7 +45,7 @@ def at(
     output: Output = None,
     copy: Copy = None,
 ) -> None:
-    """The settings of a channel at a time or version, or those of every channel of an account."""
+    """Prints the settings of a channel at a time or version, or those of every channel of an account."""
     from services.cli import audit_commands
 
     audit_commands.run(audit_commands.at(when, channel, account, copy, output))
@@ -63,7 +63,7 @@ def diff(
     ] = None,
     copy: Copy = None,
 ) -> None:
-    """What changed from A to B: in sentences, and as a JSON Patch (RFC 6902) of the settings."""
+    """Prints what changed from A to B: in sentences, and as a JSON Patch (RFC 6902) of the settings."""
     from services.cli import audit_commands
 
     audit_commands.run(audit_commands.diff(one, other, channel, account, copy, output))
@@ -76,7 +76,9 @@ def verify_(
         Path | None, typer.Option(help="the public key (PEM) that the anchor must be signed with")
     ] = None,
     partition: Annotated[list[int] | None, typer.Option(help="check only this partition; may be repeated")] = None,
-    database: Annotated[bool, typer.Option(help="also compare the read models in SWITCHBOARD_DATABASE_URL")] = False,
+    database: Annotated[
+        bool, typer.Option("--database", help="also compare the read models in SWITCHBOARD_DATABASE_URL")
+    ] = False,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="partitions read in parallel; default: one per processor if the log is long"),
@@ -96,7 +98,7 @@ def anchor_(
     key: Annotated[Path, typer.Option(help="the Ed25519 private key to sign with, in PEM")],
     out: Annotated[Path | None, typer.Option(help="the file to write; default: standard output")] = None,
     make_key: Annotated[
-        bool, typer.Option(help="create the key first, with its public key in a file next to it")
+        bool, typer.Option("--make-key", help="create the key first, with its public key in a file next to it")
     ] = False,
     copy: Copy = None,
 ) -> None:
@@ -131,11 +133,14 @@ def undo_(
     version: Annotated[int, typer.Argument(min=1, help="the version whose command is undone")],
     channel: Annotated[str, typer.Option(help="the channel's id")],
     since: Annotated[bool, typer.Option("--since", help="undo everything after it too")] = False,
-    dry_run: Annotated[bool, typer.Option(help="print what would happen, and change nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would happen, and change nothing")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
-    force: Annotated[bool, typer.Option(help="also delete what templates refer to")] = False,
+    force: Annotated[bool, typer.Option("--force", help="also delete what templates refer to")] = False,
     acknowledge_international_rates: Annotated[
-        bool, typer.Option(help="own numbers may incur international authentication rates")
+        bool,
+        typer.Option(
+            "--acknowledge-international-rates", help="own numbers may incur international authentication rates"
+        ),
     ] = False,
     actor: Annotated[str | None, typer.Option(help="the actor; default: the user of this machine")] = None,
 ) -> None:

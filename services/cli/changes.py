@@ -30,7 +30,7 @@ def list_(
     channel: _Channel,
     account: _Account = "",
     open_: Annotated[bool, typer.Option("--open", help="only those that are not over")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="at most this many")] = 100,
     output: Output = None,
 ) -> None:
     """Lists the channel's proposed changes, newest first."""
@@ -64,7 +64,7 @@ def propose(
         int | None, typer.Option(min=0, help="reject it if what it changes changed after this version")
     ] = None,
 ) -> None:
-    """Proposes a command. Prints the outcome; exit code 0: accepted; 1: rejected; 2: not sent."""
+    """Proposes a command and prints the outcome. Exit code 0: accepted; 1: rejected; 2: not sent."""
     proposed = {"type": command, "data": read_data(data)}
     optional = {"comment": comment, "at": at, "replaces": replaces}
     body = {"change": change, "command": proposed} | _given(optional)

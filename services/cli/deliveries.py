@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from contracts.invocation import DeliveryState, MakeTestCall
-from services.cli.connections import Result, bootstrap_servers, run_with_pool
+from services.cli.call_request import ended_call
+from services.cli.connections import Result, run_with_pool
 from services.cli.errors import CliError, require_id
 from services.cli.local_user import local_user
 from services.cli.output import Output, print_document, print_rows
@@ -18,14 +17,14 @@ from services.cli.output import Output, print_document, print_rows
 if TYPE_CHECKING:
     from services.infrastructure.postgres import Pool
 
-app = typer.Typer(help="Signed calls: their results, and replays.", no_args_is_help=True)
+app = typer.Typer(help="Signed calls: their results, replays, and test calls.", no_args_is_help=True)
 
 Account = Annotated[
     str | None, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id; default: all accounts")
 ]
 _Channel = Annotated[str | None, typer.Option(help="one channel")]
 _System = Annotated[str | None, typer.Option(help="one business system")]
-_States = Annotated[list[str] | None, typer.Option("--state", help="may be repeated")]
+_States = Annotated[list[str] | None, typer.Option("--state", help="only in this state; may be repeated")]
 
 
 @app.command("list")
@@ -35,7 +34,7 @@ def list_(
     system: _System = None,
     state: _States = None,
     before: Annotated[str | None, typer.Option(help="the last id of the previous page")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="at most this many")] = 100,
     output: Output = None,
 ) -> None:
     """Lists deliveries, newest first."""
@@ -98,13 +97,11 @@ def make_test_call(
     timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for the attempt")] = 30.0,
     output: Output = None,
 ) -> None:
-    """Calls the system once, exactly as a real delivery does. Exit code 0 when the system answers 2xx, else 1."""
+    """Calls the system once, exactly as a real delivery does. Exit code 0: it answered 2xx; 1: it did not."""
     require_id("--channel", channel)
     require_id("--account", account)
     command = MakeTestCall(system=system, key_id=key_id)
-    found = _with_pool(lambda pool: _made(pool, command, channel, account, timeout))
-    if found is None:
-        raise CliError(f"The test call was not made within {timeout:g} s; `switchboard deliveries list` shows it.")
+    found = ended_call(command, channel, account, timeout)
     print_document(found, output)
     if found["state"] != "delivered":
         raise typer.Exit(1)
@@ -116,27 +113,6 @@ def _states(given: list[str] | None) -> tuple[DeliveryState, ...]:
     if unknown := sorted(set(given or ()) - set(delivery_log.STATES)):
         raise CliError(f"There is no state {unknown[0]!r}; choose of {', '.join(delivery_log.STATES)}.")
     return tuple(state for state in delivery_log.STATES if state in (given or ()))
-
-
-async def _made(pool: Pool, command: MakeTestCall, channel: str, account: str, timeout: float) -> Any:
-    from contracts import topics
-    from contracts.kafka.publisher import Publisher
-    from services.infrastructure.kafka import security_options
-    from services.invoker import delivery_log
-
-    async with Publisher(
-        bootstrap_servers(), source="switchboard-cli", account=account, **security_options()
-    ) as publisher:
-        request_id = await publisher.publish(
-            command, channel=channel, topic=topics.INVOCATION_REQUESTS.name, actor=local_user()
-        )
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        found = await delivery_log.find_by_request(pool, account, channel, request_id)
-        if found is not None and found["ended_at"] is not None:
-            return found
-        await asyncio.sleep(0.05)
-    return None
 
 
 def _with_pool(use: Callable[[Pool], Awaitable[Result]]) -> Result:

@@ -30,9 +30,9 @@ def follow(
     kind: Annotated[list[str] | None, typer.Option("--type", help="only this type of event; may be repeated")] = None,
     resource: Annotated[list[str] | None, typer.Option(help="only this resource, and those below and above it")] = None,
     group: Annotated[str | None, typer.Option(help="share the changes with the other members of this group")] = None,
-    until_now: Annotated[bool, typer.Option(help="end at the current end of the log")] = False,
+    until_now: Annotated[bool, typer.Option("--until-now", help="end at the current end of the log")] = False,
 ) -> None:
-    """Prints each event as it happens, with its ``cursor``: --cursor resumes after it."""
+    """Prints each event as it happens, with its `cursor`: --cursor resumes after it."""
     for option, values in (("--account", [] if account is None else [account]), ("--channel", channel or [])):
         for value in values:
             require_id(option, value)

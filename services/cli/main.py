@@ -22,6 +22,7 @@ from services.cli.connections import with_broker
 from services.cli.deliveries import app as deliveries_app
 from services.cli.errors import EXIT_FAULT, EXIT_UNUSABLE, CliError
 from services.cli.follow import app as follow_app
+from services.cli.invoke import app as invoke_app
 from services.cli.messages import app as messages_app
 from services.cli.projections import app as projections_app
 from services.cli.rates import app as rates_app
@@ -59,6 +60,7 @@ app.add_typer(usage_app, name="usage")
 app.add_typer(projections_app, name="projections")
 app.add_typer(send_app)
 app.add_typer(explain_app)
+app.add_typer(invoke_app)
 app.add_typer(follow_app)
 app.add_typer(state_app, name="state")
 
@@ -142,7 +144,9 @@ def _sentence(error: Exception) -> str | None:
 
 @app.command()
 def up(
-    demo: Annotated[bool, typer.Option(help="send every kind of settings command once, to a demo receiver")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="send every kind of settings command once, to a demo receiver")
+    ] = False,
     cluster: Annotated[bool, typer.Option("--cluster", help="run three brokers in place of one, by TLS")] = False,
 ) -> None:
     """Runs broker, database and all services. Uses the broker and database that the environment names, if any."""

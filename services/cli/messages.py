@@ -53,7 +53,7 @@ def route(
     ] = None,
     sms_wait: Annotated[int | None, typer.Option(help="seconds to wait for a receipt, 60 to 43200")] = None,
     settings_version: Annotated[int | None, typer.Option(help="wait until this version is known")] = None,
-    dry_run: Annotated[bool, typer.Option(help="decide, reserve nothing and keep nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="decide, reserve nothing and keep nothing")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the decision")] = 30.0,
     output: Output = None,
 ) -> None:
@@ -110,7 +110,7 @@ def list_(
     country: Annotated[str | None, typer.Option(help="two letters, such as IN")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="requested from then on")] = None,
     before: Annotated[str | None, typer.Option(help="where the previous page ended, as it says")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="at most this many")] = 100,
     output: Output = None,
 ) -> None:
     """Lists the channel's messages, newest first."""

@@ -39,7 +39,7 @@ _Model = Annotated[str, typer.Argument(help="settings, history or catalogue")]
 
 @app.command()
 def status(output: Output = None) -> None:
-    """The lag of each read model behind the log, per partition, in events and seconds."""
+    """Prints the lag of each read model behind the log, per partition, in events and seconds."""
     from services.projector.lag import lags
 
     found = _run(lambda settings, pool: lags(settings, pool))
@@ -51,10 +51,10 @@ def status(output: Output = None) -> None:
 def rebuild(
     model: _Model,
     restart: Annotated[
-        bool, typer.Option(help="discard what an interrupted rebuild has built, and start over")
+        bool, typer.Option("--restart", help="discard what an interrupted rebuild has built, and start over")
     ] = False,
     accept_differences: Annotated[
-        bool, typer.Option(help="swap even if the live version differs from the log")
+        bool, typer.Option("--accept-differences", help="swap even if the live version differs from the log")
     ] = False,
 ) -> None:
     """Builds the next version in parallel with the live one, compares them, and swaps them for readers.

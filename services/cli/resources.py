@@ -57,14 +57,19 @@ def withdraw(resource: _Resource, output: Output = None) -> None:
 
 
 @app.command("list")
-def list_(output: Output = None) -> None:
+def list_(
+    limit: Annotated[int | None, typer.Option(min=1, help="at most this many; default: all")] = None,
+    output: Output = None,
+) -> None:
     """Lists the resources with the units that are left."""
     from services.message_router.resource_list import list_resources
     from services.message_router.service import MIGRATIONS
 
     now = time.time_ns() // 1_000_000
     found = run_with_pool("message_router", MIGRATIONS, lambda pool: list_resources(pool, now))
-    print_rows(found, output, ("resource", "country", "sender", "state", "available", "units", "as_of", "valid_until"))
+    print_rows(
+        found[:limit], output, ("resource", "country", "sender", "state", "available", "units", "as_of", "valid_until")
+    )
 
 
 async def _with_router(use: Callable[[Any], Awaitable[None]]) -> None:

@@ -38,7 +38,7 @@ def send(
     command_id: Annotated[
         str | None, typer.Option(help="a command sent again with its id gets the same outcome")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="print what would happen, and change nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would happen, and change nothing")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the outcome")] = 30.0,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="retire a channel without asking")] = False,
     reveal: Annotated[
@@ -46,7 +46,7 @@ def send(
     ] = False,
     output: Output = None,
 ) -> None:
-    """Publishes a command, prints its outcome. Exit code 0: accepted; 1: rejected; 2: not sent."""
+    """Publishes a command and prints its outcome. Exit code 0: accepted; 1: rejected; 2: not sent."""
     for option, value in (("--channel", channel), ("--account", account), ("--command-id", command_id or None)):
         require_id(option, value)
     parsed = read_data(data)

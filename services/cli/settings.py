@@ -35,12 +35,17 @@ def apply(
     ],
     channel: Annotated[str | None, typer.Option(help="apply to this channel; default: the file's own")] = None,
     provider: Annotated[str | None, typer.Option(help="apply to all channels of this provider's customers")] = None,
-    dry_run: Annotated[bool, typer.Option(help="show the difference, and change nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the difference, and change nothing")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
-    force: Annotated[bool, typer.Option(help="also delete what templates refer to")] = False,
-    overwrite: Annotated[bool, typer.Option(help="also overwrite what changed after the file's version")] = False,
+    force: Annotated[bool, typer.Option("--force", help="also delete what templates refer to")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="also overwrite what changed after the file's version")
+    ] = False,
     acknowledge_international_rates: Annotated[
-        bool, typer.Option(help="own numbers may incur international authentication rates")
+        bool,
+        typer.Option(
+            "--acknowledge-international-rates", help="own numbers may incur international authentication rates"
+        ),
     ] = False,
     actor: Annotated[str | None, typer.Option(help="the actor; default: the user of this machine")] = None,
 ) -> None:

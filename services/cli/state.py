@@ -25,7 +25,7 @@ def _state() -> None:
 
 @app.command()
 def rebuild(
-    dry_run: Annotated[bool, typer.Option(help="print the differences, and change nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the differences, and change nothing")] = False,
 ) -> None:
     """Rebuilds the decider's state from the log, prints the differences, and corrects them. Stop every decider first.
 

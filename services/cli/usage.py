@@ -31,11 +31,12 @@ def report(
         str | None, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id; default: all accounts")
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="as CSV")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most this many rows; default: all")] = None,
     output: Output = None,
 ) -> None:
     """Prints the usage of some UTC days, by day, account, channel, country and fee class.
 
-    A charge that came after its day was over is booked on the day on which it came, in a row with ``correction_of``.
+    A charge that came after its day was over is booked on the day on which it came, in a row with `correction_of`.
     """
     from services.message_router.service import MIGRATIONS
     from services.message_router.usage_report import UsagePeriod
@@ -46,16 +47,22 @@ def report(
     if begin > end:
         raise CliError(f"--from {begin} is after --to {end}.")
     period = UsagePeriod(begin, end, account)
-    run_with_pool("message_router", MIGRATIONS, lambda pool: _print(pool, period, output, as_csv=as_csv))
+    run_with_pool("message_router", MIGRATIONS, lambda pool: _print(pool, period, output, limit, as_csv=as_csv))
 
 
-async def _print(pool: Pool, period: UsagePeriod, output: Format | None, *, as_csv: bool) -> None:
+async def _print(pool: Pool, period: UsagePeriod, output: Format | None, limit: int | None, *, as_csv: bool) -> None:
     from services.message_router.usage_report import COLUMNS, csv_lines, usage_pages
 
     if as_csv:
         sys.stdout.write(csv_lines())
-    async for rows in usage_pages(pool, period):
+    remaining = limit
+    async for page in usage_pages(pool, period):
+        rows = page[:remaining]
         if as_csv:
             sys.stdout.write(csv_lines(rows))
         else:
             print_rows(rows, output, COLUMNS)
+        if remaining is not None:
+            remaining -= len(rows)
+            if not remaining:
+                return

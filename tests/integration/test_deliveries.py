@@ -251,13 +251,18 @@ async def test_the_command_line(installation: Installation, receiver: Receiver, 
     assert (showing[0], json.loads(showing[1])["reason"]) == (0, "EndpointGone")
     await shop.disabled("crm")
     await shop.send("EnableBusinessSystem", {"system": "crm"})
-    replaying, calling, missing = await asyncio.gather(
+    replaying, calling, missing, invoking, refused = await asyncio.gather(
         cli(installation, "deliveries", "replay", delivery),
         cli(installation, "deliveries", "test-call", *mine, "--system", "crm"),
         cli(installation, "deliveries", "show", fresh("none")),
+        cli(installation, "invoke", CODE, *mine, "--system", "crm", "--data", '{"from": "the command line"}'),
+        cli(installation, "invoke", "NO_INTENT", *mine, "--system", "crm"),
     )
     assert (replaying[0], json.loads(replaying[1])) == (0, {"replayed": 1, "more": False})
     assert (calling[0], json.loads(calling[1])["state"]) == (0, "delivered")
+    assert (invoking[0], json.loads(invoking[1])["state"]) == (0, "delivered")
+    assert {"from": "the command line"} in [call.json["data"] for call in receiver.calls["cli"]]
+    assert (refused[0], json.loads(refused[1])["reason"]) == (1, "IntentUnknown")
     assert missing[0] == 2
     assert missing[1].startswith("switchboard: There is no delivery")
     await shop.until(invocation["request_id"], "delivered")

@@ -17,7 +17,7 @@ ONE_SCOPE = (
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ("nope", "No such command 'nope'; see `switchboard --help`."),
+        ("xyz", "No such command 'xyz'; see `switchboard --help`."),
         ("send", "Missing argument 'command'; see `switchboard send --help`."),
         ("send ToggleSms", "Missing option '--channel'; see `switchboard send --help`."),
         ("send ToggleSms --channel ch-1 --zz", "No such option: --zz; see `switchboard send --help`."),
