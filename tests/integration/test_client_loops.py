@@ -106,7 +106,7 @@ def test_the_end_of_a_program_and_ctrl_c(installation: Installation, then: str) 
     _registered(installation, account)
     code = _LEFT_AS_THE_LAST_STATEMENT.format(then=then)
     with subprocess.Popen(
-        (sys.executable, "-X", "dev", "-W", "error", "-c", code, installation.bootstrap_servers, account),
+        (sys.executable, "-W", "error", "-c", code, installation.bootstrap_servers, account),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
