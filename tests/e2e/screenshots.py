@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tests.e2e.browser import Person, chromium, person
 from tests.e2e.furnished import Furnished, furnish
@@ -26,22 +26,34 @@ def main(directory: Path) -> None:
         with Installation(found.bootstrap_servers, dsn, services, logins=found.logins) as installation:
             account = fresh("batik")
             furnished = furnish(installation, account)
+            customer, operator = installation.api_key(account), installation.api_key(None)
             with chromium() as browser:
                 for width_name, width in WIDTHS.items():
                     for scheme in SCHEMES:
-                        api_key, viewport = installation.api_key(account), {"width": width, "height": 860}
-                        visitor = person(browser, installation.address, api_key, viewport=viewport, color_scheme=scheme)
-                        with visitor as somebody:
-                            take(somebody, furnished, directory, f"{width_name}-{scheme}")
+                        suffix = f"{width_name}-{scheme}"
+                        looks: dict[str, Any] = {"viewport": {"width": width, "height": 860}, "color_scheme": scheme}
+                        with person(browser, installation.address, customer, **looks) as somebody:
+                            take(somebody, furnished.views(), directory, suffix)
+                            take_what_if(somebody, furnished, directory, suffix)
+                        with person(browser, installation.address, operator, **looks) as somebody:
+                            take(somebody, {"health": "health"}, directory, suffix)
 
 
-def take(somebody: Person, furnished: Furnished, directory: Path, suffix: str) -> None:
+def take(somebody: Person, views: dict[str, str], directory: Path, suffix: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    for name, path in furnished.views().items():
+    for name, path in views.items():
         somebody.visit(path)
         somebody.page.wait_for_timeout(150)  # pictures of flags
         has_dialog = somebody.page.locator("dialog[open]").count() > 0
         somebody.page.screenshot(path=directory / f"{name}-{suffix}.png", full_page=not has_dialog)
+
+
+def take_what_if(somebody: Person, furnished: Furnished, directory: Path, suffix: str) -> None:
+    somebody.service_settings(furnished.channel)
+    scheduling = somebody.page.get_by_role("region", name="OTP Delivery Scheduling")
+    scheduling.get_by_role("button", name="What if").click()
+    scheduling.get_by_role("table").wait_for()
+    scheduling.screenshot(path=directory / f"what-if-{suffix}.png")
 
 
 if __name__ == "__main__":
