@@ -71,7 +71,7 @@ def _queries() -> Iterator[tuple[str, str]]:
     for module in iter_modules(views.__path__):
         for route in import_module(f"{views.__name__}.{module.name}").router.routes:
             assert isinstance(route, APIRoute)
-            if "GET" in route.methods:
+            if "GET" in (route.methods or ()):
                 yield from ((route.path, parameter.alias) for parameter in route.dependant.query_params)
 
 

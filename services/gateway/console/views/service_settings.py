@@ -35,6 +35,16 @@ PAGE = "service-settings"
 _OWN_CARDS = ("sms", "otp_scheduling", "spend_guard", "approvals")
 """Sections with a form of their own; any other is shown as it is."""
 
+_PARTS = {
+    "business-systems": "business_systems.html",
+    "sms": "sms.html",
+    "otp-scheduling": "otp_scheduling.html",
+    "spend-guard": "spend_guard.html",
+    "approvals": "approvals.html",
+    "dialog-place": "",
+}
+"""Element -> its template. A page that draws it anew takes nothing else out of the answer: all countries, for one."""
+
 router = APIRouter(route_class=ConsoleRoute)
 
 
@@ -52,7 +62,9 @@ async def service_settings(
     what_if: list[dict[str, Any]] | None = None,
     **values: Any,
 ) -> Response:
-    """Renders the page, with a dialog if one is open. ``values`` are the dialog's."""
+    """Renders the page, or the part of it that is drawn anew, with a dialog if one is open. ``values`` are its."""
+    part = console.request.headers.get("HX-Target", "")
+    with_rates = part not in _PARTS or part == "otp-scheduling"
     view = await channel_view(console, channel, PAGE, read)
     found: ReadSettings = view["read"]
     sections = {
@@ -61,7 +73,9 @@ async def service_settings(
         "approvals": approvals or approvals_form(found),
         "what_if": what_if,
         "approved_sections": APPROVED_SECTIONS,
-        "rates": await country_rates(console) if found.settings.channel_type == "whatsapp" else {},
+        "rates": await country_rates(console) if with_rates and found.settings.channel_type == "whatsapp" else {},
+        "part": part,
+        "parts": _PARTS,
         "sms_page": console.request.app.state.sms_product_url,
         "other_sections": [name for name in SECTIONS if name not in _OWN_CARDS],
     }
