@@ -69,7 +69,7 @@ def _save(dialog: Locator) -> None:
 def test_a_change_appears_in_the_other_browser(pair: Pair) -> None:
     page = pair.there.page
     answers: list[Response] = []
-    page.on("response", answers.append)
+    page.on("response", lambda answer: answers.append(answer))
     pair.here.page.get_by_role("switch", name="Activate SMS").click()
     expect(page.get_by_role("switch", name="Activate SMS")).to_be_checked(timeout=SOON_MS)
     drawn = [one.text() for one in answers if "min_version" in one.url]
