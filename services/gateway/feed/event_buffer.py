@@ -110,6 +110,8 @@ class EventBuffer:
         self.followers: WeakSet[Any] = WeakSet()
         self.signals: set[Signal] = set()
         self.frame_batch: tuple[tuple[int, int], FrameBatch] | None = None
+        self.notifying: asyncio.Task[None] | None = None
+        self._has_news = False
 
     def append(self, event: BufferedEvent) -> None:
         self.events.append(event)
@@ -144,9 +146,23 @@ class EventBuffer:
         for signal in self.signals:
             signal.set()
 
-    async def notify_in_turns(self) -> None:
-        """Does the same a few at a time, so that other tasks have turns between an account's thousands of streams."""
-        for number, signal in enumerate(list(self.signals), 1):
-            signal.set()
-            if number % SIGNALS_AT_ONCE == 0:
-                await asyncio.sleep(0)
+    def notify_soon(self) -> None:
+        """Does the same, for an account's thousands of streams in a task of its own, so that nobody else waits for it.
+
+        What comes meanwhile is told in one more pass, however much it is.
+        """
+        if len(self.signals) <= SIGNALS_AT_ONCE:
+            self.notify()
+            return
+        self._has_news = True
+        if self.notifying is None or self.notifying.done():
+            self.notifying = asyncio.create_task(self._notify_in_turns())
+
+    async def _notify_in_turns(self) -> None:
+        """A few at a time, so that other tasks have turns in between."""
+        while self._has_news:
+            self._has_news = False
+            for number, signal in enumerate(list(self.signals), 1):
+                signal.set()
+                if number % SIGNALS_AT_ONCE == 0:
+                    await asyncio.sleep(0)

@@ -137,9 +137,10 @@ class Feed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._task, *(one.notifying for one in self._buffers.values())) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._consumer.stop()
 
     def _close(self) -> None:
@@ -168,8 +169,8 @@ class Feed:
                     broken = False
                     self._notify_all()
                 records = await self._consumer.getmany(timeout_ms=1_000, max_records=_MAX_POLL_RECORDS)
-                for buffer in sorted(self._append_records(records), key=lambda one: len(one.signals)):
-                    await buffer.notify_in_turns()
+                for buffer in self._append_records(records):
+                    buffer.notify_soon()
                 await asyncio.sleep(0)
             except _BROKEN_LOG as error:
                 _log_restart(error)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,10 @@ class Log:
             }
             value = json.dumps(event, indent=indent).encode()
             record = SimpleNamespace(partition=0, offset=2 * self._count, value=value)
-            self.feed._append_records({"topic_partition": [record]})
+            self._take({"topic_partition": [record]})
+
+    def _take(self, records: dict[str, list[Any]]) -> None:
+        self.feed._append_records(records)
 
 
 ONE = frozenset(["SmsActivated"])
@@ -218,11 +222,62 @@ async def test_other_tasks_have_turns_between_an_accounts_many_streams() -> None
 
     streams = [asyncio.create_task(stream(signal)) for signal in signals]
     await asyncio.sleep(0)
-    notifying = asyncio.create_task(buffer.notify_in_turns())
+    buffer.notify_soon()
     steps = [0]
     while woken < 500:
         await asyncio.sleep(0)
         steps.append(woken - sum(steps))
-    await asyncio.gather(notifying, *streams)
+    await asyncio.gather(*streams)
 
     assert max(steps) <= 64
+
+
+class FollowedLog(Log):
+    """Its feed reads the log in a task, as a gateway does. It is the consumer too: a poll returns one event."""
+
+    def __init__(self) -> None:
+        super().__init__(max_events=10)
+        self._polls: asyncio.Queue[dict[str, list[Any]]] = asyncio.Queue()
+        self.feed._consumer = self
+
+    def _take(self, records: dict[str, list[Any]]) -> None:
+        self._polls.put_nowait(records)
+
+    async def getmany(self, **_: Any) -> dict[str, list[Any]]:
+        return await self._polls.get()
+
+
+async def test_nobody_waits_for_another_accounts_many_streams() -> None:
+    log = FollowedLog()
+    woken: list[str] = []
+
+    async def stream(account: str) -> None:
+        with log.feed.notifying(account, signal := Signal()):
+            await signal.wait()
+        woken.append(account)
+
+    async with asyncio.TaskGroup() as streams:
+        for account in ["busy"] * 500 + ["neighbour"]:
+            streams.create_task(stream(account))
+        await asyncio.sleep(0)
+        log.append("busy")
+        log.append("neighbour")
+        reading = asyncio.create_task(log.feed._run())
+    reading.cancel()
+
+    assert len(woken) == 501
+    assert woken.index("neighbour") <= 200
+
+
+async def test_streams_are_told_what_comes_while_others_are_told() -> None:
+    buffer = EventBuffer(0)
+    signals = [Signal() for _ in range(100)]
+    buffer.signals.update(signals)
+    buffer.notify_soon()
+    await asyncio.sleep(0)
+    for signal in signals:
+        signal._is_set = False
+    buffer.notify_soon()
+    assert buffer.notifying is not None
+    await buffer.notifying
+    assert all(signal._is_set for signal in signals)
