@@ -179,7 +179,7 @@ def _kcat_lacks() -> str:
 @pytest.mark.skipif(bool(_kcat_lacks()), reason=_kcat_lacks())
 def test_over_kafka(demo: Installation, tmp_path: Path) -> None:
     send, read = _block("sh", "kcat").split("\n\n")
-    said = _shell(demo, f"{send}\nsleep 2\n{read.replace('-o -1 ', '')}", tmp_path)
+    said = _shell(demo, f"{send}\nsleep 2\n{read}", tmp_path)
 
     answers = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert "CommandAccepted" in [one["type"] for one in answers if one.get("causationid") == "my-first"]

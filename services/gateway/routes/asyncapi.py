@@ -60,6 +60,8 @@ def asyncapi() -> dict[str, Any]:
     del found["servers"]
     for channel in found["channels"].values():
         del channel["servers"]
+    for schema in found["components"]["schemas"].values():
+        _untitle(schema)
     for name, message in found["components"]["messages"].items():
         del message["correlationId"]  # a header of FastStream's own, which our records do not have
         key = _OTHER_KEYS.get(f"switchboard.{name.split(':', 1)[0]}", _KEY)
@@ -67,6 +69,22 @@ def asyncapi() -> dict[str, Any]:
         if name.startswith("outcomes:"):
             message |= {"headers": _OUTCOME_HEADERS, "correlationId": {"location": "$message.header#/causationid"}}
     return found
+
+
+def _untitle(schema: Any) -> None:
+    """Removes the titles that Pydantic makes of fields' names. Generators of code name types by the title, and so the
+    enums of all fields with one name would be one type."""
+    if isinstance(schema, list):
+        for one in schema:
+            _untitle(one)
+    elif isinstance(schema, dict):
+        schema.pop("title", None)
+        for keyword, value in schema.items():
+            if keyword == "properties":
+                for field in value.values():
+                    _untitle(field)
+            elif keyword not in ("const", "default", "enum", "examples"):
+                _untitle(value)
 
 
 def _reader(message_type: Any) -> Callable[[Any], Coroutine[Any, Any, None]]:

@@ -57,6 +57,16 @@ def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
     assert [one for one in references(document) if not leads_somewhere(one)] == []
 
 
+def test_no_schema_of_the_asyncapi_document_has_a_title_that_generators_would_name_a_type_by() -> None:
+    def titles(part: Any) -> list[str]:
+        if isinstance(part, dict):
+            here = [part["title"]] if isinstance(part.get("title"), str) else []
+            return here + [one for value in part.values() for one in titles(value)]
+        return [one for value in part for one in titles(value)] if isinstance(part, list) else []
+
+    assert titles(asyncapi()["components"]["schemas"]) == []
+
+
 def test_the_asyncapi_document_says_how_an_outcome_is_found() -> None:
     message = asyncapi()["components"]["messages"]["outcomes:Message"]
 
