@@ -155,7 +155,8 @@ class Installation:
 
     def __enter__(self) -> Self:
         asyncio.run(apply_topics(self.bootstrap_servers, self.settings.partitions, {}))
-        asyncio.run(self._apply_database())
+        if set(self.services) != {"decider"}:  # which needs none
+            asyncio.run(self._apply_database())
         try:
             for child in self.services.values():
                 child.start()

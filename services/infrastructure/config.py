@@ -285,7 +285,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     for name in sorted(environment):
         rest = name.removeprefix(_PREFIX)
         if rest != name and rest not in declared:
-            nearest = difflib.get_close_matches(rest, declared, n=1, cutoff=0.75)
+            nearest = difflib.get_close_matches(rest, declared, n=1, cutoff=0.8)
             hint = f"; did you mean {declared[nearest[0]]}?" if nearest else "."
             sentences.append(f"{name} is no variable of Switchboard and has no effect{hint}")
     return sentences

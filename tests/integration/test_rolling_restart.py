@@ -14,7 +14,7 @@ from services.cli.service_child import Child
 from services.infrastructure.embedded.process import free_port
 from tests.installation import SERVICES, Installation, fresh
 
-_CLIENTS = 6
+_CLIENTS = 3
 _RECIPIENTS = ("+6591234567", "user:4711")
 
 
