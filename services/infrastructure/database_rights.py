@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from services.infrastructure.postgres import Connection
+from services.infrastructure.postgres import MIGRATING, Connection
 
 READ = ("SELECT",)
 WRITE = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -61,6 +61,7 @@ async def apply_rights(connection: Connection) -> list[str]:
 
     In the caller's transaction. A role that does not exist is left out: then the service is the owner.
     """
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATING)
     known = await connection.fetch(
         "SELECT rolname FROM pg_roles WHERE rolname = ANY($1)", [role_of(one) for one in RIGHTS]
     )

@@ -159,9 +159,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             await asyncio.sleep(_COMPARE_INTERVAL_S)
             try:
-                await self._measure_lag()
                 await self._commit_to_group()
                 await self._compare_checkpoints()
+                await self._measure_lag()  # last: what fails here keeps no lost commit from being seen
             except OUTAGES:
                 continue
             except Exception:

@@ -38,8 +38,8 @@ else:
     Pool = asyncpg.Pool
     Connection = asyncpg.Connection
 
-_MIGRATING = 0x5B0A_2D01
-"""The advisory lock that one migrating process holds at a time."""
+MIGRATING = 0x5B0A_2D01
+"""The advisory lock of whoever makes tables, or gives rights on them: one process at a time."""
 
 
 BY_KEY = {"enable_hashjoin": "off", "enable_mergejoin": "off"}
@@ -108,7 +108,7 @@ async def migrate(pool: Pool, owner: str, directory: Path) -> None:
             return
         try:
             async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATING)
                 await _apply_missing(connection, owner, wanted)
         except asyncpg.InsufficientPrivilegeError:
             raise SettingsError(
