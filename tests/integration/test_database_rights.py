@@ -9,8 +9,11 @@ import asyncpg
 import pytest
 
 from services.cli.service_child import Child
+from services.gateway.database_schemas import apply_database
 from services.infrastructure.database_rights import RIGHTS, apply_rights, role_of
 from services.infrastructure.embedded.process import EmbeddedServerError
+from services.projector.models import SETTINGS
+from services.projector.rebuild import begin
 from tests.installation import Installation
 
 SERVICES = ("projector", "invoker", "message-router", "gateway")
@@ -109,6 +112,16 @@ async def test_a_right_that_is_no_longer_listed_is_taken(database: str) -> None:
     finally:
         await transaction.rollback()
         await connection.close()
+
+
+@pytest.mark.usefixtures("database")
+async def test_a_rebuild_gives_the_rights_on_its_new_version(database_url: str) -> None:
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=2) as pool:
+        await apply_database(pool)
+        assert await begin(pool, SETTINGS, restart=False) == 2
+        for service, privilege in (("projector", "INSERT"), ("gateway", "SELECT")):
+            may = "SELECT has_table_privilege($1, 'settings_v2.channels', $2)"
+            assert await pool.fetchval(may, role_of(service), privilege), service
 
 
 @pytest.mark.usefixtures("database")
