@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from contracts import topics
 from contracts.partitioner import partition_of
 from tests.installation import Installation
+from tests.patience import PATIENCE_S
 from tests.servers import PARTITIONS
 
 
@@ -36,7 +37,7 @@ async def outcomes_of(installation: Installation, channel: str, request_id: str)
 
 async def outcome_of(installation: Installation, channel: str, request_id: str) -> dict[str, Any]:
     """The one outcome of a request."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while not (found := await outcomes_of(installation, channel, request_id)):
             pass  # reading to the topic's end takes its time
     assert len({one["id"] for one in found}) == 1

@@ -21,6 +21,7 @@ from tests.access_records import published_records
 from tests.commands import command
 from tests.gateways import gateway
 from tests.installation import Api, Installation, fresh
+from tests.patience import PATIENCE_S
 
 SHOP = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
 HOOK = {"api_request_url": "https://crm.example/hook"}
@@ -262,7 +263,7 @@ async def test_the_gateway_publishes_the_log(installation: Installation) -> None
         assert (await api("POST", "api-keys", {"label": "CI", "roles": ["editor"]})).status == 201
         expected = (await api("GET", "access-log")).body["records"]
     found: list[Any] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(found) < len(expected):
             found = await published_records(installation.bootstrap_servers, account)
     assert [json.loads(record.value) for record in found] == expected

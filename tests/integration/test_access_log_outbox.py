@@ -26,6 +26,7 @@ from services.infrastructure.postgres import IDLE_TRANSACTION_S, OUTAGES, Pool, 
 from services.infrastructure.topics import apply_topics
 from tests.access_records import published_records
 from tests.installation import fresh
+from tests.patience import PATIENCE_S
 from tests.servers import PARTITIONS, Servers
 
 KEYS = "SELECT key_id, revoked_at, expires_at FROM gateway.api_keys"
@@ -221,7 +222,7 @@ async def test_records_are_deleted_once_the_topic_keeps_them_no_longer(pool: Poo
     old = timedelta(days=topics.ACCESS_LOG_DAYS, hours=1)
     await pool.execute("UPDATE gateway.access_log SET time = time - $1::interval WHERE number <= 2", old)
     running = asyncio.create_task(AccessLogRelay(pool, broker, {}).run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(await written(pool)) > 1:  # noqa: ASYNC110 -- the database tells nobody
             await asyncio.sleep(0.05)
     running.cancel()

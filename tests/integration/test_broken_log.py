@@ -35,6 +35,7 @@ from services.invoker.settings_replica import event_handlers as invoker_replica
 from services.message_router import service as message_router
 from services.message_router import settings_replica as message_router_replica
 from services.projector.service import projections
+from tests.patience import PATIENCE_S
 
 EVENTS = topics.EVENTS.name
 MIGRATIONS = {
@@ -101,14 +102,14 @@ async def read(changes: Changes) -> list[Change]:
 
 async def follow(follower: Follower) -> ReadResult:
     """What it finds next."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not (found := follower.read()):
             await follower.wait(1)
         return found
 
 
 async def follow_on(follower: Follower) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             await follow(follower)
 
@@ -161,7 +162,7 @@ async def test_the_feed_cuts_everybody_off_at_a_gap_and_goes_on_behind_it(
         log.count += 1
         for broken in ({}, {"partitionsequence": 3}, {"partitionsequence": "four"}):  # missing, again, and no event
             await log.write("ch-1", **broken)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 for follower in followers:
                     with pytest.raises(CutOff):
                         await follow_on(follower)

@@ -11,6 +11,7 @@ from contracts.channel import RegisterChannel
 from contracts.cursor import Cursor, Position
 from contracts.sms import ToggleSms
 from tests.installation import Installation, fresh
+from tests.patience import PATIENCE_S
 from tests.read_models import load
 from tests.streams import Stream, all_changes, assert_each_once_in_order
 
@@ -92,7 +93,7 @@ async def test_every_list_has_a_cursor_that_its_changes_follow(installation: Ins
             async def behind(cursor: str) -> int:
                 return len((await api("GET", f"changes?cursor={cursor}")).body["changes"])
 
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while await behind("beginning") < count:
                     pass  # the feed itself may lag behind
                 while await behind(cursor := (await api("GET", path)).body["cursor"]):
@@ -135,7 +136,7 @@ async def test_polling(installation: Installation) -> None:
             await publisher.send(ToggleSms(enabled=enabled), channel=channel)
         await api("GET", f"channels/{channel}?min_version=4")
         filtered = f"changes?type=SmsActivated&resource=sms&channel={channel}&wait=5&cursor=beginning"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(found := (await api("GET", filtered)).body["changes"]) < 2:
                 pass
         assert [one["sequence"] for one in found] == [2, 4]
@@ -212,7 +213,7 @@ async def test_the_platform_follows_every_account_or_one(installation: Installat
         for account in accounts:
             async with installation.publisher(account) as publisher:
                 await publisher.send(SHOP, channel=fresh("ch"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 body = (await api("GET", f"changes?cursor={cursor}&limit=1000")).body
                 if {one["accountid"] for one in body["changes"]} >= set(accounts):

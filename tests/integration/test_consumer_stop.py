@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts import topics
 from services.infrastructure.topics import apply_topics
+from tests.patience import PATIENCE_S
 from tests.servers import PARTITIONS, Servers
 
 
@@ -24,5 +25,5 @@ async def test_a_consumer_that_was_assigned_something_else_just_before(shared_se
     consumer.assign([TopicPartition(topics.EVENTS.name, 1)])
     for _ in range(turns):
         await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await consumer.stop()

@@ -19,6 +19,7 @@ from services.gateway.feed.follower import Follower
 from services.infrastructure.postgres import pool_of
 from tests.gateways import gateway
 from tests.installation import Api, Installation, fresh
+from tests.patience import PATIENCE_S
 from tests.streams import Stream, all_changes, assert_each_once_in_order, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -54,7 +55,7 @@ async def test_a_slow_reader_is_cut_off_with_its_cursor(installation: Installati
 
         following, waiting = asyncio.create_task(follow(brisk, 121)), asyncio.create_task(idle.wait(60))
         await publisher.send(SHOP, channel=channel)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             for number in range(120):
                 await publisher.send(ToggleSms(enabled=number % 2 == 0), channel=channel)
             await following
@@ -133,7 +134,7 @@ async def test_a_reader_that_waits_for_a_catch_up_turn_gets_heartbeats_and_may_d
     account, channel, streams = fresh("acct"), fresh("ch"), [Stream(), Stream()]
     async with installation.publisher(account) as publisher:
         await publisher.send(SHOP, channel=channel)
-    async with gateway(installation, account, preload=0) as (api, feed), asyncio.timeout(20):
+    async with gateway(installation, account, preload=0) as (api, feed), asyncio.timeout(PATIENCE_S):
         async with AsyncExitStack() as turns:
             for _ in range(MAX_CONCURRENT_CATCH_UPS):
                 await turns.enter_async_context(feed.catch_up_turn(None))
@@ -156,7 +157,7 @@ async def test_a_heartbeat_while_catching_up_skips_no_event(
     account, channel, stream = fresh("acct"), fresh("ch"), Stream()
     async with installation.publisher(account) as publisher:
         await publisher.send(SHOP, channel=channel)
-    async with gateway(installation, account, preload=0) as (api, feed), asyncio.timeout(20):
+    async with gateway(installation, account, preload=0) as (api, feed), asyncio.timeout(PATIENCE_S):
         reading = asyncio.create_task(stream.read(api, "changes?cursor=beginning"))
         await until(lambda: stream.comments > 2)
         await until(lambda: stream.changes() == [(channel, 1)])
@@ -181,20 +182,20 @@ async def test_heartbeats_come_and_a_revoked_key_ends_the_stream_however_much_ha
         await publisher.send(SHOP, channel=busy)
         quiet = fresh("ch")
         await publisher.send(SHOP, channel=quiet)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await api("GET", f"channels/{quiet}?min_version=1")).status != 200:
                 pass
         paths = (f"changes?channel={quiet}", "changes?type=ChannelRetired", "changes")
         streams = (idle, unwanted, wanted)
         reading = [asyncio.create_task(one.read(api, path)) for one, path in zip(streams, paths, strict=True)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await until(lambda: all(one.last_id is not None for one in streams))
         before = [one.last_id for one in streams]
         await other.send(SHOP, channel=elsewhere)
         for turn in range(40):
             await publisher.send(ToggleSms(enabled=turn % 2 == 0), channel=busy)
             await asyncio.sleep(0.03)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await until(lambda: len(wanted.got) == 40)
         assert idle.got == unwanted.got == []
         assert all(one.comments > 3 for one in streams)
@@ -202,7 +203,7 @@ async def test_heartbeats_come_and_a_revoked_key_ends_the_stream_however_much_ha
         pool = await pool_of(installation.settings, size=1)
         await api_keys.revoke(pool, api.session.headers["Authorization"].split("_")[1])
         await pool.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not all(one.done() for one in reading):
                 await publisher.send(ToggleSms(enabled=True), channel=busy)
                 await publisher.send(ToggleSms(enabled=False), channel=busy)
@@ -215,7 +216,7 @@ async def test_a_gateway_that_stops_says_so(installation: Installation) -> None:
     account, stream = fresh("acct"), Stream()
     async with gateway(installation, account) as (api, feed):
         reading = asyncio.create_task(stream.read(api))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await until(lambda: stream.last_id is not None)
         feed._close()
         await reading

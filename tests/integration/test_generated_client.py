@@ -13,6 +13,7 @@ import pytest
 
 from tests.generated_client import PACKAGE, GeneratedClient, generate, type_errors
 from tests.installation import Installation, fresh
+from tests.patience import PATIENCE_S
 
 DAY_AGO = "2026-11-22T08:00:00Z"
 WHATSAPP = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
@@ -162,7 +163,7 @@ async def decide_changes(call: GeneratedClient, installation: Installation, docu
 
 async def ended(call: GeneratedClient) -> str:
     """The id of a delivery that is dead."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             found = [one for one in (await call("listDeliveries")).deliveries if one.state == "dead" and not one.test]
             if found:

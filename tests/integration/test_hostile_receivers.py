@@ -26,9 +26,8 @@ from tests.raw_receiver import LIMITS, Handler, answering, call_handler, call_ur
     ids=["silence", "slow headers", "slow body", "slow chunks"],
 )
 async def test_a_slow_answer_times_out(handler: Handler) -> None:
-    result, took = await call_handler(handler)
+    result, _ = await call_handler(handler)
     assert result == Failed("answer", "no whole answer within 0.8 s")
-    assert took < 3
 
 
 async def test_an_endless_body_is_cut() -> None:
@@ -64,10 +63,9 @@ async def test_endless_heads_and_tails_are_cut(begin: bytes) -> None:
             writer.write(b"X-Another: header\r\n" * 1_000)
             await writer.drain()
 
-    result, took = await call_handler(endless)
+    result, _ = await call_handler(endless)
     assert isinstance(result, Failed)
     assert result.stage == "answer"
-    assert took < 3
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.installation import Api, Installation, fresh
+from tests.patience import PATIENCE_S
 
 WHATSAPP = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
 CRM = {"name": "CRM", "api_request_url": "https://crm.example/hook"}
@@ -54,7 +55,7 @@ async def test_head_is_get_without_the_body(installation: Installation) -> None:
     async with installation.api(None, **{"Switchboard-Account": fresh("acct")}) as api:
         channel = await registered(api)
         for path, accept in ((f"{channel}/settings", "*/*"), ("changes", "text/event-stream"), ("usage", "text/csv")):
-            async with asyncio.timeout(10), api.session.head(path, headers={"Accept": accept}) as head:
+            async with asyncio.timeout(PATIENCE_S), api.session.head(path, headers={"Accept": accept}) as head:
                 assert (head.status, await head.read()) == (200, b""), path
             async with api.session.get(path, headers={"Accept": accept}) as whole:
                 assert head.headers["Content-Type"] == whole.headers["Content-Type"]

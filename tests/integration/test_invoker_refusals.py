@@ -17,6 +17,7 @@ from services.domain.webhook_signature import plain_token
 from tests.customer import CODE, Customer
 from tests.installation import Installation, fresh
 from tests.invocation_outcomes import outcome_of
+from tests.patience import PATIENCE_S
 from tests.receivers import Receiver, echo, statuses
 from tests.servers import PARTITIONS
 
@@ -97,7 +98,7 @@ async def test_an_unreadable_request_is_a_dead_letter(installation: Installation
     await consumer.start()
     try:
         consumer.assign([TopicPartition(topics.DEAD_LETTERS.name, 1)])
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             async for record in consumer:
                 if record.value == value:
                     break

@@ -14,6 +14,7 @@ import pytest
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.postgres import Pool, pool_of
 from tests.installation import Installation, fresh, fresh_database
+from tests.patience import PATIENCE_S
 from tests.read_models import assert_equals_fold, load, until_caught_up
 from tests.servers import Servers
 
@@ -72,7 +73,7 @@ async def _settled(pool: Pool) -> dict[str, int]:
 
 
 async def _until(pool: Pool, counts: dict[str, int]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             if await _counts(pool) == counts:
                 return

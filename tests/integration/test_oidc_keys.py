@@ -16,6 +16,7 @@ from services.gateway.authentication.oidc.configuration import OidcConfiguration
 from services.gateway.authentication.oidc.tokens import IssuerUnavailable, TrustedIssuers
 from tests.local_issuer import LocalIssuer, rsa_key
 from tests.oidc_provider import EDITOR, GRANTS, OidcProvider, trusting
+from tests.patience import PATIENCE_S
 
 INTERVAL_S = 0.3
 
@@ -45,10 +46,9 @@ async def test_a_key_that_is_published_before_its_use_costs_no_wait() -> None:
     async with LocalIssuer(old, new) as issuer:
         issuers = trusting(issuer.issuer, min_interval_s=60)
         async with issuers.running(wait_s=10):
-            begun = time.monotonic()
             for key in (old, new, old):
                 assert await issuers.authenticate(issuer.token(key)) is not None
-            assert time.monotonic() - begun < 10
+        assert issuer.asked == 1
 
 
 async def test_a_key_that_is_withdrawn_is_soon_refused() -> None:
@@ -60,7 +60,7 @@ async def test_a_key_that_is_withdrawn_is_soon_refused() -> None:
             token = issuer.token(old)
             assert await issuers.authenticate(token) is not None
             issuer.keys = [new.as_dict(private=False)]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while await issuers.authenticate(token) is not None:  # noqa: ASYNC110 -- nobody tells it
                     await asyncio.sleep(0.02)
 

@@ -16,6 +16,7 @@ from tests.console_browser import CALLBACK, Browser, Console, console_of
 from tests.installation import Installation, fresh
 from tests.local_issuer import LocalIssuer, rsa_key
 from tests.oidc_provider import OidcProvider, trusting
+from tests.patience import PATIENCE_S
 
 REFUSED = "This did not log you on."
 
@@ -174,7 +175,7 @@ async def test_logging_off_everywhere_ends_all_sessions_of_the_person(console: C
         await asyncio.sleep(1)
         assert not live.done()
         assert await here.post("/console/log-off-everywhere", form_token=await here.form_token()) == 303
-        async with asyncio.timeout(1.5):
+        async with asyncio.timeout(PATIENCE_S):
             await live
         assert [await one.is_logged_on() for one in (here, there, others)] == [False, False, True]
         assert not lasting.done()

@@ -20,6 +20,7 @@ from services.invoker.outbox.records import OutboxRecord, add_to_outbox
 from services.invoker.outbox.relay import OutboxRelay
 from services.invoker.service import MIGRATIONS
 from tests.installation import Installation, fresh
+from tests.patience import PATIENCE_S
 from tests.servers import PARTITIONS
 
 RESERVE = "UPDATE invoker.outbox SET reserved_until = now() + interval '1 hour'"
@@ -51,7 +52,7 @@ async def put(pool: Pool, record: OutboxRecord, *, reserved: bool) -> list[int]:
 
 
 async def until_empty(pool: Pool) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while await pool.fetchval("SELECT count(*) FROM invoker.outbox"):  # noqa: ASYNC110 -- there is no event to wait for
             await asyncio.sleep(0.05)
 
@@ -83,7 +84,7 @@ async def test_reserved_rows_are_published_from_memory_by_their_process_only(
     async with publishing(other):
         # It publishes the other row, so it has read the table and skipped the reserved row.
         await put(pool, OutboxRecord(topics.DEAD_LETTERS.name, channel.encode(), b'{"told": 2}'), reserved=False)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             while await pool.fetchval("SELECT count(*) FROM invoker.outbox") > 1:
                 other.notify()
                 await asyncio.sleep(0.05)

@@ -19,6 +19,7 @@ from services.gateway.limits import BURST_S, Limits, RateLimits
 from services.gateway.request_guard import RequestGuard
 from services.infrastructure.fair_queue import FairQueue, Turn
 from services.infrastructure.postgres import Pool
+from tests.patience import PATIENCE_S
 from tests.unit.gateway.key_rows import key_row
 
 TOKENS = {account: f"sb_{account:a<8}_{'x' * 43}" for account in ("busy", "quiet")}
@@ -152,7 +153,7 @@ async def test_a_turn_ends_with_the_response_an_error_or_a_wait(ends: str) -> No
     app = guard(route, queue)
     first = asyncio.create_task(served(app, "busy"))
     await asyncio.sleep(0.05)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_S):
         await served(app, "quiet")
     go.set()
     await asyncio.gather(first, return_exceptions=True)

@@ -10,6 +10,7 @@ from services.gateway.authentication.principal import Principal
 from services.gateway.authentication.revocations import Revocations
 from services.gateway.authentication.roles import ALL_ROLES, PLATFORM
 from services.infrastructure.postgres import Pool
+from tests.patience import PATIENCE_S
 
 
 def until(expires_at: float) -> Principal:
@@ -21,7 +22,7 @@ async def test_it_ends_when_a_token_expires() -> None:
     with Revocations(cast("Pool", None)).watch(until(time.time() + 0.05), ended.set):
         await asyncio.sleep(0.01)
         assert not ended.is_set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await ended.wait()
 
 

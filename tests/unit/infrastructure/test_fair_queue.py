@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from services.gateway.requests import schema_queue
 from services.infrastructure.fair_queue import FairQueue, QueueFull, Turn
+from tests.patience import PATIENCE_S
 
 
 async def _order(requests: list[str], concurrent: int) -> list[str]:
@@ -90,7 +91,7 @@ async def test_an_account_leaves_turns_free_for_others() -> None:
     await asyncio.sleep(0)
 
     assert sum(task.done() for task in busy) == 2
-    async with asyncio.timeout(1), queue.turn("quiet"), queue.turn("quiet"):
+    async with asyncio.timeout(PATIENCE_S), queue.turn("quiet"), queue.turn("quiet"):
         pass
     assert sum(task.done() for task in busy) == 2
     for task in busy:
@@ -131,7 +132,7 @@ async def test_a_turn_that_is_paused_is_another_accounts_meanwhile() -> None:
         second.end()
         second.end()  # without effect
     first.end()
-    async with asyncio.timeout(1), queue.turn("c"):
+    async with asyncio.timeout(PATIENCE_S), queue.turn("c"):
         pass
 
 
@@ -144,7 +145,7 @@ async def test_a_request_that_is_cancelled_as_the_turn_ends_leaves_nothing_behin
     queue.release("a")
     await asyncio.gather(waiting, return_exceptions=True)
 
-    async with asyncio.timeout(1), queue.turn("b"):
+    async with asyncio.timeout(PATIENCE_S), queue.turn("b"):
         pass
 
 

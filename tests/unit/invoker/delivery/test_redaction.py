@@ -183,7 +183,7 @@ def test_a_secret_spread_over_strings_takes_the_result_away() -> None:
 )
 @pytest.mark.parametrize("first", [b"\xf8", b"\xfc", b"\x00"], ids=["begins with +", "begins with /", "begins with A"])
 def test_the_search_is_linear(unit: str, first: bytes) -> None:
-    """Four times the answer takes some four times the time; a quadratic search takes sixteen."""
+    """Eight times the answer takes some eight times the time; a quadratic search takes sixty-four."""
     echo = base64.b64encode(first + SECRET[1:]).decode()  # without one, a search may give up at once
     plain = replace(STANDARD, signature_style="plain-token", signatures=(LiveSignature("k1", first + SECRET[1:]),))
 
@@ -196,4 +196,4 @@ def test_the_search_is_linear(unit: str, first: bytes) -> None:
             best = min(best, time.process_time() - started)
         return best
 
-    assert seconds(40_000) < 10 * seconds(10_000) + 0.002
+    assert seconds(40_000) < 24 * seconds(5_000) + 0.002
