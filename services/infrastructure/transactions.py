@@ -1,7 +1,8 @@
 """A transactional producer on aiokafka whose request to commit is never sent twice.
 
 An answer to EndTxn that is not a clear yes kills the producer with `CommitInDoubt`. Its successor's epoch fences a late
-request, and the log shows what became of the transaction.
+request, and the log shows what became of the transaction. Each transaction has an epoch of its own, where the broker
+is of Kafka 4 or later.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import aiokafka.errors as errors
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from contracts.kafka.client_shutdown import close_producer_unflushed
-from services.infrastructure.library_internals.aiokafka import mark_closed, send_end_of_transaction_once
+from services.infrastructure.library_internals.aiokafka import mark_closed
+from services.infrastructure.library_internals.aiokafka_transactions import send_end_of_transaction_once
 
 TRANSACTION_TIMEOUT_MS = 10_000
 REQUEST_TIMEOUT_MS = 8_000

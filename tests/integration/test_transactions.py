@@ -17,8 +17,8 @@ from aiokafka.producer.sender import Sender
 
 from services.infrastructure import transactions
 from services.infrastructure.embedded.kafka import EmbeddedKafka
-from services.infrastructure.library_internals import aiokafka as internals
-from services.infrastructure.library_internals.aiokafka import CommitInDoubt
+from services.infrastructure.library_internals import aiokafka_transactions as internals
+from services.infrastructure.library_internals.aiokafka_transactions import CommitInDoubt
 from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
 from tests.faults.decider.commit_proxy import CommitProxy
 from tests.installation import fresh
@@ -133,6 +133,24 @@ async def test_a_commit_is_asked_for_once(
     finally:
         await producer.discard()
         await proxy.stop()
+
+
+async def test_a_doubled_commit_ends_nothing(own_kafka: EmbeddedKafka, topic: str, start: Start) -> None:
+    """It arrives once the next transaction has written. In the same epoch, it would commit what is there so far."""
+    proxy = CommitProxy((own_kafka.port,), "doubled", count=1, writes=1)
+    await proxy.start()
+    try:
+        producer = await start(proxy.bootstrap_servers, "switchboard.decider-4711")
+        for value in (b"1", b"2"):
+            await producer.begin()
+            await producer.append(_records(topic, value), NOW)
+            await (producer.commit() if value == b"1" else producer.abort())
+        assert proxy.delivered.is_set()
+    finally:
+        await producer.discard()
+        await proxy.stop()
+
+    assert await _committed(own_kafka.bootstrap_servers, topic) == [b"1"]
 
 
 @pytest.mark.parametrize("partition", [0, 1], ids=["writing", "adding a partition"])

@@ -1,7 +1,6 @@
 """What we change in aiokafka. Read in aiokafka 0.14.0, which pyproject.toml pins.
 
-Importing this module changes four things for every client of this process, FastStream's too (and
-`send_end_of_transaction_once` changes one producer):
+Importing this module changes four things for every client of this process, FastStream's too:
 
 * `BACKOFF_OVERRIDE`: the wait between the transactions of one id.
 * `MetadataRequest`: a broker does not create a topic because a client asks about it.
@@ -20,7 +19,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Self, SupportsIndex
 
-from aiokafka import AIOKafkaProducer, errors
+from aiokafka import AIOKafkaProducer
 from aiokafka.consumer import fetcher
 from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.protocol.metadata import MetadataRequest
@@ -35,57 +34,6 @@ aiokafka_sender.BACKOFF_OVERRIDE = 0.001
 
 # By default a broker creates every topic that a client asks about. Ours are created by `topics apply`, with settings.
 MetadataRequest.__init__.__defaults__ = (None, False)
-
-
-# aiokafka repeats EndTxn silently, in the same epoch, after a lost connection or a time-out. A first request that
-# arrives late then ends half of the next transaction.
-
-
-class CommitInDoubt(errors.ProducerFenced):  # type: ignore[misc]
-    """The broker may or may not have ended the transaction; only the log knows.
-
-    It is a ProducerFenced, on which aiokafka's sender ends quietly and fails every pending future.
-    """
-
-
-class _EndTxnOnce(aiokafka_sender.EndTxnHandler):  # type: ignore[misc]
-    async def do(self, node_id: int) -> bool:
-        try:
-            response = await self._sender.client.send(node_id, self.create_request(), group=self.group)
-        except errors.KafkaError as error:
-            raise CommitInDoubt(f"the broker did not answer the request to end the transaction: {error!r}") from error
-        error_type = errors.for_code(response.error_code)
-        if error_type is errors.NoError:
-            self._sender._txn_manager.complete_transaction()
-            return True
-        if error_type is errors.InvalidProducerEpoch:
-            raise errors.ProducerFenced
-        raise CommitInDoubt(f"the broker answered the request to end the transaction with {error_type.__name__}")
-
-
-class _SenderEndingOnce(aiokafka_sender.Sender):  # type: ignore[misc]
-    async def _do_txn_commit(self, commit_result: object) -> None:
-        await self._message_accumulator.flush_for_commit()
-        if self._txn_manager.is_empty_transaction():
-            self._txn_manager.complete_transaction()
-            return
-        node_id = await self._find_coordinator(
-            aiokafka_sender.CoordinationType.TRANSACTION, self._txn_manager.transactional_id
-        )
-        await _EndTxnOnce(self, commit_result).do(node_id)
-
-
-def send_end_of_transaction_once(producer: AIOKafkaProducer) -> None:
-    """Replaces the sender of a producer that is not started: its commit is sent once or raises `CommitInDoubt`."""
-    old = producer._sender
-    producer._sender = _SenderEndingOnce(
-        old.client,
-        acks=old._acks,
-        txn_manager=old._txn_manager,
-        message_accumulator=old._message_accumulator,
-        retry_backoff_ms=old._retry_backoff * 1000,
-        request_timeout_ms=old._request_timeout_ms,
-    )
 
 
 def mark_closed(producer: AIOKafkaProducer) -> None:

@@ -18,6 +18,8 @@ from typing import Literal
 CommitFault = Literal["late", "doubled", "unanswered", "witnessed"]
 
 _PRODUCE, _END_TXN = 0, 26
+_FIRST_WITH_TAGS = 3
+"""Of EndTxn's versions."""
 _HOST = b"127.0.0.1"
 _TRANSACTIONAL_ID = re.compile(rb"switchboard\.decider-\d+")
 _KILL_WINDOW_S = 0.2
@@ -93,7 +95,7 @@ class CommitProxy:
 
     def is_target(self, request: bytes) -> bool:
         """Whether this request is the commit to interfere with. Counts it."""
-        if _api(request) != _END_TXN or request[-1:] != self._result:
+        if _api(request) != _END_TXN or _result(request) != self._result:
             return False
         self.commits += 1
         return self.commits == self.count
@@ -180,6 +182,12 @@ async def _frame(reader: asyncio.StreamReader) -> bytes:
 
 def _api(request: bytes) -> int:
     return int(struct.unpack(">h", request[4:6])[0])
+
+
+def _result(end: bytes) -> bytes:
+    """Whether the request commits or aborts: its last field, behind which newer versions have tags."""
+    version = int(struct.unpack(">h", end[6:8])[0])
+    return end[-2:-1] if version >= _FIRST_WITH_TAGS else end[-1:]
 
 
 def _correlation(request: bytes) -> bytes:

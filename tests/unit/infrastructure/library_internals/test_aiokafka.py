@@ -1,4 +1,4 @@
-"""The source of aiokafka that `library_internals/aiokafka.py` relies on has not changed since it was read."""
+"""The source of aiokafka that our changes to it rely on has not changed since it was read."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ READ: list[tuple[str, Callable[..., Any]]] = [
     ("89bd9721c28ec792", sender.EndTxnHandler.handle_response),
     ("a889064973b32b84", TransactionManager.complete_transaction),
     ("124ac059b2a77809", TransactionManager.is_empty_transaction),
+    ("1e174622d40d330f", TransactionManager.set_pid_and_epoch),
+    ("c2b996db50417fee", TransactionManager.sequence_number),
     ("43ef97147111893b", AIOKafkaProducer.stop),
     ("1c8b379944025961", MetadataRequest.__init__),
     ("d3a30d94f34fd3a0", fetcher.Fetcher._notify),
