@@ -32,7 +32,7 @@ test: setup
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Seeded rounds of faults: ROUNDS against the decider, a third as many against each other kind. KIND= plays one kind;
-# KIND=cluster plays rounds on three brokers, half a minute each.
+# KIND=cluster plays rounds on three brokers, half a minute each; KIND=restarts restarts every broker and every service.
 faults: setup
 	$(BIN)/python -m tests.faults $(if $(KIND),--kind $(KIND)) --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
 
@@ -52,8 +52,9 @@ check: setup
 contract: setup
 	$(BIN)/python -m services.cli.contract write
 
+# BROKERS=3 measures on three brokers with replicas.
 bench: setup
-	$(BIN)/python -m tests.bench $(if $(BENCH),--only $(BENCH)) --scale $(or $(SCALE),1)
+	$(BIN)/python -m tests.bench $(if $(BENCH),--only $(BENCH)) $(if $(BROKERS),--brokers $(BROKERS)) --scale $(or $(SCALE),1)
 
 wheels: setup
 	$(BIN)/python -m hatchling build -t wheel -d dist

@@ -51,7 +51,6 @@ async def run(testbed: Testbed) -> list[Result]:
                 **await _in_flight(testbed, driver, topic_pairs, channels, turns, 1),
                 **await _one_partition(testbed, driver, channels, turns),
                 "resident MB": round(decider.resident_bytes() / 1e6),
-                **await _two_processes(testbed, driver, topic_pairs, channels, turns),
             }
     peers = await _peers(testbed, peer, channels)
     return [
@@ -107,25 +106,6 @@ async def _one_partition(testbed: Testbed, driver: LoadDriver, channels: range, 
         len(alone) / await driver.seconds_to_process(OUR_TOPICS, changes(alone, turn)) for turn in islice(turns, 3)
     ]
     return {"all on one partition": f"{rounded_median(rates):,.0f}/s"}
-
-
-async def _two_processes(
-    testbed: Testbed, driver: LoadDriver, topic_pairs: dict[str, TopicPair], channels: range, turns: Iterator[int]
-) -> dict[str, Any]:
-    """Commands a second of two deciders that share the partitions, beside the same bare loops, of one process each."""
-    rates: dict[str, list[float]] = {name: [] for name in topic_pairs}
-    with testbed.service("decider"):
-        await driver.seconds_to_process(OUR_TOPICS, changes(channels, next(turns)))
-        for turn in islice(turns, 3):
-            for name, topic_pair in topic_pairs.items():
-                rates[name].append(len(channels) / await driver.seconds_to_process(topic_pair, changes(channels, turn)))
-    return {
-        "two deciders side by side": {
-            "ours": f"{rounded_median(rates['ours']):,.0f}/s",
-            "ratio to send": ratio_of(rates["ours"], rates["send"]),
-            "ratio to batches": ratio_of(rates["ours"], rates["batches"]),
-        }
-    }
 
 
 async def _in_flight(

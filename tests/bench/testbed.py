@@ -19,8 +19,10 @@ import psutil
 from rich.console import Console
 
 from services.cli.run_service import ready_line
+from services.infrastructure.embedded.cluster import EmbeddedCluster, Ports
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.embedded.postgres import EmbeddedPostgres
+from services.infrastructure.embedded.process import free_port
 from services.infrastructure.topics import apply_topics
 from services.infrastructure.vault import KeyRing
 from tests.installation import run_apart
@@ -83,12 +85,16 @@ class Contestant:
 
 @dataclass
 class Testbed:
-    """``scale`` shrinks large counts for a quick run; ``rounds`` of each contestant are interleaved."""
+    """``scale`` shrinks large counts for a quick run; ``rounds`` of each contestant are interleaved.
+
+    ``brokers`` is 1, or 3 with as many replicas. All contestants use their open ports, without TLS.
+    """
 
     directory: Path
     scale: float
     console: Console
     stack: ExitStack
+    brokers: int = 1
     keyring: str = field(default_factory=KeyRing.make)
     partitions: int = PARTITIONS
 
@@ -104,10 +110,17 @@ class Testbed:
 
     @cached_property
     def bootstrap_servers(self) -> str:
-        broker = EmbeddedKafka(self.directory / "kafka")
-        _started_apart(self.stack, broker)
-        run_apart(apply_topics(broker.bootstrap_servers, self.partitions, {}))
-        return broker.bootstrap_servers
+        if self.brokers == 1:
+            broker = EmbeddedKafka(self.directory / "kafka")
+            _started_apart(self.stack, broker)
+            servers = broker.bootstrap_servers
+        else:
+            listening = {one: Ports(free_port(), free_port(), free_port()) for one in range(1, self.brokers + 1)}
+            cluster = EmbeddedCluster(self.directory / "cluster", listening=listening)
+            _started_apart(self.stack, cluster)
+            servers = cluster.open_bootstrap_servers
+        run_apart(apply_topics(servers, self.partitions, {}))
+        return servers
 
     @cached_property
     def dsn(self) -> str:
@@ -145,7 +158,7 @@ class Testbed:
             contestant.stop()
 
 
-def _started_apart(stack: ExitStack, server: EmbeddedKafka | EmbeddedPostgres) -> None:
+def _started_apart(stack: ExitStack, server: EmbeddedKafka | EmbeddedCluster | EmbeddedPostgres) -> None:
     """Starts the server in a thread, because the caller is in an event loop."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(server.start).result()
@@ -153,6 +166,6 @@ def _started_apart(stack: ExitStack, server: EmbeddedKafka | EmbeddedPostgres) -
 
 
 @contextmanager
-def open_testbed(scale: float, console: Console) -> Iterator[Testbed]:
+def open_testbed(scale: float, console: Console, brokers: int = 1) -> Iterator[Testbed]:
     with TemporaryDirectory(prefix="switchboard-bench-") as directory, ExitStack() as stack:
-        yield Testbed(Path(directory), scale, console, stack)
+        yield Testbed(Path(directory), scale, console, stack, brokers)

@@ -17,11 +17,15 @@ async def create_bare_topics(bootstrap_servers: str, prefix: str, partitions: in
         "outcomes": topics.OUTCOMES,
         "state": topics.CHANNEL_STATE,
     }
+    replicas = len(bootstrap_servers.split(","))
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
         await admin.create_topics(
-            [NewTopic(f"{prefix}.{name}", partitions, 1, topic_configs=topic.settings) for name, topic in like.items()]
+            [
+                NewTopic(f"{prefix}.{name}", partitions, replicas, topic_configs=topic.settings)
+                for name, topic in like.items()
+            ]
         )
     finally:
         await admin.close()

@@ -5,7 +5,8 @@ subscriber is one kill; of ``verify``, one run of the audit while everything mov
 oracle judges what the product says about the log. ``--fault NAME`` plays one fault of a kind only. ``--control NAME``
 removes one safeguard of the decider or the message router, and exits with 0 if the checker notices within five rounds;
 ``no-fence`` is the decider's unless ``--kind message-router`` says otherwise; with ``--kind cluster`` the safeguards
-are the decider's, on three brokers. Rounds of the cluster are played only where ``--kind cluster`` asks for them.
+are the decider's, on three brokers. ``restarts`` restarts every broker and every service under load. Both kinds are
+played only where ``--kind`` asks for them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.faults.decider.testbed import Testbed
 from tests.faults.invoker import rounds as invoker
 from tests.faults.message_router import rounds as message_router
 from tests.faults.projector import rounds as projector
+from tests.faults.restarts import rounds as restarts
 from tests.faults.subscriber import rounds as subscriber
 from tests.faults.verify import rounds as verify
 
@@ -49,7 +51,9 @@ KINDS = {
     "message-router": Kind(message_router.FAULTS, message_router.play_rounds),
     "subscriber": Kind(("kill",), subscriber.play_rounds),
     "verify": Kind(tuple(verify.FAULTS), verify.play_rounds),
+    "restarts": Kind(restarts.FAULTS, restarts.play_rounds),
 }
+ON_THREE_BROKERS = ("cluster", "restarts")
 
 
 def main() -> int:
@@ -76,7 +80,7 @@ def main() -> int:
             print("\n".join(violations[:5]))
             return 0 if violations else 1
         failed = 0
-        for name in arguments.kind or [name for name in KINDS if name != "cluster"]:
+        for name in arguments.kind or [name for name in KINDS if name not in ON_THREE_BROKERS]:
             everything = arguments.kind or name == "decider"
             rounds = arguments.rounds if everything else -(-arguments.rounds // 3)
             failed += _play(name, rounds, arguments.seed, arguments.fault, directory / name)

@@ -12,7 +12,6 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
 
@@ -21,12 +20,12 @@ from services.infrastructure.embedded.cluster import EmbeddedCluster, Ports
 from services.infrastructure.embedded.process import free_port
 from services.infrastructure.topics import apply_topics
 from tests.faults.cluster.links import Links
+from tests.faults.cluster.replicas import describe_topics, in_sync
 from tests.faults.decider.checker import ReportedOutcome
 from tests.faults.decider.log_reader import Log, Writer, batches_of, writers_of
 from tests.faults.decider.testbed import Testbed
 
 _NUMBERS = (1, 2, 3)
-_IN_SYNC_S = 90
 _NEVER_COMPACTED = (topics.COMMANDS, topics.EVENTS, topics.OUTCOMES, topics.DEAD_LETTERS)
 
 
@@ -95,7 +94,7 @@ class ClusterTestbed(Testbed):
         await asyncio.gather(*(asyncio.to_thread(self.cluster.brokers[number].start) for number in numbers))
 
     async def leader(self, topic: topics.Topic, partition: int) -> int:
-        described = await self._described([topic.name])
+        described = await describe_topics(self.bootstrap_servers, [topic.name])
         (found,) = (one["leader"] for one in described[0]["partitions"] if one["partition"] == partition)
         return int(found) if found in _NUMBERS else 1
 
@@ -110,26 +109,7 @@ class ClusterTestbed(Testbed):
         return int(answer.topics[0][1][0][2])
 
     async def in_sync(self) -> bool:
-        """Whether every partition has three replicas in sync; waits for it for a while."""
-        names = [topic.name for topic in topics.TOPICS]
-        for _ in range(_IN_SYNC_S * 2):
-            try:
-                described = await self._described(names)
-            except (KafkaError, OSError):
-                described = []
-            in_sync = [len(one["isr"]) for topic in described for one in topic["partitions"]]
-            if in_sync and min(in_sync) == len(_NUMBERS):
-                return True
-            await asyncio.sleep(0.5)
-        return False
-
-    async def _described(self, names: list[str]) -> list[Any]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
-        await admin.start()
-        try:
-            return list(await admin.describe_topics(names))
-        finally:
-            await admin.close()
+        return await in_sync(self.bootstrap_servers)
 
     async def check(self, reported: list[ReportedOutcome], published: list[bytes]) -> tuple[Log, list[str]]:
         """The whole log, and the violations found in it; replicas that differ are some."""
