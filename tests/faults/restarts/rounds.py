@@ -27,17 +27,17 @@ from tests.load_balanced import LoadBalanced, addresses, pairs, register, restar
 from tests.oracle.log import read
 from tests.servers import PARTITIONS
 
-FAULTS = ("each-in-turn",)
+FAULTS = ("brokers", "services")
 _CLIENTS = 3
 _UNDISTURBED_S = 15.0
 _PUBLISHED = "published command"
 
 
-def play_rounds(rounds: int, seed: int, _: Sequence[str], directory: Path) -> int:
-    """Returns how many rounds have violations."""
+def play_rounds(rounds: int, seed: int, faults: Sequence[str], directory: Path) -> int:
+    """Restarts all of them in each round. Returns how many rounds have violations."""
     failed = 0
     for number in range(rounds):
-        found = _play_round(directory / str(number), seed)
+        found = _play_round(directory / str(number), seed, faults)
         print(f"{number:4} {'holds' if not found else f'VIOLATIONS: {len(found)}'}", flush=True)
         for violation in found[:20]:
             print(f"       {violation}", flush=True)
@@ -45,7 +45,7 @@ def play_rounds(rounds: int, seed: int, _: Sequence[str], directory: Path) -> in
     return failed
 
 
-def _play_round(directory: Path, seed: int) -> list[str]:
+def _play_round(directory: Path, seed: int, faults: Sequence[str]) -> list[str]:
     directory.mkdir(parents=True)
     listening = {broker: Ports(free_port(), free_port(), free_port()) for broker in (1, 2, 3)}
     with (
@@ -59,7 +59,7 @@ def _play_round(directory: Path, seed: int) -> list[str]:
 
         servers = cluster.open_bootstrap_servers
         with Installation(servers, postgres.dsn, directory / "services", logins=logins) as installation:
-            versions, failures = asyncio.run(_Restarts(cluster, installation).run())
+            versions, failures = asyncio.run(_Restarts(cluster, installation).run(faults))
             objections = judge(
                 servers,
                 postgres.dsn,
@@ -89,7 +89,7 @@ class _Restarts:
         self._account, self._stop = fresh("acme"), asyncio.Event()
         self._client: LoadBalanced
 
-    async def run(self) -> tuple[dict[str, int], list[str]]:
+    async def run(self, faults: Sequence[str]) -> tuple[dict[str, int], list[str]]:
         """The version that each channel has in the end, and what failed."""
         key = await asyncio.to_thread(self._installation.api_key, None)
         headers = {"Authorization": f"Bearer {key}", "Switchboard-Account": self._account}
@@ -101,9 +101,9 @@ class _Restarts:
             using = [asyncio.create_task(use(self._client, channel, self._stop)) for channel in channels[1:]]
             using.append(asyncio.create_task(self._publish(channels[0])))
             await self._measured("nothing", partial(asyncio.sleep, _UNDISTURBED_S))
-            for broker in self._cluster.brokers.values():
+            for broker in self._cluster.brokers.values() if "brokers" in faults else ():
                 await self._measured(f"broker {broker.number}", partial(self._restart_broker, broker))
-            for name, *both in zip(SERVICES, *copies, strict=True):
+            for name, *both in zip(SERVICES, *copies, strict=True) if "services" in faults else ():
                 for child in both:
                     await self._measured(name, partial(asyncio.to_thread, restart, child))
             self._stop.set()
