@@ -3,8 +3,9 @@
 While the broker is away, aiokafka's ``stop`` does not return, or leaves connections open: a producer waits for the
 broker without end, and a consumer's cancelled fetch raises out of ``stop``. `client_shutdown` then ends the parts.
 
-Importing this module changes two things for every client of this process: a request on a connection that uvloop has
-closed fails as on any other closed connection, and a consumer reads from leaders alone.
+Importing this module changes three things for every client of this process: a request on a connection that uvloop has
+closed fails as on any other closed connection, a connection over TLS closes at once, and a consumer reads from leaders
+alone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,21 @@ def _send_or_close(self: Any, request: Any, expect_response: bool = True) -> Any
 
 
 AIOKafkaConnection.send = _send_or_close
+
+_close = AIOKafkaConnection.close
+
+
+def _close_at_once(self: Any, reason: Any = None, exc: Any = None) -> Any:
+    """Over TLS, closing waits until the broker has said goodbye too, up to 30 s. A broker that is away never does, nor,
+    at times, one whose answer is on its way; and whoever stops a client waits. Nobody wants an answer any more."""
+    writer = self._writer
+    closed = _close(self, reason, exc)
+    if writer is not None and writer.get_extra_info("ssl_object") is not None:
+        writer.transport.abort()
+    return closed
+
+
+AIOKafkaConnection.close = _close_at_once
 
 # From version 11 of the request on, a follower answers too. aiokafka does not say which leader it believes in, so after
 # a paused broker came back as a follower, a consumer goes on reading there until its metadata is renewed, 5 minutes by
