@@ -62,9 +62,9 @@ wheels: setup
 
 # Needs uv on the PATH. Run it when dependencies change.
 lock:
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra traces --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header -o requirements.lock
-	uv pip compile pyproject.toml --group build -c requirements.lock --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra traces --group build -c requirements.lock --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header -o deploy/requirements.lock
 
 # Resolves the jars of the embedded broker again: make jars KAFKA=4.4.0

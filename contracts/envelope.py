@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Annotated, Any, Literal, TypeGuard
 
@@ -17,6 +18,7 @@ from .message import EventData, parse_rfc3339
 from .message_types import EVENTS
 from .notices import NOTICES
 from .pydantic_internals import json_validator
+from .trace_context import is_traceparent
 
 CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
 """The record header that marks structured mode in the CloudEvents Kafka binding."""
@@ -47,9 +49,9 @@ def _rfc3339(text: str) -> str:
     return text
 
 
-def _ignored_unless(low: int, high: int) -> BeforeValidator:
+def _ignored_unless(possible: Callable[[str], bool]) -> BeforeValidator:
     """A trace header that cannot be one is left out: W3C Trace Context wants it ignored, not the command refused."""
-    return BeforeValidator(lambda value: None if isinstance(value, str) and not low <= len(value) <= high else value)
+    return BeforeValidator(lambda value: None if isinstance(value, str) and not possible(value) else value)
 
 
 def _json_in_utf8(media_type: str) -> str:
@@ -94,8 +96,8 @@ class CommandEnvelope(Origin):
     expectedversion: Annotated[int, Field(ge=0, lt=2**53)] | None = None
     dryrun: bool | None = False
     correlationid: Word | None = None
-    traceparent: Annotated[_TraceParent | None, _ignored_unless(1, 255)] = None
-    tracestate: Annotated[_TraceState | None, _ignored_unless(0, 1024)] = None
+    traceparent: Annotated[_TraceParent | None, _ignored_unless(is_traceparent)] = None
+    tracestate: Annotated[_TraceState | None, _ignored_unless(lambda text: len(text) <= 1024)] = None
     datacontenttype: Annotated[str, StringConstraints(max_length=255), AfterValidator(_json_in_utf8)] | None = (
         "application/json"
     )

@@ -12,6 +12,7 @@ from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.logging_setup import configure_structlog
 from tests.e2e.browser import NO_BROWSER
 from tests.installation import Installation, fresh_database
+from tests.otlp_receiver import OtlpReceiver
 from tests.servers import Servers, servers
 
 # The brokers of tests live shortly: a compiler that optimises less costs less than it brings.
@@ -38,11 +39,21 @@ def shared_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers
 
 
 @pytest.fixture(scope="session")
-def installation(shared_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def spans() -> Iterator[OtlpReceiver]:
+    """Gets the spans of the installation that all tests share."""
+    with OtlpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def installation(
+    shared_servers: Servers, spans: OtlpReceiver, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
     """A running Switchboard that all tests share: leave it running, and use names of your own (`fresh`)."""
     dsn = fresh_database(shared_servers.dsn)
     directory = tmp_path_factory.mktemp("installation")
-    with Installation(shared_servers.bootstrap_servers, dsn, directory, logins=shared_servers.logins) as running:
+    bootstrap_servers, logins = shared_servers.bootstrap_servers, shared_servers.logins
+    with Installation(bootstrap_servers, dsn, directory, logins=logins, variables=spans.environment) as running:
         yield running
 
 

@@ -103,6 +103,7 @@ class Installation:
         retry_seconds: str = "0.2,0.2,0.2",
         partitions: int = PARTITIONS,
         logins: Callable[[str], dict[str, str]] = lambda _: {},
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -125,6 +126,7 @@ class Installation:
             # All receivers are on one host, and some fail from the start.
             "SWITCHBOARD_INVOKER_CALLS_PER_HOST": "100000",
             "SWITCHBOARD_INVOKER_UNVERIFIED_CALLS_PER_MINUTE": "6000",
+            **(variables or {}),
         }
         self.services = {name: self.child(name) for name in services}
         for child in self.services.values():

@@ -15,6 +15,7 @@ import typer
 import uvloop
 
 from services.cli.service_settings import settings_of_service
+from services.infrastructure import tracing
 from services.infrastructure.config import unknown_variables
 from services.infrastructure.logging_setup import set_up_logging
 from services.infrastructure.metrics_endpoint import MetricsEndpoint
@@ -62,6 +63,7 @@ def run_service(service: str, *, with_parent: bool) -> None:
     set_up_logging(settings)
     for sentence in unknown_variables(os.environ):
         log.warning("unknown variable", detail=sentence)
+    send_last_spans = tracing.set_up(service)
     run = _import_service(service)
 
     async def main() -> None:
@@ -83,8 +85,11 @@ def run_service(service: str, *, with_parent: bool) -> None:
             loop.add_signal_handler(name, stop)
         if with_parent:
             threading.Thread(target=_stop_with_parent, args=(loop, stop), daemon=True).start()
-        with contextlib.suppress(asyncio.CancelledError), endpoint:
-            await task
+        try:
+            with contextlib.suppress(asyncio.CancelledError), endpoint:
+                await task
+        finally:
+            send_last_spans()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

@@ -38,6 +38,7 @@ from services.decider.partition_state import Fork, OutcomeNotRead
 from services.decider.random_bytes import RandomBytes
 from services.decider.routing import IncomingCommand, NotForwarded, forward
 from services.domain.state_topic import CHECKPOINT_KEY
+from services.infrastructure import tracing
 from services.infrastructure.dead_letter import dead_letter
 from services.infrastructure.transactions import OutgoingRecord
 
@@ -78,6 +79,8 @@ class Batch:
     processed: int = 0
     dead_letters: int = 0
     over_time: bool = False
+    spans: list[Any] = field(default_factory=list)
+    """Of the commands that are traced; they end with the batch."""
     _end: float | None = None
     _time: str = ""
     _random: RandomBytes = field(default_factory=RandomBytes)
@@ -168,7 +171,8 @@ class Batch:
             return
         digest = command_digest(envelope)
         key = idempotency_key(envelope.accountid, envelope.subject, envelope.id)
-        shared = shared_attributes(envelope)
+        span = tracing.start(f"decide {envelope.type}", "CONSUMER", envelope.traceparent)
+        shared = shared_attributes(envelope, tracing.traceparent_of(span, None))
         remembered = self.fork.outcome(key)
         if remembered is None:
             self._answer_first(envelope, command, shared, incoming, digest, key)
@@ -177,6 +181,9 @@ class Batch:
         else:
             data = rejection_json(CommandIdReused(command=envelope.id), self._decider.version(envelope))
             self._append_outcome(envelope, shared, data, None)
+        if span is not None:
+            span.set_attribute("messaging.kafka.offset", incoming.offset)
+            self.spans.append(span)
 
     def _answer_first(
         self,

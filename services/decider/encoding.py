@@ -41,8 +41,10 @@ def data_json(event: EventData) -> bytes:
     return _TO_JSON[type(event)](event, exclude_unset=True, by_alias=True)
 
 
-def shared_attributes(command: CommandEnvelope | EnvelopeIdentity) -> bytes:
-    """The attributes that the events and the outcome of a command share, as JSON without the outer braces."""
+def shared_attributes(command: CommandEnvelope | EnvelopeIdentity, traceparent: str | None = None) -> bytes:
+    """The attributes that the events and the outcome of a command share, as JSON without the outer braces.
+
+    ``traceparent`` takes the place of the command's own."""
     shared: dict[str, Any] = {
         "subject": command.subject,
         "accountid": command.accountid,
@@ -57,8 +59,8 @@ def shared_attributes(command: CommandEnvelope | EnvelopeIdentity) -> bytes:
             shared["correlationid"] = command.correlationid
         if command.actor is not None:
             shared["actor"] = command.actor
-        if command.traceparent is not None:
-            shared["traceparent"] = command.traceparent
+        if (trace := traceparent or command.traceparent) is not None:
+            shared["traceparent"] = trace
         for name in _ORIGIN:
             if (value := getattr(command, name)) is not None:
                 shared[name] = value

@@ -29,6 +29,7 @@ from services.decider.maintenance import SEGMENT_MS, Maintenance
 from services.decider.outcome_recall import OutcomeRecall
 from services.decider.partition_state import Fork, PartitionState
 from services.decider.restore import restore
+from services.infrastructure import tracing
 from services.infrastructure.consumer_metrics import ConsumerMetrics
 from services.infrastructure.transactions import TransactionalProducer
 
@@ -229,6 +230,9 @@ class PartitionOwner:
                 self._on_step("appended")
                 await producer.commit()
         self._on_step("committed")
+        if batch.spans:
+            where = tracing.kafka_attributes(topics.COMMANDS.name, self.partition)
+            tracing.end_batch("decide batch", batch.spans, now * 1_000_000, where)
         events = batch.fork.partitionsequence - state.checkpoint.partitionsequence
         metrics.committed(batch, events)
         self._lag.done(self._commands)

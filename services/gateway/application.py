@@ -20,6 +20,7 @@ from services.gateway.console.assets import Assets
 from services.gateway.console.console_request import console_request
 from services.gateway.http_methods import AllowedMethods, HeadRequests
 from services.gateway.http_metrics import HttpMetrics
+from services.gateway.http_traces import HttpTraces
 from services.gateway.limits import Limits, Places, RateLimit, RateLimits
 from services.gateway.log_reads import LogReads
 from services.gateway.openapi.document import describe, operation_id
@@ -111,6 +112,7 @@ def application(
         openapi_tags=TAGS,
         static_url=api_docs.ASSETS,
         generate_unique_id_function=operation_id,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans would have paths and queries
     )
     limits = limits or Limits()
     app.state.request_rates = rates = RateLimits(limits)
@@ -127,6 +129,7 @@ def application(
             expose_headers=_EXPOSED_HEADERS,
         )
     app.add_middleware(HttpMetrics)
+    app.add_middleware(HttpTraces)
     app.state.console_assets = Assets()
     app.state.sms_product_url = sms_product_url
     app.state.pool, app.state.limits = pool, limits

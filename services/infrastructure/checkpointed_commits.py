@@ -11,6 +11,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from contracts.cursor import Position
+from services.infrastructure import tracing
 from services.infrastructure.checkpoints import move_checkpoint
 from services.infrastructure.consumer_metrics import ConsumerMetrics
 from services.infrastructure.poison_messages import AnotherProcess, isolate_poison, reason_of
@@ -58,7 +59,12 @@ class CheckpointedCommits:
         finally:
             if done is not None:
                 done(committed)
-        self.metrics.committed(self.partition, len(records), perf_counter() - begun)
+        seconds = perf_counter() - begun
+        self.metrics.committed(self.partition, len(records), seconds)
+        if tracing.is_on():
+            topic, number = self.partition
+            where = tracing.kafka_attributes(topic, number) | {"messaging.consumer.group.name": self.consumer}
+            tracing.record_batch(topic, records, seconds, where)
         self.next_offset = to.offset
         log.debug(
             "batch applied",

@@ -31,6 +31,8 @@ class Subject(NamedTuple):
     message: str
     causation_id: str
     correlation_id: str
+    traceparent: str | None = None
+    """Of the request, where what it caused is published with its handling."""
 
 
 def to_json_bytes(data: EventData) -> bytes:
@@ -61,6 +63,7 @@ def _record(topic: str, subject: Subject, record_id: str, data: EventData, encod
         "accountid": subject.account,
         "causationid": subject.causation_id,
         "correlationid": subject.correlation_id,
+        **({} if subject.traceparent is None else {"traceparent": subject.traceparent}),
         "datacontenttype": "application/json",
     }
     value = to_json(attributes)[:-1] + b',"data":' + encoded + b"}"

@@ -163,7 +163,13 @@ class RequestReader:
         correlation = getattr(envelope, "correlationid", None) or envelope.id
         partition = partition_of(envelope.subject, self._partitions)
         return Subject(
-            partition, envelope.subject, envelope.accountid, message, envelope.id, correlation.replace("\x00", "")
+            partition,
+            envelope.subject,
+            envelope.accountid,
+            message,
+            envelope.id,
+            correlation.replace("\x00", ""),
+            getattr(envelope, "traceparent", None),
         )
 
     def _refusal(

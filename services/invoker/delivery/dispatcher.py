@@ -18,6 +18,7 @@ from typing import assert_never
 import structlog
 
 from services.domain.url_target import origin
+from services.infrastructure import tracing
 from services.infrastructure.postgres import OUTAGES, Pool
 from services.infrastructure.vault import KeyRing
 from services.invoker.delivery.attempt_log import log_attempt
@@ -30,7 +31,7 @@ from services.invoker.queue.host_rate import HostRate
 from services.invoker.queue.scheduling import Lane
 from services.invoker.results.attempt import Attempt, DeliveryResult
 from services.invoker.results.recorder import Recorder
-from services.invoker.results.retry_policy import GaveUp, Parked, Postponed, RetryState, next_step
+from services.invoker.results.retry_policy import Failed, GaveUp, Parked, Postponed, RetryState, next_step
 from services.invoker.settings_replica.endpoint import (
     Endpoint,
     EndpointLookup,
@@ -182,8 +183,14 @@ class Dispatcher:
         if delivery.body is None:
             raise ValueError(f"delivery {delivery.id} is due and has no body")
         started_at, clock = datetime.now(UTC), time.monotonic()
-        result = await self._client.post(endpoint, delivery.id, delivery.body)
+        span = tracing.start("POST", "CLIENT", delivery.traceparent, {"switchboard.attempt": delivery.attempts})
+        traceparent = tracing.traceparent_of(span, delivery.traceparent)
+        result = await self._client.post(endpoint, delivery.id, delivery.body, traceparent)
         self._on_step("called")
+        if isinstance(result, Failed):
+            tracing.end(span, error=result.stage)
+        else:
+            tracing.end(span, {"http.request.method": "POST", "http.response.status_code": result.status})
         attempt = Attempt(endpoint, started_at, round((time.monotonic() - clock) * 1000), result)
         state = RetryState(
             counted=delivery.attempts - delivery.uncounted,

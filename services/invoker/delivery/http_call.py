@@ -121,7 +121,9 @@ class WebhookClient:
             self._lookups.close()
         self._searching_thread.shutdown(wait=False, cancel_futures=True)
 
-    async def post(self, endpoint: Endpoint, webhook_id: str, body: bytes) -> CallResult:
+    async def post(
+        self, endpoint: Endpoint, webhook_id: str, body: bytes, traceparent: str | None = None
+    ) -> CallResult:
         """One POST with every signature that is valid now. Never raises for what a receiver or a network does."""
         account = endpoint.account if endpoint.account in self._connectors else None
         destination = self._destination(endpoint.api_request_url, account)
@@ -129,6 +131,8 @@ class WebhookClient:
             return Failed("address", destination.clause, detail=destination.detail)
         headers = signature_headers(endpoint, webhook_id, body)
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        if traceparent is not None:
+            lines += f"traceparent: {traceparent}\r\n"
         request = f"{destination.request_head}{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
         try:
             async with asyncio.timeout(self._limits.call_timeout):

@@ -29,6 +29,7 @@ class Requester:
     correlation_id: str
     replays: int = 0
     subject: str = "outcome"
+    traceparent: str | None = None
 
     def notification_id(self) -> str:
         """Unique per request and replay: an outcome that is published twice has the same id."""
@@ -47,6 +48,7 @@ def outcome_record(requester: Requester, outcome: IntentInvoked | InvocationFail
         "accountid": requester.account,
         "causationid": requester.request_id,
         "correlationid": requester.correlation_id,
+        **({} if requester.traceparent is None else {"traceparent": requester.traceparent}),
         "datacontenttype": "application/json",
         "data": outcome,
     }

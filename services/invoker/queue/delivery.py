@@ -42,6 +42,7 @@ class Delivery(NamedTuple):
     """Attempts that do not count: those that ended by our own fault, and those before the last replay."""
     attempts_before_replay: int
     replays: int
+    traceparent: str | None
 
     @property
     def system_key(self) -> SystemKey:
@@ -49,12 +50,20 @@ class Delivery(NamedTuple):
 
     @property
     def requester(self) -> Requester:
-        return Requester(self.account, self.channel, self.request_id, self.correlation_id, self.replays)
+        return Requester(
+            self.account,
+            self.channel,
+            self.request_id,
+            self.correlation_id,
+            self.replays,
+            traceparent=self.traceparent,
+        )
 
 
 DELIVERY_COLUMNS = (
     "d.id, d.account, d.channel, d.request_id, d.correlation_id, d.system, d.code, d.body, d.attempts, d.expires_at, "
-    "d.lease, d.key_id, d.reason, d.test, d.only_key_id, d.uncounted, d.attempts_before_replay, d.replays"
+    "d.lease, d.key_id, d.reason, d.test, d.only_key_id, d.uncounted, d.attempts_before_replay, d.replays, "
+    "d.traceparent"
 )
 """What a statement over ``invoker.deliveries d`` returns for `delivery_of`."""
 

@@ -43,16 +43,18 @@ from services.schema_validation.validator import SchemaValidator
 
 _INSERT = """
     WITH inserted AS (INSERT INTO invoker.deliveries (id, account, channel, request_id, correlation_id, system, code,
-        template, request, state, expires_at, body, test, only_key_id, stored_bytes, attempts, lease, leased_until,
-        claimed_at)
+        template, request, state, expires_at, body, test, only_key_id, traceparent, stored_bytes, attempts, lease,
+        leased_until, claimed_at)
     SELECT id, account, channel, request_id, correlation_id, system, code, template, request::json,
-        state, expires_at, body, test, only_key_id, octet_length(request) + coalesce(octet_length(body), 0),
+        state, expires_at, body, test, only_key_id, traceparent,
+        octet_length(request) + coalesce(octet_length(body), 0),
         CASE WHEN leased THEN 1 ELSE 0 END,
-        CASE WHEN leased THEN $16::uuid END, CASE WHEN leased THEN now() + $17 END, CASE WHEN leased THEN now() END
+        CASE WHEN leased THEN $17::uuid END, CASE WHEN leased THEN now() + $18 END, CASE WHEN leased THEN now() END
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-        $9::text[], $10::text[], $11::timestamptz[], $12::bytea[], $13::bool[], $14::text[], $15::bool[])
+        $9::text[], $10::text[], $11::timestamptz[], $12::bytea[], $13::bool[], $14::text[], $15::text[],
+        $16::bool[])
         AS r(id, account, channel, request_id, correlation_id, system, code, template, request,
-            state, expires_at, body, test, only_key_id, leased)
+            state, expires_at, body, test, only_key_id, traceparent, leased)
     ON CONFLICT (account, channel, request_id) DO NOTHING
     RETURNING id, due_at, account, stored_bytes
     ), counted AS (
@@ -84,6 +86,7 @@ class NewDelivery(NamedTuple):
     body: bytes | None
     test: bool
     only_key_id: str | None
+    traceparent: str | None
 
     def expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now
@@ -109,6 +112,7 @@ class NewDelivery(NamedTuple):
             uncounted=0,
             attempts_before_replay=0,
             replays=0,
+            traceparent=self.traceparent,
         )
 
 
@@ -247,6 +251,7 @@ def _new_delivery(request: Request, validation: Validation) -> NewDelivery:
         call_body,
         test=request.is_test,
         only_key_id=body.key_id if isinstance(body, MakeTestCall) else None,
+        traceparent=request.envelope.traceparent,
     )
 
 

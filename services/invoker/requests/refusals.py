@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from contracts.envelope import CommandEnvelope, EnvelopeIdentity, InvalidEnvelope, read_command
@@ -49,7 +50,7 @@ def _refusal_for_now(request: Request, reason: str, message: str) -> OutboxRecor
     outcome = InvocationFailed(
         system=request.body.system, code=request.code, status="refused", reason=reason, message=message
     )
-    requester = Requester(*request.key, request.correlation_id, subject=f"quota/{new_id()}")
+    requester = replace(request.requester, subject=f"quota/{new_id()}")
     return outcome_record(requester, outcome)
 
 
@@ -63,4 +64,4 @@ def reused_id_refusal(request: Request, content: str) -> OutboxRecord:
         reason="RequestIdReused",
         message=f"Another request had the id {envelope.id!r} before, and stands; this one needs an id of its own.",
     )
-    return request_id_reused_record(Requester(*request.key, request.correlation_id), digest, outcome)
+    return request_id_reused_record(request.requester, digest, outcome)

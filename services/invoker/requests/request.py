@@ -48,6 +48,10 @@ class Request:
         return self.envelope.accountid, self.envelope.subject, self.envelope.id
 
     @property
+    def requester(self) -> Requester:
+        return Requester(*self.key, self.correlation_id, traceparent=self.envelope.traceparent)
+
+    @property
     def code(self) -> str:
         return self.body.code if isinstance(self.body, InvokeIntent) else TEST_CALL
 

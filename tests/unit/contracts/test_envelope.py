@@ -114,9 +114,7 @@ def test_an_invalid_envelope_names_the_field_and_repeats_no_input(changes: dict[
     assert refused.value.envelope.id == (changes | GOOD | changes)["id"]
 
 
-@pytest.mark.parametrize(
-    "changes", [{"traceparent": ""}, {"traceparent": "0" * 256}, {"tracestate": "a=" + "b" * 1024}]
-)
+@pytest.mark.parametrize("changes", [{"traceparent": "00-1"}, {"tracestate": "a=" + "b" * 1024}])
 def test_a_bad_trace_header_is_ignored(changes: dict[str, Any]) -> None:
     envelope = _read(**changes)
     assert (envelope.traceparent, envelope.tracestate) == (None, None)

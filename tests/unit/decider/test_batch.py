@@ -27,10 +27,12 @@ from tests.unit.decider.partition import (
     rejection_of,
 )
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 class TestOutcomes:
     def test_an_accepted_command(self, partition: Partition) -> None:
-        (outcome,) = partition.run(envelope(ON, "c3", correlationid="k", actor="ops@acme.example", traceparent="00-1"))
+        (outcome,) = partition.run(envelope(ON, "c3", correlationid="k", actor="ops@acme.example", traceparent=TRACE))
         event = partition.events()[-1]
 
         assert outcome["data"] == {"version": 4, "events": [event["id"]]}
@@ -39,7 +41,7 @@ class TestOutcomes:
         assert (event["resource"], event["data"]) == ("sms", {})
         for record in (outcome, event):
             assert (record["causationid"], record["correlationid"]) == ("c3", "k")
-            assert (record["actor"], record["traceparent"]) == ("ops@acme.example", "00-1")
+            assert (record["actor"], record["traceparent"]) == ("ops@acme.example", TRACE)
             assert (record["source"], record["specversion"]) == ("switchboard", "1.0")
             assert record["time"] == "2026-11-22T08:00:00.000Z"
 

@@ -39,6 +39,7 @@ def _delivery(attempts: int) -> Delivery:
         uncounted=0,
         attempts_before_replay=0,
         replays=0,
+        traceparent=None,
     )
 
 

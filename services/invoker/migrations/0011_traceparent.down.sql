@@ -1,0 +1,1 @@
+ALTER TABLE invoker.deliveries DROP COLUMN traceparent;
