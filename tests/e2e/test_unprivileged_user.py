@@ -23,7 +23,6 @@ import asyncio, json, os, sys
 from pathlib import Path
 import concurrent.futures.thread, encodings.idna, stringprep
 import aiokafka, asyncpg  # while the files of the interpreter can be read
-from tests.patience import PATIENCE_S
 
 data, broker, database, words, files, login = json.load(sys.stdin)  # not arguments: those can be seen
 if os.geteuid() == 0:
@@ -50,7 +49,7 @@ for process in Path("/proc").glob("[0-9]*/cmdline"):
 async def kafka(address, **security):
     producer = aiokafka.AIOKafkaProducer(bootstrap_servers=address, request_timeout_ms=3000, **security)
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(10):
             await producer.start()
             await producer.send_and_wait("switchboard.commands", b"{}")
         found["kafka"].append(address)

@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from services.infrastructure.embedded.process import free_port
+from tests.e2e.surroundings import Surroundings
 
 _VERIFIED = re.compile("Receiver: verified the signature of")
 
@@ -28,11 +29,13 @@ _VERIFIED = re.compile("Receiver: verified the signature of")
 class Up:
     """A run of it; `lines` are what it said until it was ready."""
 
-    def __init__(self, data: Path, ports: dict[str, str]) -> None:
+    def __init__(self, data: Path, ports: dict[str, str], odd: Surroundings | None = None) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SWITCHBOARD_")}
+        self.environment = environment | ports | {"SWITCHBOARD_DATA_DIR": str(data)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "services.cli", "up", "--demo"],
-            env=environment | ports | {"SWITCHBOARD_DATA_DIR": str(data)},
+            (*(odd.command if odd else (sys.executable, "-m", "services.cli")), "up", "--demo"),
+            cwd=odd.directory if odd else None,
+            env=odd.around(self.environment) if odd else self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -100,13 +103,16 @@ def _ended(up: Up) -> Iterator[None]:
 
 @pytest.mark.timeout(240)
 def test_it_runs_and_comes_back(tmp_path: Path) -> None:
-    """Also where the data directory has letters that its locale does not."""
+    """In surroundings that it did not choose, and with a data directory whose letters its locale does not have."""
     ports = {f"SWITCHBOARD_{name}_PORT": str(free_port()) for name in ("HTTP", "KAFKA", "POSTGRES")}
     ports["LC_ALL"] = "C"
     data = tmp_path / "Dätën \U0001f600"
+    odd = Surroundings(tmp_path / "foreign")
 
-    first = Up(data, ports)
+    first = Up(data, ports | {"SWITCHBOARD_HTTP_HOST": "::1"}, odd)
     with _ended(first):
+        assert first.said("API ").startswith("http://[::1]:")
+        assert sorted(path.name for path in tmp_path.iterdir()) == [data.name, "foreign"]
         assert any(_VERIFIED.search(line) for line in first.lines), "\n".join(first.lines)
         story = first.ask("GET", "messages/demo-otp-india")
         assert {one["type"] for one in story["timeline"]} >= {"MessageRouted", "ReportStatus", "MessageCharged"}
@@ -120,6 +126,10 @@ def test_it_runs_and_comes_back(tmp_path: Path) -> None:
         for step in ("PostgreSQL runs", "Apache Kafka runs", "The topics and the tables are there", "The services run"):
             assert any(re.match(rf" *\d+\.\d s  {step}", line) for line in first.lines), step
         assert first.said("Kafka bootstrap") == f"127.0.0.1:{ports['SWITCHBOARD_KAFKA_PORT']}"
+        # Other commands too, which name who asks: one that sends, and one that reads broker and database.
+        on = ("send", "ToggleSms", "--channel", "demo-whatsapp", "--account", "acme", "--data", '{"enabled": true}')
+        for words in (on, ("audit", "verify", "--database")):
+            odd.run(first.environment, *words)
         children = first.children()
         first.process.send_signal(signal.SIGTERM)
         assert first.process.wait(60) == 0
