@@ -45,7 +45,8 @@ class KafkaEventLog:
     async def _connect(self) -> None:
         if self._uncommitted is None:
             # Ends include events whose transaction is not committed: their command's outcome may be visible already.
-            options = {"enable_auto_commit": False, **self._connection}
+            # Before another partition is read, the wait for more of the one before must end.
+            options = {"enable_auto_commit": False, "fetch_max_wait_ms": 100, **self._connection}
             uncommitted = AIOKafkaConsumer(isolation_level="read_uncommitted", **options)
             committed = AIOKafkaConsumer(isolation_level="read_committed", **options)
             try:

@@ -50,6 +50,7 @@ async def lags(settings: Settings, pool: Pool) -> list[Lag]:
         bootstrap_servers=settings.kafka_bootstrap_servers,
         isolation_level="read_committed",
         enable_auto_commit=False,
+        fetch_max_wait_ms=100,  # before each partition is read, the wait for more of the one before must end
         auto_offset_reset="none",
         **security_options(),
     )
@@ -60,10 +61,10 @@ async def lags(settings: Settings, pool: Pool) -> list[Lag]:
             tp = TopicPartition(topics.EVENTS.name, number)
             end = (await consumer.end_offsets([tp]))[tp]
             record = await last_record(consumer, tp, 0, end)
-            last = 0 if record is None else _sequence(record)
             for name, (version_name, state) in consumers.items():
                 at = checkpoints[name].get(number, 0)
-                events, seconds = await _behind(consumer, tp, at, end, last)
+                is_behind = record is not None and at <= record.offset
+                events, seconds = await _behind(consumer, tp, at, end, _sequence(record)) if is_behind else (0, 0.0)
                 found.append(Lag(version_name, state, number, at, end, events, seconds))
         return sorted(found, key=lambda one: (one.model, one.state, one.partition))
     finally:
@@ -91,7 +92,7 @@ async def _first_from(consumer: Any, tp: TopicPartition, at: int, end: int) -> l
 
 
 async def _behind(consumer: Any, tp: TopicPartition, at: int, end: int, last: int) -> tuple[int, float]:
-    records = await _first_from(consumer, tp, at, end) if at < end else []
+    records = await _first_from(consumer, tp, at, end)
     if not records:
         return 0, 0.0
     return max(0, last - _sequence(records[0]) + 1), max(0.0, time.time() - records[0].timestamp / 1000)

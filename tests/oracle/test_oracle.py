@@ -20,7 +20,7 @@ from tests.oracle.traffic import Traffic
 from tests.servers import Servers, servers
 
 SEED = 20
-CRASHES = ("decider", "projector", "gateway", "decider", "projector")
+CRASHES = ("decider", "projector", "gateway")
 
 
 @pytest.fixture(scope="module")
