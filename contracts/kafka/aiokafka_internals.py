@@ -42,7 +42,7 @@ def _close_at_once(self: Any, reason: Any = None, exc: Any = None) -> Any:
     at times, one whose answer is on its way; and whoever stops a client waits. Nobody wants an answer any more."""
     writer = self._writer
     closed = _close(self, reason, exc)
-    if writer is not None and writer.get_extra_info("ssl_object") is not None:
+    if writer is not None and self._security_protocol in ("SSL", "SASL_SSL"):
         writer.transport.abort()
     return closed
 

@@ -33,15 +33,18 @@ async def test_a_consumer_that_was_assigned_something_else_just_before(shared_se
         await consumer.stop()
 
 
-async def test_a_connection_over_tls_closes_though_the_broker_is_paused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ended", [False, True], ids=["paused", "ended"])
+async def test_a_connection_over_tls_closes_whatever_the_broker_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, ended: bool
 ) -> None:
-    """Python waits 30 s for the broker's goodbye, and a decider would give nobody its partition meanwhile."""
+    """Python waits 30 s for a paused broker's goodbye, and a decider would give nobody its partition meanwhile."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     write_certificate(certificate, key, "localhost", days=1)
     serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     serving.load_cert_chain(certificate, key)
     accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
 
     async def pause(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert isinstance(writer.transport, asyncio.Transport)
@@ -58,6 +61,11 @@ async def test_a_connection_over_tls_closes_though_the_broker_is_paused(
         connection = AIOKafkaConnection("localhost", port, ssl_context=trusting, security_protocol="SSL")
         await connection.connect()
         broker = await accepted.get()
+        if ended:
+            reading = connection._read_task
+            broker.transport.abort()
+            await asyncio.gather(reading, return_exceptions=True)
         async with asyncio.timeout(20):  # less than Python's 30
             await connection.close()
         broker.transport.abort()
+    assert problems == []
