@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Other code must not take the place of ours.
 unexport PYTHONPATH
 
-.PHONY: setup run cluster test faults attacks check contract bench wheels lock jars clean
+.PHONY: setup run cluster test clients faults attacks check contract bench wheels lock jars clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,11 @@ cluster: setup
 # Three workers, one file at a time each: the tests mostly wait for servers. The longest files run first.
 test: setup
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# The TypeScript client: installed by its lock file, generated from the contract, type-checked, built to dist/, and tested
+# on a running installation. Node and npm come with Python's packages; what the client needs comes from npm's registry.
+clients: setup
+	$(BIN)/python -m pytest -q tests/clients/check_typescript.py
 
 # Seeded rounds of faults: ROUNDS against the decider, a third as many against each other kind. KIND= plays one kind;
 # KIND=cluster plays rounds on three brokers, half a minute each; KIND=restarts restarts every broker and every service.
@@ -72,4 +77,4 @@ jars: setup
 	$(BIN)/python -m services.infrastructure.embedded.jars $(KAFKA)
 
 clean:
-	rm -rf $(VENV) .data .data-cluster .bench dist
+	rm -rf $(VENV) .data .data-cluster .bench dist clients/typescript/node_modules clients/typescript/dist

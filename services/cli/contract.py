@@ -1,7 +1,7 @@
 """The contract's files: written from the models, and checked against what was released.
 
 ``python -m services.cli.contract write`` after a change to a message; ``check`` is what `make check` runs; ``release``
-makes what is now the promise that later changes are held against.
+makes what is now the promise that later changes are held against. ``openapi`` prints the document of the HTTP API.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import contracts
 from contracts.compatibility import breaks
 from contracts.schemas import json_schemas
 from services.gateway.routes.asyncapi import asyncapi
+from services.infrastructure.postgres import Pool
 
 GENERATED = Path(contracts.__file__).parent / "generated"
 RELEASED = GENERATED / "released.json"
@@ -22,6 +23,13 @@ RELEASED = GENERATED / "released.json"
 
 def _text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def openapi() -> str:
+    """The document that every gateway serves."""
+    from services.gateway.application import application  # all routes, which nothing else here needs
+
+    return _text(application(cast("Pool", None)).openapi())
 
 
 def files() -> dict[Path, str]:
@@ -64,8 +72,10 @@ def main() -> int:
             return 1 if found else 0
         case ["release"]:
             RELEASED.write_text(_text(json_schemas()))
+        case ["openapi"]:
+            print(openapi(), end="")
         case _:
-            print("write, check or release?", file=sys.stderr)
+            print("write, check, release or openapi?", file=sys.stderr)
             return 2
     return 0
 

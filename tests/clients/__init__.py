@@ -1,0 +1,1 @@
+"""Clients and tools in TypeScript, with the Node that a wheel brings: `make clients`."""
