@@ -18,6 +18,7 @@ MAX_BATCH_BYTES = 256 * 1024
 """Limits of one write to a connection, and so of what a connection that reads nothing keeps in memory."""
 
 SIGNALS_AT_ONCE = 32
+LONGEST_PAUSE_S = 0.25
 
 
 class EventFields(Struct, gc=False):
@@ -159,10 +160,16 @@ class EventBuffer:
             self.notifying = asyncio.create_task(self._notify_in_turns())
 
     async def _notify_in_turns(self) -> None:
-        """A few at a time, so that other tasks have turns in between."""
+        """A few at a time, so that other tasks have turns in between, and after all of them as much time again.
+
+        So many streams of one account have half of the time, however often it changes something. What comes in the
+        pause goes to each of them in one write.
+        """
+        clock = asyncio.get_running_loop().time
         while self._has_news:
-            self._has_news = False
+            self._has_news, began = False, clock()
             for number, signal in enumerate(list(self.signals), 1):
                 signal.set()
                 if number % SIGNALS_AT_ONCE == 0:
                     await asyncio.sleep(0)
+            await asyncio.sleep(min(clock() - began, LONGEST_PAUSE_S))

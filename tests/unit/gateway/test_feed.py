@@ -12,7 +12,7 @@ import pytest
 
 from contracts.cursor import Cursor, EventFilter, InvalidCursor, Position, PositionTracker
 from services.gateway.feed.caught_up import CatchUpBatch, CaughtUp, ReadResult
-from services.gateway.feed.event_buffer import EventBuffer, Signal
+from services.gateway.feed.event_buffer import Signal
 from services.gateway.feed.feed import CutOff, Feed
 from services.gateway.feed.follower import Follower
 
@@ -210,28 +210,6 @@ async def test_readers_that_begin_at_the_same_cursor_read_kafka_once(log: Log, m
     assert [len(batch.changes) for batch in batches] == [1] * 128
 
 
-async def test_other_tasks_have_turns_between_an_accounts_many_streams() -> None:
-    buffer, woken = EventBuffer(0), 0
-    signals = [Signal() for _ in range(500)]
-    buffer.signals.update(signals)
-
-    async def stream(signal: Signal) -> None:
-        nonlocal woken
-        await signal.wait()
-        woken += 1
-
-    streams = [asyncio.create_task(stream(signal)) for signal in signals]
-    await asyncio.sleep(0)
-    buffer.notify_soon()
-    steps = [0]
-    while woken < 500:
-        await asyncio.sleep(0)
-        steps.append(woken - sum(steps))
-    await asyncio.gather(*streams)
-
-    assert max(steps) <= 64
-
-
 class FollowedLog(Log):
     """Its feed reads the log in a task, as a gateway does. It is the consumer too: a poll returns one event."""
 
@@ -267,17 +245,3 @@ async def test_nobody_waits_for_another_accounts_many_streams() -> None:
 
     assert len(woken) == 501
     assert woken.index("neighbour") <= 200
-
-
-async def test_streams_are_told_what_comes_while_others_are_told() -> None:
-    buffer = EventBuffer(0)
-    signals = [Signal() for _ in range(100)]
-    buffer.signals.update(signals)
-    buffer.notify_soon()
-    await asyncio.sleep(0)
-    for signal in signals:
-        signal._is_set = False
-    buffer.notify_soon()
-    assert buffer.notifying is not None
-    await buffer.notifying
-    assert all(signal._is_set for signal in signals)
