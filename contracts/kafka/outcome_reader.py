@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,22 +42,35 @@ class Outcome:
 
 
 class PendingOutcome:
-    """A future for one outcome. ``value`` is the command as it is published."""
+    """A future for one outcome.
 
-    def __init__(self, account: str, channel: str, command_id: str, value: bytes) -> None:
+    ``value`` is the command as it is published, by which it is told from another with the same id; None where the id is
+    new, so that nobody has used it.
+    """
+
+    def __init__(self, account: str, channel: str, command_id: str, value: bytes | None) -> None:
         self.account = account
         self.key = (channel.encode(), command_id.encode())
         self.answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._value = value
+        self._digest: bytes | None = None
 
-    @cached_property
-    def digest(self) -> bytes:
-        """The digest of the command as the decider reads it; empty for an invalid command."""
-        try:
-            command = read_command(self._value)
-        except (InvalidEnvelope, UndecodableEnvelope):
-            return b""
-        return content_digest(command.type, command.data, dry_run=bool(command.dryrun))
+    def is_of(self, digest: bytes) -> bool:
+        """Whether an outcome with this digest is that of this command."""
+        if self._value is None:
+            return True
+        if self._digest is None:
+            self._digest = _digest_of(self._value)
+        return digest == self._digest
+
+
+def _digest_of(value: bytes) -> bytes:
+    """Of a command as the decider reads it; empty for an invalid command."""
+    try:
+        command = read_command(value)
+    except (InvalidEnvelope, UndecodableEnvelope):
+        return b""
+    return content_digest(command.type, command.data, dry_run=bool(command.dryrun))
 
 
 class OutcomeReader(AnswerReader[PendingOutcome]):
@@ -84,7 +96,7 @@ class OutcomeReader(AnswerReader[PendingOutcome]):
                 # An undecided command: invalid, or its id was reused. Outcomes come in the order of the commands.
                 pending.answer.set_result(outcome)
                 return
-            if digest == pending.digest:
+            if pending.is_of(digest):
                 pending.answer.set_result(outcome)
 
     def _unsealed(self, body: CommandAccepted | CommandRejected) -> str | None:

@@ -116,9 +116,10 @@ class Publisher(Client):
         """As `send`, with a type and data that only the decider validates."""
         if kind in REQUEST_TOPICS:
             raise ValueError(f"{kind} is a request, which has no outcome: publish it")
-        command_id, account = command_id or new_id(), self._resolve_account(account)
+        given_id, account = command_id, self._resolve_account(account)
+        command_id = given_id or new_id()
         value = self._envelope(kind, data, channel=channel, command_id=command_id, account=account, **attributes)
-        pending = PendingOutcome(account, channel, command_id, value)
+        pending = PendingOutcome(account, channel, command_id, value if given_id else None)
         record = self._on_partition_of(topics.COMMANDS.name, channel, value)
         outcome: Outcome = await self._request(record, pending, command_id, timeout)
         return outcome
