@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from services.gateway.authentication.roles import Role, Scope
     from services.infrastructure.postgres import Pool
 
-app = typer.Typer(help="Access to the HTTP API.", no_args_is_help=True)
+app = typer.Typer(help="Keys for the HTTP API and the console.", no_args_is_help=True)
 
 Expires = Annotated[
     str | None, typer.Option(help="when it expires, like 2027-01-31T00:00:00Z; without it, when it is revoked")
@@ -78,7 +78,7 @@ def list_(
 
 @app.command("rotate")
 def rotate(
-    key_id: Annotated[str, typer.Argument(help="its id, as `api-keys list` shows it")],
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="its id, as `api-keys list` shows it")],
     overlap: Annotated[int, typer.Option(help="seconds for which the old key stays valid", min=0)] = 24 * 3600,
     expires: Expires = None,
 ) -> None:
@@ -105,7 +105,7 @@ def rotate(
 
 
 @app.command("revoke")
-def revoke(key_id: Annotated[str, typer.Argument(help="its id, as `api-keys list` shows it")]) -> None:
+def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="its id, as `api-keys list` shows it")]) -> None:
     """Revokes a key at once."""
     from services.gateway.authentication import api_keys
 

@@ -11,15 +11,20 @@ from typing import Annotated
 import typer
 
 from services.cli.output import Format, Output
+from services.cli.wording import examples
 
-app = typer.Typer(help="Queries on the event log.", no_args_is_help=True)
+app = typer.Typer(
+    help="What the log says: who changed what, settings at a time, checks, and undo.", no_args_is_help=True
+)
 
 Copy = Annotated[Path | None, typer.Option("--from", help="read this copy of the log instead of the broker's")]
 Channel = Annotated[str | None, typer.Option(help="one channel")]
 Account = Annotated[str | None, typer.Option(help="one account")]
 
 
-@app.command("log")
+@app.command(
+    "log", epilog=examples("switchboard audit log --channel demo-whatsapp", "switchboard audit log --since 2026-11-01")
+)
 def log_(
     channel: Channel = None,
     account: Account = None,
@@ -51,7 +56,13 @@ def at(
     audit_commands.run(audit_commands.at(when, channel, account, copy, output))
 
 
-@app.command("diff")
+@app.command(
+    "diff",
+    epilog=examples(
+        "switchboard audit diff 3 now --channel demo-whatsapp",
+        "switchboard audit diff 2026-11-01 now --account acme",
+    ),
+)
 def diff(
     one: Annotated[str, typer.Argument(metavar="A", help="a time or a version")],
     other: Annotated[str, typer.Argument(metavar="B", help="a time or a version")],
@@ -128,9 +139,9 @@ def replay_(
     audit_commands.run(audit_commands.replay_log(until, out, write_copy, copy))
 
 
-@app.command("undo")
+@app.command("undo", epilog=examples("switchboard audit undo 3 --channel demo-whatsapp --dry-run"))
 def undo_(
-    version: Annotated[int, typer.Argument(min=1, help="the version whose command is undone")],
+    version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="the version whose command is undone")],
     channel: Annotated[str, typer.Option(help="the channel's id")],
     since: Annotated[bool, typer.Option("--since", help="undo everything after it too")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would happen, and change nothing")] = False,

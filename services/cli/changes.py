@@ -21,7 +21,7 @@ app = typer.Typer(help="Proposed changes: what a second person approves.", no_ar
 _Channel = Annotated[str, typer.Option(help="the channel's id")]
 _Account = Annotated[str, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id")]
 _Actor = Annotated[str | None, typer.Option(help="the actor; default: the user of this machine")]
-_Change = Annotated[str, typer.Argument(help="the change's id")]
+_Change = Annotated[str, typer.Argument(metavar="CHANGE", help="the change's id")]
 _Comment = Annotated[str | None, typer.Option(help="for whoever reads it")]
 
 
@@ -49,9 +49,12 @@ def list_(
 
 @app.command()
 def propose(
-    change: Annotated[str, typer.Argument(help="an id of your choice, which stands for this change alone")],
+    change: Annotated[str, typer.Argument(metavar="CHANGE", help="an id of your choice for this change")],
     command: Annotated[
-        str, typer.Argument(help="the command's type, such as SaveOtpScheduling", autocompletion=complete_command)
+        str,
+        typer.Argument(
+            metavar="COMMAND", help="the command's type, such as SaveOtpScheduling", autocompletion=complete_command
+        ),
     ],
     channel: _Channel,
     data: Annotated[str, typer.Option(help=DATA_HELP)] = "{}",
@@ -61,7 +64,7 @@ def propose(
     at: Annotated[str | None, typer.Option(help="carry it out at this instant, once approved")] = None,
     replaces: Annotated[str | None, typer.Option(help="an earlier change of yours, which is then void")] = None,
     expected_version: Annotated[
-        int | None, typer.Option(min=0, help="reject it if what it changes changed after this version")
+        int | None, typer.Option(min=0, help="reject it if its subject changed after this version")
     ] = None,
 ) -> None:
     """Proposes a command and prints the outcome. Exit code 0: accepted; 1: rejected; 2: not sent."""
@@ -83,7 +86,7 @@ def approve(
 def decline(
     change: _Change, channel: _Channel, account: _Account = "", actor: _Actor = None, comment: _Comment = None
 ) -> None:
-    """Declines a change that is not carried out yet; its author withdraws it so."""
+    """Declines a change that is not carried out yet, or withdraws one of your own."""
     _send("DeclineChange", {"change": change} | _given({"comment": comment}), channel, account, actor)
 
 

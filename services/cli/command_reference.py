@@ -18,6 +18,7 @@ from contracts.message import CommandData
 from contracts.message_types import COMMANDS
 from contracts.proposed_change import ApplyChange, ProposeChange
 from services.cli.errors import CliError
+from services.cli.wording import examples
 
 app = typer.Typer()
 
@@ -43,11 +44,13 @@ def complete_command(incomplete: str) -> list[tuple[str, str]]:
     return [(name, _described(kind)[0]) for name, kind in SENT_BY_PEOPLE.items() if name.startswith(incomplete)]
 
 
-@app.command()
+@app.command(epilog=examples("switchboard explain SaveOtpScheduling"))
 def explain(
     command: Annotated[
         str | None,
-        typer.Argument(help="its type, such as ToggleSms; default: list all", autocompletion=complete_command),
+        typer.Argument(
+            metavar="COMMAND", help="its type, such as ToggleSms; default: list all", autocompletion=complete_command
+        ),
     ] = None,
 ) -> None:
     """Shows what a command does and what it takes; without one, lists all commands."""

@@ -17,7 +17,7 @@ from services.cli.output import Output, print_document, print_rows
 if TYPE_CHECKING:
     from services.infrastructure.postgres import Pool
 
-app = typer.Typer(help="Signed calls: their results, replays, and test calls.", no_args_is_help=True)
+app = typer.Typer(help="Signed calls: what became of them, replays, and test calls.", no_args_is_help=True)
 
 Account = Annotated[
     str | None, typer.Option(envvar="SWITCHBOARD_ACCOUNT", help="the account's id; default: all accounts")
@@ -47,7 +47,7 @@ def list_(
 
 @app.command()
 def show(
-    delivery: Annotated[str, typer.Argument(help="its id, which is the webhook-id")],
+    delivery: Annotated[str, typer.Argument(metavar="DELIVERY", help="its id, which is the webhook-id")],
     account: Account = None,
     output: Output = None,
 ) -> None:
@@ -63,7 +63,7 @@ def show(
 @app.command()
 def replay(
     delivery: Annotated[
-        str | None, typer.Argument(help="its id; default: all deliveries that the options select")
+        str | None, typer.Argument(metavar="DELIVERY", help="its id; default: all deliveries that the options select")
     ] = None,
     account: Account = None,
     channel: _Channel = None,
@@ -72,7 +72,7 @@ def replay(
     limit: Annotated[int, typer.Option(min=1, help="at most this many")] = 1_000,
     output: Output = None,
 ) -> None:
-    """Sends deliveries that ended or are parked again, with the same webhook-id; by default the dead ones."""
+    """Sends again what ended or is parked, with the same webhook-id; by default the dead deliveries."""
     from services.invoker import delivery_log
 
     states = _states(state) or (() if delivery else ("dead",))

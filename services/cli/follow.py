@@ -16,11 +16,17 @@ from contracts.message_types import EVENTS
 from contracts.settings import RESOURCE_FORMS, is_resource
 from services.cli.connections import bootstrap_servers
 from services.cli.errors import CliError, require_id
+from services.cli.wording import examples
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "switchboard follow --account acme",
+        "switchboard follow --channel demo-whatsapp --cursor beginning --until-now",
+    )
+)
 def follow(
     cursor: Annotated[str, typer.Option(help="the cursor of a line or of an HTTP answer; or: beginning, now")] = "now",
     account: Annotated[

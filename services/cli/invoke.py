@@ -13,11 +13,16 @@ from services.cli.call_request import ended_call
 from services.cli.command_reference import read_data
 from services.cli.errors import CliError, require_id
 from services.cli.output import Output, print_document
+from services.cli.wording import examples
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        """switchboard invoke ORDER_STATUS --system crm --channel demo-whatsapp --account acme --data '{"order": 42}'"""
+    )
+)
 def invoke(
     code: Annotated[str, typer.Argument(metavar="INTENT", help="its code, such as ORDER_STATUS")],
     channel: Annotated[str, typer.Option(help="the channel's id")],

@@ -32,6 +32,7 @@ from services.cli.settings import app as settings_app
 from services.cli.standard_output import ReaderLeft, discard_output, flush_or_discard, prepare_streams
 from services.cli.state import app as state_app
 from services.cli.usage import app as usage_app
+from services.cli.wording import examples
 from services.infrastructure.config import Settings, SettingsError, unknown_variables
 from services.infrastructure.embedded.process import EmbeddedServerError
 from services.infrastructure.library_internals.typer import NoArgsIsHelpError, UsageError
@@ -43,26 +44,38 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-topics_app = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
-app.add_typer(topics_app, name="topics")
+topics_app = typer.Typer(help="The topics, rights and quotas on the broker.", no_args_is_help=True)
 database_app = typer.Typer(help="The tables, and who may use them.", no_args_is_help=True)
-app.add_typer(database_app, name="database")
-app.add_typer(api_keys_app, name="api-keys")
-app.add_typer(audit_app, name="audit")
-app.add_typer(access_log_app)
-app.add_typer(settings_app, name="settings")
-app.add_typer(deliveries_app, name="deliveries")
-app.add_typer(messages_app, name="messages")
-app.add_typer(changes_app, name="changes")
-app.add_typer(rates_app, name="rates")
-app.add_typer(resources_app, name="resources")
-app.add_typer(usage_app, name="usage")
-app.add_typer(projections_app, name="projections")
-app.add_typer(send_app)
-app.add_typer(explain_app)
-app.add_typer(invoke_app)
-app.add_typer(follow_app)
-app.add_typer(state_app, name="state")
+
+_RUN, _SETTINGS, _CALLS = "Run it", "Change and follow settings", "Call business systems"
+_MESSAGES, _PAST, _OPERATE = "Route messages", "Look back", "Operate"
+
+
+def _add(panel: str, commands: typer.Typer, name: str | None = None) -> None:
+    """Adds a group, or without a name its commands, to a panel of the help."""
+    for command in commands.registered_commands if name is None else ():
+        command.rich_help_panel = panel
+    app.add_typer(commands, name=name, rich_help_panel=panel)
+
+
+_add(_SETTINGS, send_app)
+_add(_SETTINGS, explain_app)
+_add(_SETTINGS, settings_app, "settings")
+_add(_SETTINGS, changes_app, "changes")
+_add(_SETTINGS, follow_app)
+_add(_CALLS, invoke_app)
+_add(_CALLS, deliveries_app, "deliveries")
+_add(_MESSAGES, messages_app, "messages")
+_add(_MESSAGES, usage_app, "usage")
+_add(_MESSAGES, rates_app, "rates")
+_add(_MESSAGES, resources_app, "resources")
+_add(_PAST, audit_app, "audit")
+_add(_PAST, access_log_app)
+_add(_OPERATE, api_keys_app, "api-keys")
+_add(_OPERATE, projections_app, "projections")
+_add(_OPERATE, state_app, "state")
+_add(_OPERATE, topics_app, "topics")
+_add(_OPERATE, database_app, "database")
 
 
 def _print_version(asked: bool) -> None:
@@ -142,14 +155,19 @@ def _sentence(error: Exception) -> str | None:
     return None
 
 
-@app.command()
+@app.command(
+    rich_help_panel=_RUN, epilog=examples("switchboard up --demo", "SWITCHBOARD_HTTP_PORT=8090 switchboard up")
+)
 def up(
     demo: Annotated[
-        bool, typer.Option("--demo", help="send every kind of settings command once, to a demo receiver")
+        bool, typer.Option("--demo", help="play a short demo the first time, with a receiver of its own")
     ] = False,
-    cluster: Annotated[bool, typer.Option("--cluster", help="run three brokers in place of one, by TLS")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="run three brokers instead of one, with TLS")] = False,
 ) -> None:
-    """Runs broker, database and all services. Uses the broker and database that the environment names, if any."""
+    """Runs everything: broker, database and all services, until Ctrl-C.
+
+    A broker or a database that the environment names is used instead of starting one.
+    """
     from services.cli.service_settings import settings_of_all
 
     settings = settings_of_all()
@@ -158,9 +176,11 @@ def up(
     run_everything(settings, demo=demo, cluster=cluster)
 
 
-@app.command(name="run")
+@app.command(name="run", rich_help_panel=_RUN)
 def run_one(
-    service: Annotated[str, typer.Argument(help="decider, projector, invoker, message-router or gateway")],
+    service: Annotated[
+        str, typer.Argument(metavar="SERVICE", help="decider, projector, invoker, message-router or gateway")
+    ],
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Runs one service until SIGTERM; several copies share the partitions."""
@@ -207,7 +227,7 @@ def database_apply() -> None:
 def topics_apply(
     check: Annotated[bool, typer.Option("--check", help="change nothing; exit code 1 if anything differs")] = False,
 ) -> None:
-    """Makes topics, their settings, and each service's rights and quotas what they should be; says what was not."""
+    """Gives topics their settings, and each login its rights and quotas; says what differed."""
     from services.infrastructure.broker_rights import apply_rights
     from services.infrastructure.kafka import security_options
     from services.infrastructure.topics import apply_topics

@@ -22,6 +22,7 @@ from services.cli.local_user import local_user
 from services.cli.output import Format, Output, print_document, print_rows
 from services.cli.times import parse_time
 from services.cli.what_if import what_if
+from services.cli.wording import examples
 
 if TYPE_CHECKING:
     from services.infrastructure.postgres import Pool
@@ -35,7 +36,11 @@ _AnyAccount = Annotated[
 ]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "switchboard messages route --channel demo-whatsapp --category authentication --recipient +919812345678"
+    )
+)
 def route(
     channel: _Channel,
     recipient: Annotated[
@@ -85,16 +90,16 @@ def route(
 
 @app.command()
 def status(
-    message: Annotated[str, typer.Argument(help="the message's id")],
+    message: Annotated[str, typer.Argument(metavar="MESSAGE", help="the message's id")],
     channel: _Channel,
     status: Annotated[str, typer.Option(help="sent, delivered, read or failed")],
     account: _Account = "",
-    via: Annotated[str, typer.Option(help="chat or sms")] = "chat",
-    at: Annotated[str | None, typer.Option(metavar="TIME", help="when; default: now")] = None,
+    via: Annotated[str, typer.Option(help="how it was sent: chat or sms")] = "chat",
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="when it happened; default: now")] = None,
     error: Annotated[str | None, typer.Option(help="why it failed")] = None,
     output: Output = None,
 ) -> None:
-    """Reports a status of a message. A status counts once, however often it is reported."""
+    """Reports what became of a message. Each status counts once, however often it is reported."""
     for option, value in (("--channel", channel), ("--account", account)):
         require_id(option, value)
     data = {"message": message, "status": status, "via": via, "at": at or rfc3339(_now()), "error": error}
@@ -109,7 +114,7 @@ def list_(
     route: Annotated[str | None, typer.Option(help=", ".join(get_args(Route)))] = None,
     country: Annotated[str | None, typer.Option(help="two letters, such as IN")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="requested from then on")] = None,
-    before: Annotated[str | None, typer.Option(help="where the previous page ended, as it says")] = None,
+    before: Annotated[str | None, typer.Option(help="resume after the previous page, at what it printed")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="at most this many")] = 100,
     output: Output = None,
 ) -> None:
@@ -121,7 +126,7 @@ def list_(
     try:
         page = None if before is None else message_log.parse_page(before)
     except ValueError:
-        raise CliError("--before must be where the previous page ended, as it says.") from None
+        raise CliError("--before must be what the previous page printed after `More:`.") from None
     start = parse_time("--since", since)
     chosen = message_log.MessageFilter(channel, account, None, route, None, None, country, start, None, page)  # type: ignore[arg-type]
     messages, following = _with_pool(lambda pool: message_log.list_messages(pool, chosen, limit))
@@ -132,7 +137,7 @@ def list_(
 
 @app.command()
 def show(
-    message: Annotated[str, typer.Argument(help="the message's id")],
+    message: Annotated[str, typer.Argument(metavar="MESSAGE", help="the message's id")],
     channel: _Channel,
     account: _AnyAccount = None,
     output: Output = None,

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from services.infrastructure.postgres import Pool
     from services.projector.models import ReadModel
 
-app = typer.Typer(help="The read models.", no_args_is_help=True)
+app = typer.Typer(help="The read models: how far behind they are, rebuilds, and rollbacks.", no_args_is_help=True)
 
-_Model = Annotated[str, typer.Argument(help="settings, history or catalogue")]
+_Model = Annotated[str, typer.Argument(metavar="MODEL", help="settings, history or catalogue")]
 
 
 @app.command()

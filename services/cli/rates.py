@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Rates: what a message costs, by country and fee class.", no_args_is_help=True)
 
-_File = Annotated[Path, typer.Argument(help="a CSV file: country,fee_class,currency,amount,from; - is standard input")]
+_File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="a CSV file: country,fee_class,currency,amount,from; - is standard input")
+]
 
 
 @app.command()

@@ -19,7 +19,7 @@ from services.cli.output import Output, print_document, print_rows
 
 app = typer.Typer(help="Scheduling resources: the platform's sender numbers, by country.", no_args_is_help=True)
 
-_Resource = Annotated[str, typer.Argument(help="its id")]
+_Resource = Annotated[str, typer.Argument(metavar="RESOURCE", help="the resource's id")]
 
 
 @app.command()

@@ -16,16 +16,25 @@ from services.cli.errors import CliError, require_id
 from services.cli.local_user import local_user
 from services.cli.output import Output, print_document
 from services.cli.send_plan import confirm
+from services.cli.wording import examples
 
 app = typer.Typer()
 
 
-@app.command(epilog=f"Commands: {', '.join(SENT_BY_PEOPLE)}. `switchboard explain COMMAND` shows what one takes.")
+@app.command(
+    epilog=examples(
+        """switchboard send ToggleSms --account acme --channel demo-whatsapp --data '{"enabled": true}'""",
+        "switchboard send SaveOtpScheduling --channel demo-whatsapp --data @form.json --dry-run",
+    )
+    + f"\n\nCommands: {', '.join(SENT_BY_PEOPLE)}. `switchboard explain COMMAND` shows what one takes."
+)
 def send(
     command: Annotated[
         str,
         typer.Argument(
-            help="its type, such as ToggleSms; `switchboard explain` lists all", autocompletion=complete_command
+            metavar="COMMAND",
+            help="its type, such as ToggleSms; `switchboard explain` lists all",
+            autocompletion=complete_command,
         ),
     ],
     channel: Annotated[str, typer.Option(help="the channel's id")],

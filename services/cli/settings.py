@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="A channel's settings as a file.", no_args_is_help=True)
+app = typer.Typer(help="A channel's settings as a file: export it, apply it.", no_args_is_help=True)
 
 
 @app.command("export")
@@ -31,7 +31,10 @@ def export(
 @app.command("apply")
 def apply(
     file: Annotated[
-        Path, typer.Argument(help="a file of `settings export`; settings that it leaves out stay as they are")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="a file of `settings export`; settings that it leaves out stay as they are"
+        ),
     ],
     channel: Annotated[str | None, typer.Option(help="apply to this channel; default: the file's own")] = None,
     provider: Annotated[str | None, typer.Option(help="apply to all channels of this provider's customers")] = None,

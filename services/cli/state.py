@@ -12,7 +12,7 @@ from services.cli.connections import bootstrap_servers
 from services.cli.errors import CliError
 from services.cli.wording import count
 
-app = typer.Typer(help="The decider's state.", no_args_is_help=True)
+app = typer.Typer(help="The decider's state: rebuilding it from the log.", no_args_is_help=True)
 
 _DIFFERENCES_SHOWN = 50
 """This many differences of a partition are printed; the others are counted."""

@@ -72,7 +72,7 @@ def run_everything(settings: Settings, *, demo: bool, cluster: bool = False) -> 
     with ExitStack() as stack:
         servers: list[EmbeddedKafka | EmbeddedCluster | EmbeddedPostgres] = []
         environment, logins = _with_servers(settings, stack, servers, step, cluster=cluster)
-        receiver = stack.enter_context(Demo(data)) if demo else None
+        receiver = stack.enter_context(Demo(data, say)) if demo else None
         if receiver is not None:
             allowed = [*settings.invoker_allow, receiver.address]
             environment["SWITCHBOARD_INVOKER_ALLOW"] = ",".join(allowed)
@@ -95,13 +95,13 @@ def run_everything(settings: Settings, *, demo: bool, cluster: bool = False) -> 
         stack.callback(write_connection(data, as_admin).unlink, missing_ok=True)
         _write_client_files(data, logins(CUSTOMER))
         if receiver is not None:
-            version = asyncio.run(
-                receiver.walk(given.kafka_bootstrap_servers or "", security_options(as_customer), say)
-            )
+            customer = given.kafka_bootstrap_servers or "", security_options(as_customer)
+            version = asyncio.run(receiver.walk(*customer))
             asyncio.run(_wait_for_read_model(given, version))
             if version:
                 asyncio.run(route_messages(given, security_options(as_admin), security_options(as_customer), say))
                 receiver.finish()
+            receiver.follow_rotations(*customer)
         host = f"[{given.http_host}]" if ":" in given.http_host else given.http_host
         scheme = "http" if given.http_tls_certificate is None else "https"
         address = f"{scheme}://{host}:{given.http_port}"

@@ -34,8 +34,10 @@ def what_if(
     channel: Annotated[str | None, typer.Option(help="default: the file's own")] = None,
     output: Output = None,
 ) -> None:
-    """Says what would become of the channel's messages of some days under other settings: per country,
-    the routes that change and the expected costs. Changes nothing. What cannot be known is counted as unknown."""
+    """Says how other settings or rates would have routed and charged the channel's messages of some days.
+
+    Counts, by country, the routes that change and the expected costs. What cannot be known is counted as unknown.
+    """
     from services.message_router.service import MIGRATIONS
     from services.message_router.what_if import UnknownChannel
     from services.message_router.what_if import what_if as replay

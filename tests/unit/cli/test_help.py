@@ -1,7 +1,10 @@
-"""Every help screen: each command and each of its arguments and options says what it is for, in the same form."""
+"""Every help screen: each command and each of its arguments and options says what it is for, in the same form, and
+its examples are lines that the command line takes."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,3 +44,20 @@ def test_a_screen(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> 
             assert not said.endswith(".") or said.startswith("Show") or parameter.name.endswith("completion"), said
     for name in getattr(command, "commands", {}):
         assert name in shown
+
+
+EXAMPLES = [
+    shlex.split(line)
+    for command in ALL.values()
+    for line in re.findall(r"^(?:\w+=\S+ )*(switchboard .*)$", command.epilog or "", re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("words", EXAMPLES, ids=" ".join)
+def test_an_example(words: list[str]) -> None:
+    path = tuple(words[: 3 if tuple(words[:3]) in ALL else 2])
+    ALL[path].make_context(path[-1], words[len(path) :]).close()  # raises a usage error
+
+
+def test_there_are_examples() -> None:
+    assert {words[1] for words in EXAMPLES} >= {"up", "send", "invoke", "follow", "audit", "messages"}
