@@ -18,7 +18,7 @@ ONE_SCOPE = (
     ("arguments", "line"),
     [
         ("xyz", "No such command 'xyz'; see `switchboard --help`."),
-        ("send", "Missing argument 'command'; see `switchboard send --help`."),
+        ("send", "Missing argument 'COMMAND'; see `switchboard send --help`."),
         ("send ToggleSms", "Missing option '--channel'; see `switchboard send --help`."),
         ("send ToggleSms --channel ch-1 --zz", "No such option: --zz; see `switchboard send --help`."),
         ("audit at", "Missing argument 'TIME|VERSION'; see `switchboard audit at --help`."),
