@@ -105,14 +105,6 @@ def test_over_http(demo: Installation, tmp_path: Path) -> None:
     assert '"command_id":"sms-on-1"' in said
 
 
-def test_routing(demo: Installation, tmp_path: Path) -> None:
-    said = _shell(demo, _block("sh", "messages route", "docs/messages.md"), tmp_path)
-
-    assert '"rule": "SchedulingOff"' in said
-    assert '"report_id"' in said
-    assert '"timeline"' in said
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
 def test_routing_over_http(demo: Installation, tmp_path: Path) -> None:
     said = _shell(demo, _block("sh", "message-decisions", "docs/messages.md"), tmp_path)
