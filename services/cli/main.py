@@ -143,13 +143,15 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     # Slow to import, and needed only here.
     import asyncpg
-    from aiokafka.errors import KafkaError
+    from aiokafka.errors import KafkaConnectionError, KafkaError
 
     from contracts.kafka.publisher import OutcomeTimeout, PublisherError
     from services.infrastructure.postgres import OUTAGES
 
     if isinstance(error, (PublisherError, OutcomeTimeout, *OUTAGES, asyncpg.PostgresError)):
         return str(error)
+    if isinstance(error, KafkaConnectionError):
+        return f"No broker answers at {with_broker(Settings.from_environment())[1]}."
     if isinstance(error, KafkaError):
         return f"the broker cannot be used: {error}"
     return None

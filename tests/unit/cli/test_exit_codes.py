@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
 from services.cli import main
 from services.cli.main import run
@@ -73,3 +74,13 @@ def _exit_code(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     with pytest.raises(SystemExit) as ended:
         run()
     return ended.value.code
+
+
+def test_a_broker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the words of a command that publishes, and without the library's."""
+    monkeypatch.delenv("SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    monkeypatch.setenv("SWITCHBOARD_KAFKA_PORT", "9555")
+
+    said = main._sentence(KafkaConnectionError("Unable to bootstrap from …"))
+
+    assert said == "No broker answers at 127.0.0.1:9555."
