@@ -37,7 +37,8 @@ class Tour:
         (directory / ".venv").symlink_to(HOME / ".venv")
         self._terminal, shown = pty.openpty()
         fcntl.ioctl(shown, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SWITCHBOARD_")}
+        ours = ("SWITCHBOARD_", "COLUMNS")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         self._shell = subprocess.Popen(
             ("bash", "--norc"),
             cwd=directory,
@@ -94,10 +95,10 @@ class Tour:
         assert self._shell.stdin is not None
         self._shell.stdin.write(f"{block}\necho {_END}\n".encode())
         self._shell.stdin.flush()
-        shown = ""
-        while not shown.endswith(f"{_END}\n"):
-            shown += _ESCAPES.sub("", os.read(self._terminal, 65_536).decode())
-        return shown.removesuffix(f"{_END}\n")
+        shown = b""
+        while not shown.replace(b"\r", b"").endswith(f"{_END}\n".encode()):
+            shown += os.read(self._terminal, 65_536)
+        return _ESCAPES.sub("", shown.decode()).removesuffix(f"{_END}\n")
 
 
 def _compare(block: str, expected: str, shown: str) -> None:
