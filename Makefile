@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Other code must not take the place of ours.
 unexport PYTHONPATH
 
-.PHONY: setup run cluster test clients faults attacks check contract bench wheels lock jars clean
+.PHONY: setup run cluster test clients faults attacks image check contract bench wheels lock jars clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ faults: setup
 # One tenant attacks another: the second tenant's p99 alone and beside each attack, and each service's memory.
 attacks: setup
 	$(BIN)/python -m tests.attacks $(foreach attack,$(ATTACK),--attack $(attack))
+
+# The image without a Docker engine: the Dockerfile's steps in a chroot. Needs root, debootstrap and some minutes.
+image: setup
+	$(BIN)/python -m pytest -q tests/image/checks.py
 
 check: setup
 	$(BIN)/ruff check .
