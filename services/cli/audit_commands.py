@@ -276,7 +276,7 @@ async def copy_log(to: Path, copy: Path | None) -> int:
             to.open("w", encoding="utf-8") as file,
             progress_bar("copying", await offsets_to_read(source, *names)) as moved,
         ):
-            return await copied_log.copy(source, names, file, moved)
+            return await copied_log.copy(source, await source.offset_ranges(*names), file.write, moved)
 
 
 async def fold_log(cut: int | None, out: Path | None, copy: Path | None) -> Replayed:

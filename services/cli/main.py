@@ -15,6 +15,7 @@ import typer
 from services.cli.access_log import app as access_log_app
 from services.cli.api_keys import app as api_keys_app
 from services.cli.audit import app as audit_app
+from services.cli.backup import app as backup_app
 from services.cli.changes import app as changes_app
 from services.cli.command_reference import app as explain_app
 from services.cli.connection_file import adopt_connection
@@ -74,6 +75,7 @@ _add(_PAST, access_log_app)
 _add(_OPERATE, api_keys_app, "api-keys")
 _add(_OPERATE, projections_app, "projections")
 _add(_OPERATE, state_app, "state")
+_add(_OPERATE, backup_app)
 _add(_OPERATE, topics_app, "topics")
 _add(_OPERATE, database_app, "database")
 

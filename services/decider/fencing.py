@@ -26,8 +26,12 @@ async def abort_leftovers(producer: TransactionalProducer, partition: int, parti
     Otherwise, after the broker was killed and restarted, the next commit of the same producer id can commit records of
     an earlier transaction.
     """
-    records = [OutgoingRecord(topic.name, partition, FENCE_KEY, b"") for topic in WRITTEN_TOPICS]
-    records += [OutgoingRecord(topics.COMMANDS.name, target, FENCE_KEY, b"") for target in range(partitions)]
     await producer.begin()
-    await producer.append(records, now)
+    await producer.append(fence_records(partition, partitions), now)
     await producer.abort()
+
+
+def fence_records(partition: int, partitions: int) -> list[OutgoingRecord]:
+    """A record for every partition of a topic that an owner may write to; only ever written to be aborted."""
+    records = [OutgoingRecord(topic.name, partition, FENCE_KEY, b"") for topic in WRITTEN_TOPICS]
+    return records + [OutgoingRecord(topics.COMMANDS.name, target, FENCE_KEY, b"") for target in range(partitions)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -47,7 +47,12 @@ async def partition_count(bootstrap_servers: str, name: str, security: dict[str,
 
 
 async def apply_topics(
-    bootstrap_servers: str, partitions: int, security: dict[str, Any], *, check: bool = False
+    bootstrap_servers: str,
+    partitions: int,
+    security: dict[str, Any],
+    *,
+    check: bool = False,
+    topics: Sequence[Topic] = TOPICS,
 ) -> list[str]:
     """Creates missing topics and aligns settings; with ``check`` it changes nothing. Returns a sentence per difference.
 
@@ -61,25 +66,25 @@ async def apply_topics(
         replicas = 3 if brokers >= 3 else 1
         extra = _REPLICATED if replicas == 3 else {}
         existing = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics() if topic["topic"]}
-        for topic in TOPICS:
+        for topic in topics:
             found = len(existing.get(topic.name, range(partitions)))
             if found != partitions:
                 raise SettingsError(
                     f"Topic {topic.name} has {found} partitions, but SWITCHBOARD_PARTITIONS is {partitions}; "
                     f"set it to {found}: the number cannot change once there are channels."
                 )
-        missing = [topic for topic in TOPICS if topic.name not in existing]
+        missing = [topic for topic in topics if topic.name not in existing]
         if missing and not check:
             await _create(admin, missing, partitions, replicas, extra)
         differences = [f"Topic {topic.name} does not exist." for topic in missing]
-        for topic in TOPICS:
+        for topic in topics:
             fewest = min((len(one["replicas"]) for one in existing.get(topic.name, ())), default=replicas)
             if fewest < replicas:
                 differences.append(
                     f"Topic {topic.name} has {fewest} replicas, not {replicas}; kafka-reassign-partitions.sh adds them."
                 )
         return differences + await _align(
-            admin, [topic for topic in TOPICS if topic.name in existing], extra, check=check
+            admin, [topic for topic in topics if topic.name in existing], extra, check=check
         )
     finally:
         await admin.close()

@@ -16,7 +16,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from contracts.kafka.client_shutdown import close_producer_unflushed
 from services.infrastructure.library_internals.aiokafka import mark_closed
-from services.infrastructure.library_internals.aiokafka_transactions import send_end_of_transaction_once
+from services.infrastructure.library_internals.aiokafka_transactions import (
+    add_to_transaction,
+    send_end_of_transaction_once,
+)
 
 TRANSACTION_TIMEOUT_MS = 10_000
 REQUEST_TIMEOUT_MS = 8_000
@@ -82,6 +85,10 @@ class TransactionalProducer:
                 raise result
             first.setdefault(tp, result.offset)
         return first
+
+    def touch(self, partition: TopicPartition) -> None:
+        """The end of the open transaction writes its marker to the partition, even if no record is appended there."""
+        add_to_transaction(self._producer, partition)
 
     def _batches(self, records: Iterable[OutgoingRecord], timestamp_ms: int) -> dict[TopicPartition, list[Any]]:
         """The records of each partition, in order, as whole batches."""

@@ -30,7 +30,7 @@ from services.infrastructure.transactions import OutgoingRecord, TransactionalPr
 
 log = structlog.stdlib.get_logger(__name__)
 
-_WRITTEN_TOPICS = (topics.MESSAGE_DECISIONS, topics.USAGE, topics.DEAD_LETTERS, topics.OUTBOX_POSITIONS)
+WRITTEN_TOPICS = (topics.MESSAGE_DECISIONS, topics.USAGE, topics.DEAD_LETTERS, topics.OUTBOX_POSITIONS)
 _FENCE_KEY = b"~fence"
 _BATCH = 500
 _BATCH_BYTES = 4_000_000
@@ -59,6 +59,11 @@ _NEW_EPOCH = """
 def transactional_id(partition: int) -> str:
     """One per partition, the same in every process: a producer that starts with it fences the earlier one."""
     return f"switchboard.message-router-{partition}"
+
+
+def fence_records(partition: int) -> list[OutgoingRecord]:
+    """A record for every topic that a publisher writes to; only ever written to be aborted."""
+    return [OutgoingRecord(topic.name, partition, _FENCE_KEY, b"") for topic in WRITTEN_TOPICS]
 
 
 class PartitionPublisher:
@@ -159,9 +164,8 @@ class PartitionPublisher:
     async def _abort_leftovers(self, producer: TransactionalProducer) -> None:
         """Aborts a transaction that touches every topic: after a restart of the broker, the next commit could else
         commit records of an earlier transaction of the same producer id."""
-        records = [OutgoingRecord(topic.name, self._partition, _FENCE_KEY, b"") for topic in _WRITTEN_TOPICS]
         await producer.begin()
-        await producer.append(records, time.time_ns() // 1_000_000)
+        await producer.append(fence_records(self._partition), time.time_ns() // 1_000_000)
         await producer.abort()
 
     async def _last_position(self, epoch: str) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from array import array
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -130,12 +130,18 @@ def copied_line(record: LogRecord) -> str:
     )
 
 
-async def copy(log: Log, names: Iterable[str], out: IO[str], progress: Progress = no_progress) -> int:
-    """Writes a copy of the topics as they are at this moment, and returns how many records it holds."""
+async def copy(
+    log: Log,
+    ranges: Mapping[TopicPartition, OffsetRange],
+    write: Callable[[str], object],
+    progress: Progress = no_progress,
+) -> int:
+    """Writes a copy of the ranges line by line, and returns how many records it holds."""
     written = 0
-    for source, offsets in (await log.offset_ranges(*names)).items():
+    for source, offsets in ranges.items():
         async for batch in log.read(source, offsets, progress):
-            out.writelines(copied_line(record) + "\n" for record in batch)
+            for record in batch:
+                write(copied_line(record) + "\n")
             written += len(batch)
     return written
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -77,6 +77,19 @@ class KafkaLog:
         # For a read_committed consumer the end is the last stable offset: nothing before it is still undecided.
         first, end = await self._consumer.beginning_offsets(partitions), await self._consumer.end_offsets(partitions)
         return {source: OffsetRange(first[source], end[source]) for source in partitions}
+
+    def existing(self, names: Iterable[str]) -> list[str]:
+        """The topics among these that the broker has."""
+        return [name for name in names if name in self._topics]
+
+    async def reaches(self, source: TopicPartition, end: int) -> None:
+        """Returns when the partition has that end for readers: a request to end a transaction is answered before its
+        markers are written. Raises `AuditError` where that takes too long."""
+        given_up = time.monotonic() + LONGEST_SILENCE_S
+        while (found := (await self._consumer.end_offsets([source]))[source]) < end:
+            if time.monotonic() > given_up:
+                raise AuditError(f"The broker has ended no transaction at {source.topic}/{source.partition}/{found}.")
+            await asyncio.sleep(0)
 
     async def read(
         self, source: TopicPartition, offsets: OffsetRange, progress: Progress = no_progress, *, unchecked: bool = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, errors
+from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.producer.transaction_manager import PidAndEpoch
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -111,3 +111,8 @@ def send_end_of_transaction_once(producer: AIOKafkaProducer) -> None:
         retry_backoff_ms=old._retry_backoff * 1000,
         request_timeout_ms=old._request_timeout_ms,
     )
+
+
+def add_to_transaction(producer: AIOKafkaProducer, partition: TopicPartition) -> None:
+    """Makes the partition part of the open transaction without a record: it gets a marker alone when that ends."""
+    producer._txn_manager.maybe_add_partition_to_txn(partition)

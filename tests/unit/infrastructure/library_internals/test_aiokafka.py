@@ -29,6 +29,7 @@ READ: list[tuple[str, Callable[..., Any]]] = [
     ("64cc61237ba8e7be", sender.EndTxnHandler.create_request),
     ("89bd9721c28ec792", sender.EndTxnHandler.handle_response),
     ("a889064973b32b84", TransactionManager.complete_transaction),
+    ("e0a118be379a7f75", TransactionManager.maybe_add_partition_to_txn),
     ("124ac059b2a77809", TransactionManager.is_empty_transaction),
     ("1e174622d40d330f", TransactionManager.set_pid_and_epoch),
     ("c2b996db50417fee", TransactionManager.sequence_number),

@@ -1,0 +1,248 @@
+"""Writes a backup to a broker that holds nothing yet, each record at the offset that it had.
+
+Because offsets stay, so does all that is made of them: the decider's checkpoints and its memory of commands, the
+checkpoints in the database, cursors, and the positions in audits. A producer cannot choose offsets. So what the log has
+no record at, because a transaction's marker or an aborted or compacted record was there, is filled with what no reader
+sees: aborted records, and the marker that ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from contracts import topics
+from contracts.message import unix_milliseconds
+from contracts.topics import TOPICS, Topic
+from services.audit.log.backup import Backup
+from services.audit.log.copied_log import copied_line
+from services.audit.log.errors import AuditError
+from services.audit.log.kafka_log import KafkaLog
+from services.audit.log.source import Log, LogRecord, OffsetRange, Progress, no_progress
+from services.infrastructure.topics import apply_topics
+from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
+
+_AT_ONCE = 8
+"""So many partitions are written at the same time: each waits for the broker at every hole between records."""
+_LARGEST_BATCH_BYTES = topics.LARGEST_RECORD_BYTES + 64 * 1024
+_USUAL_BATCH_BYTES = 256 * 1024
+_PADDING_PER_TRANSACTION = 50_000
+_PADDING_KEY = b"~padding"
+_WITHOUT_COMMANDS = tuple(topic for topic in TOPICS if topic is not topics.COMMANDS)
+
+
+async def restore(
+    backup: Backup, bootstrap_servers: str, security: dict[str, Any], progress: Progress = no_progress
+) -> None:
+    """Makes the topics, fills them, reads everything back and compares. No service may run meanwhile.
+
+    Raises `AuditError` where a topic has records already, or something else writes to the broker. The commands come
+    last: a service does not start without their topic, and so not on a log that an interrupted restore left.
+    """
+    await _require_empty(bootstrap_servers, security)
+    made_at = unix_milliseconds(backup.manifest.made_at)
+    for wanted in (_WITHOUT_COMMANDS, TOPICS):
+        filled = () if wanted is _WITHOUT_COMMANDS else _WITHOUT_COMMANDS
+        created = [_with_given_times(topic) for topic in wanted]
+        await apply_topics(bootstrap_servers, backup.manifest.partitions, security, topics=created)
+        names = {topic.name for topic in wanted} - {topic.name for topic in filled}
+        ranges = {source: offsets for source, offsets in backup.manifest.ranges().items() if source.topic in names}
+        await _fill(backup.log, ranges, bootstrap_servers, security, progress, made_at)
+    await apply_topics(bootstrap_servers, backup.manifest.partitions, security)
+
+
+def _with_given_times(topic: Topic) -> Topic:
+    """The topic while it is filled: the records keep their times, where the broker would set its own."""
+    return replace(topic, settings=topic.settings | {"message.timestamp.type": "CreateTime"})
+
+
+async def _require_empty(bootstrap_servers: str, security: dict[str, Any]) -> None:
+    async with KafkaLog(bootstrap_servers, security) as log:
+        for source, offsets in (await log.offset_ranges(*log.existing(topic.name for topic in TOPICS))).items():
+            if offsets.end:
+                raise AuditError(
+                    f"{source.topic} has records already; a backup is restored to a broker without Switchboard's "
+                    "topics. Delete them first if an earlier restore was interrupted."
+                )
+
+
+async def _fill(
+    log: Log,
+    ranges: Mapping[TopicPartition, OffsetRange],
+    bootstrap_servers: str,
+    security: dict[str, Any],
+    progress: Progress,
+    made_at: int,
+) -> None:
+    await _until_led(bootstrap_servers, security, set(ranges))
+    waiting = list(ranges.items())
+    async with AsyncExitStack() as stack:
+        writer = _Writer(bootstrap_servers, security)
+        await stack.enter_async_context(writer)
+
+        async def work(number: int) -> None:
+            async with AsyncExitStack() as own:
+                padding = TransactionalProducer(bootstrap_servers, f"switchboard.restore-{number}", security)
+                own.push_async_callback(padding.discard)
+                await padding.start()
+                written = await own.enter_async_context(KafkaLog(bootstrap_servers, security))
+                while waiting:
+                    source, offsets = waiting.pop()
+                    partition = _Partition(source, writer.producer, padding, written, made_at)
+                    async for batch in log.read(source, offsets):
+                        await partition.write(batch, progress)
+                    await partition.pad_to(offsets.end)
+                    await writer.delete_before(source, offsets)
+                    await _compare(log, written, source, offsets)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(min(_AT_ONCE, len(waiting))):
+                    tasks.create_task(work(number))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+
+async def _until_led(bootstrap_servers: str, security: dict[str, Any], partitions: set[TopicPartition]) -> None:
+    """Waits for the leaders of new topics: a marker that comes before its partition has one can be lost."""
+    names = {source.topic for source in partitions}
+    while True:
+        async with KafkaLog(bootstrap_servers, security) as log:
+            if partitions <= (await log.offset_ranges(*log.existing(names))).keys():
+                return
+        await asyncio.sleep(0.1)
+
+
+class _Writer:
+    """The clients that all partitions share."""
+
+    def __init__(self, bootstrap_servers: str, security: dict[str, Any]) -> None:
+        self.producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers,
+            enable_idempotence=True,
+            max_batch_size=_LARGEST_BATCH_BYTES,
+            **security,
+        )
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
+
+    async def __aenter__(self) -> None:
+        await self.producer.start()
+        await self._admin.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.producer.stop()
+        await self._admin.close()
+
+    async def delete_before(self, source: TopicPartition, offsets: OffsetRange) -> None:
+        """What the log no longer had is not read as a hole."""
+        if offsets.first:
+            await self._admin.delete_records({source: RecordsToDelete(offsets.first)})
+
+
+class _Partition:
+    """Writes one partition of a topic, from offset 0 on."""
+
+    def __init__(
+        self, source: TopicPartition, producer: Any, padding: TransactionalProducer, log: KafkaLog, time: int
+    ) -> None:
+        self._source, self._producer, self._padding, self._log = source, producer, padding, log
+        self._time = time
+        """What padding has for a time: that of the record after it, so that retention takes both together."""
+        self._end = 0
+        """The partition's end on the broker."""
+        self._batch: Any = None
+        self._batched = 0
+
+    async def write(self, records: Sequence[LogRecord], progress: Progress) -> None:
+        before = self._end
+        for record in records:
+            self._time = record.timestamp
+            if record.offset != self._end + self._batched:
+                await self.pad_to(record.offset)
+            if (self._batched and self._batch.size() > _USUAL_BATCH_BYTES) or not self._append(record):
+                await self._flush()
+                if not self._append(record):
+                    raise AuditError(f"The record at {_location(self._source, record.offset)} is too large to restore.")
+        await self._flush()
+        progress(self._end - before)
+
+    def _append(self, record: LogRecord) -> bool:
+        if self._batch is None:
+            self._batch = self._producer.create_batch()
+        appended = self._batch.append(
+            timestamp=record.timestamp, key=record.key, value=record.value, headers=list(record.headers)
+        )
+        self._batched += appended is not None
+        return appended is not None
+
+    async def _flush(self) -> None:
+        if self._batched:
+            sent = await self._producer.send_batch(self._batch, self._source.topic, partition=self._source.partition)
+            self._require_place((await sent).offset)
+            self._end += self._batched
+        self._batch, self._batched = None, 0
+
+    async def pad_to(self, offset: int) -> None:
+        """Aborted records and their markers up to the offset; a hole of one offset is a marker alone."""
+        await self._flush()
+        while self._end < offset:
+            records = min(offset - self._end, _PADDING_PER_TRANSACTION) - 1
+            padding = OutgoingRecord(self._source.topic, self._source.partition, _PADDING_KEY, b"")
+            await self._padding.begin()
+            if records:
+                first = await self._padding.append([padding] * records, self._time)
+                self._require_place(first[self._source])
+            else:
+                self._padding.touch(self._source)
+            await self._padding.abort()
+            self._end += records + 1
+            await self._log.reaches(self._source, self._end)
+
+    def _require_place(self, offset: int) -> None:
+        if offset != self._end:
+            raise AuditError(
+                f"Something else writes to {_location(self._source, offset)}: stop every service, delete the topics, "
+                "and restore again."
+            )
+
+
+async def _compare(log: Log, written: KafkaLog, source: TopicPartition, offsets: OffsetRange) -> None:
+    """Reads back what was written; retention and compaction may have been at it already."""
+    found = (await written.offset_ranges(source.topic))[source]
+    rest = OffsetRange(max(offsets.first, found.first), offsets.end)
+    digest = _last_values if source.topic in _COMPACTED else _all_records
+    if found.end != offsets.end or await digest(log, source, rest) != await digest(written, source, rest):
+        raise AuditError(f"{source.topic}/{source.partition} was restored, but does not read back as it was written.")
+
+
+async def _all_records(log: Log, source: TopicPartition, offsets: OffsetRange) -> str:
+    digest = hashlib.sha256()
+    async for batch in log.read(source, offsets):
+        for record in batch:
+            digest.update(copied_line(record).encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+async def _last_values(log: Log, source: TopicPartition, offsets: OffsetRange) -> dict[bytes | None, bytes]:
+    """The digest of the last record of each key, tombstones aside."""
+    last: dict[bytes | None, bytes] = {}
+    async for batch in log.read(source, offsets):
+        for record in batch:
+            last.pop(record.key, None)
+            if record.value is not None:
+                last[record.key] = hashlib.sha256(copied_line(record).encode(errors="surrogatepass")).digest()
+    return last
+
+
+_COMPACTED = frozenset(topic.name for topic in TOPICS if "compact" in topic.settings["cleanup.policy"])
+
+
+def _location(source: TopicPartition, offset: int) -> str:
+    return f"{source.topic}/{source.partition}/{offset}"
