@@ -34,7 +34,7 @@ test: setup
 # The TypeScript client: installed by its lock file, generated from the contract, type-checked, built to dist/, and tested
 # on a running installation. Node and npm come with Python's packages; what the client needs comes from npm's registry.
 clients: setup
-	$(BIN)/python -m pytest -q tests/clients/check_typescript.py
+	$(BIN)/python -m pytest -q tests/clients/check_typescript.py tests/clients/check_contract_tools.py
 
 # Seeded rounds of faults: ROUNDS against the decider, a third as many against each other kind. KIND= plays one kind;
 # KIND=cluster plays rounds on three brokers, half a minute each; KIND=restarts restarts every broker and every service.
@@ -81,4 +81,4 @@ jars: setup
 	$(BIN)/python -m services.infrastructure.embedded.jars $(KAFKA)
 
 clean:
-	rm -rf $(VENV) .data .data-cluster .bench dist clients/typescript/node_modules clients/typescript/dist
+	rm -rf $(VENV) .data .data-cluster .bench dist clients/*/node_modules clients/*/dist

@@ -90,10 +90,14 @@ class BusinessSystemDeleted(BusinessSystemMessage, EventData):
 
 
 class BusinessSystemDisabled(BusinessSystemMessage, EventData):
+    """A business system is not called any more, until it is enabled."""
+
     system: str
     reason: str | None = None
 
 
 class BusinessSystemEnabled(BusinessSystemMessage, EventData):
+    """A business system is called again."""
+
     system: str
     reason: str | None = None

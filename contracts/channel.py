@@ -46,6 +46,8 @@ class RetireChannel(ChannelMessage, CommandData):
 
 
 class ChannelRegistered(ChannelMessage, EventData):
+    """A channel was registered: its settings begin."""
+
     channel_type: ChannelType
     name: str
     enterprise_authenticated: bool
@@ -64,4 +66,4 @@ class ChannelEdited(ChannelMessage, EventData):
 
 
 class ChannelRetired(ChannelMessage, EventData):
-    pass
+    """A channel ended for good."""

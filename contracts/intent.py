@@ -58,6 +58,8 @@ class ReleaseIntent(IntentMessage, CommandData):
 
 
 class IntentAdded(IntentMessage, EventData):
+    """An intent was added."""
+
     system: str
     code: str
     name: str
@@ -76,17 +78,23 @@ class IntentEdited(IntentMessage, EventData):
 
 
 class IntentDeleted(IntentMessage, EventData):
+    """An intent was deleted."""
+
     system: str
     code: str
 
 
 class IntentReferredTo(IntentMessage, EventData):
+    """A message template uses the intent."""
+
     system: str
     code: str
     template: str
 
 
 class IntentReleased(IntentMessage, EventData):
+    """A message template does not use the intent any more."""
+
     system: str
     code: str
     template: str

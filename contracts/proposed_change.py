@@ -143,6 +143,8 @@ class ChangeApproved(ChangeMessage, EventData):
 
 
 class ChangeDeclined(ChangeMessage, EventData):
+    """A proposed change was declined, or withdrawn by its author."""
+
     change: str
     comment: str | None = None
 

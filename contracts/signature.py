@@ -94,10 +94,14 @@ class SignatureRefreshed(SignatureMessage, EventData):
 
 
 class SignatureRevealed(SignatureMessage, EventData):
+    """A signature was shown, sealed, to the one who asked."""
+
     system: str
     key_id: str
 
 
 class SignatureRevoked(SignatureMessage, EventData):
+    """A signature ended, and its secret was deleted."""
+
     system: str
     key_id: str

@@ -30,6 +30,8 @@ class SmsSettings(SectionSettings):
 
 
 class SmsActivated(SectionEvent):
+    """SMS was switched on."""
+
     resource: ClassVar[str] = RESOURCE
     settings = SmsSettings
 
@@ -38,6 +40,8 @@ class SmsActivated(SectionEvent):
 
 
 class SmsDeactivated(SectionEvent):
+    """SMS was switched off."""
+
     resource: ClassVar[str] = RESOURCE
     settings = SmsSettings
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import contracts
 from contracts.compatibility import breaks
 from contracts.schemas import json_schemas
-from services.gateway.routes.asyncapi import asyncapi
+from services.gateway.asyncapi.document import asyncapi
 from services.infrastructure.postgres import Pool
 
 GENERATED = Path(contracts.__file__).parent / "generated"

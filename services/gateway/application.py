@@ -106,6 +106,7 @@ def application(
         title="Switchboard",
         description="The service settings of chat message channels. A request body is a command's data.",
         version="1",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the host that the request claims

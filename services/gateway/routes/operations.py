@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from services.gateway.asyncapi.document import asyncapi
 from services.gateway.requests import pool_of
-from services.gateway.routes.asyncapi import asyncapi
 from services.infrastructure.postgres import OUTAGES
 from services.invoker import metrics as invoker_metrics
 from services.message_router import metrics as message_router_metrics

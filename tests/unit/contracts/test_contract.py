@@ -18,7 +18,7 @@ from contracts.message_types import COMMANDS, EVENTS
 from contracts.rejections import REJECTIONS
 from contracts.schemas import REJECTED, json_schemas
 from services.cli.contract import problems
-from services.gateway.routes.asyncapi import asyncapi
+from services.gateway.asyncapi.document import asyncapi
 
 HOME = Path(contracts.__file__).parent.parent
 RELEASED = json_schemas()
@@ -68,7 +68,7 @@ def test_no_schema_of_the_asyncapi_document_has_a_title_that_generators_would_na
 
 
 def test_the_asyncapi_document_says_how_an_outcome_is_found() -> None:
-    message = asyncapi()["components"]["messages"]["outcomes:Message"]
+    message = asyncapi()["components"]["messages"]["CommandAccepted"]
 
     assert message["correlationId"] == {"location": "$message.header#/causationid"}
     assert message["headers"]["required"] == ["causationid"]

@@ -23,6 +23,9 @@ COMMANDS_OF_THE_WALK = (
     "RefreshSignature",
 )
 
+EXAMPLES = "services/gateway/asyncapi/examples.py"
+"""It names every message, and so it is said once, below the table."""
+
 
 def _row(command: str) -> list[str]:
     """The cells of the command's row."""
@@ -52,7 +55,7 @@ def test_every_reader_of_an_event_is_in_its_row(command: str) -> None:
         words.add(SectionEvent.__name__)
     mentioned = {module for word in words for module in _modules_that_name(word, "services", "projections")}
 
-    assert mentioned <= named, "add the missing reader to its row in CONTRIBUTING"
+    assert mentioned - {EXAMPLES} <= named, "add the missing reader to its row in CONTRIBUTING"
     assert set(_in_backticks(readers)) <= mentioned, "remove the module from its row in CONTRIBUTING"
 
 

@@ -1,0 +1,1 @@
+"""The AsyncAPI document: the topics for publishers and subscribers, and the page that shows it to people."""
