@@ -123,7 +123,6 @@ async def _until_quiet(ports: dict[str, int]) -> None:
 
 
 async def _taken(testbed: Testbed, database: asyncpg.Connection, services: dict[str, Contestant]) -> _Taken:
-    await database.execute("CHECKPOINT")
     logs = testbed.directory / "kafka" / "logs"
     return _Taken(
         events=await database.fetchval(_EVENTS, topics.EVENTS.name),

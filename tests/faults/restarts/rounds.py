@@ -1,7 +1,8 @@
 """Three brokers and two copies of each service, restarted one after another under load.
 
 No command fails, no event is lost, and the oracle objects to nothing. A line for each says how long the slowest request
-took while it was restarted. Each client waits for the answer before it sends its next request.
+took while it was restarted, and how often a gateway asked to send the same request again, because its result did not
+arrive in time. Each client waits for the answer before it sends its next request.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class _Restarts:
         headers = {"Authorization": f"Bearer {key}", "Switchboard-Account": self._account}
         channels = [fresh("ch") for _ in range(_CLIENTS + 1)]
         async with pairs(self._installation) as copies, aiohttp.ClientSession() as session:
-            self._client = LoadBalanced(session, addresses(copies), headers)
+            self._client = LoadBalanced(session, addresses(copies), headers, repeats=True)
             for channel in channels:
                 await register(self._client, channel)
             using = [asyncio.create_task(use(self._client, channel, self._stop)) for channel in channels[1:]]
@@ -134,8 +135,10 @@ class _Restarts:
     async def _measured(self, what: str, restarted: Callable[[], Awaitable[object]]) -> None:
         took, began = self._client.took, time.monotonic()
         took.clear()
+        self._client.repeated = 0
         await restarted()
         slowest = ", ".join(
             f"{name} {max(seconds):.2f} s of {len(seconds)}" for name, seconds in sorted(took.items()) if seconds
         )
-        print(f"     {what:16} {time.monotonic() - began:5.1f} s  slowest: {slowest}", flush=True)
+        repeated = self._client.repeated
+        print(f"     {what:16} {time.monotonic() - began:5.1f} s  repeated: {repeated}  slowest: {slowest}", flush=True)
