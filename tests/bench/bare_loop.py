@@ -19,7 +19,7 @@ from aiokafka.producer import sender as aiokafka_sender
 
 from contracts.topics import FETCH_BYTES_PER_PARTITION
 from services.decider.partition_owner import COMMANDS_PER_TRANSACTION
-from services.infrastructure.transactions import LARGEST_BATCH_BYTES
+from services.infrastructure.transactions import LARGEST_BATCH_BYTES, TRANSACTION_TIMEOUT_MS
 from tests.bench.child_process import report_ready
 
 OUTPUTS = tuple(sys.argv[5:]) or ("events", "outcomes", "state")
@@ -29,6 +29,7 @@ async def _own(how: str, bootstrap_servers: str, prefix: str, partition: int, re
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         transactional_id=f"{prefix}-{partition}",
+        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         max_batch_size=LARGEST_BATCH_BYTES,
     )
     consumer = AIOKafkaConsumer(

@@ -17,6 +17,7 @@ from contracts.envelope import CONTENT_TYPE
 from contracts.ids import new_id
 from contracts.message import rfc3339
 from contracts.partitioner import partition_of
+from services.infrastructure.transactions import TRANSACTION_TIMEOUT_MS
 
 ACCOUNT = "bench"
 SYSTEM = "crm"
@@ -88,10 +89,11 @@ class LoadDriver:
     def __init__(self, bootstrap_servers: str, partitions: int) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.partitions = partitions
+        alone = "," not in bootstrap_servers
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap_servers,
             transactional_id=f"bench-{uuid4()}",
-            transaction_timeout_ms=600_000,
+            transaction_timeout_ms=600_000 if alone else TRANSACTION_TIMEOUT_MS,  # the most that our cluster takes
             max_batch_size=900_000,
         )
         self._reader = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level="read_committed")

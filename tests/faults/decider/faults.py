@@ -217,7 +217,9 @@ async def commit_disturbed(round_: Round, how: CommitFault, *, aborts: bool = Fa
         )
         if triggered and how != "unanswered":
             triggered = await is_set_within(FAULT_TIMEOUT_S, proxy.delivered)
-        if end == "left alone" or how == "unanswered":
+        if how == "unanswered":
+            await round_.finish()  # which only an owner does that has recovered by itself
+        elif end == "left alone":
             await round_.wait(1.5, 3.0)
         owner.kill()
     finally:
