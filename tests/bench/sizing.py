@@ -33,6 +33,7 @@ _AT_ONCE = 2_000
 _TOPICS = (topics.COMMANDS, topics.EVENTS, topics.OUTCOMES, topics.CHANNEL_STATE)
 _EVENTS = "SELECT coalesce(max(sequence), 0) FROM switchboard.checkpoints WHERE topic = $1"
 _LAG = "switchboard_consumer_lag_records{"
+_SERVING = "switchboard_decider_partition_serving{"
 _QUIET_S = 2.0
 
 
@@ -44,6 +45,9 @@ class _Taken:
     database: int
     topics: dict[str, int]
     resident: dict[str, int]
+    """The decider's after a restart."""
+    busy: int
+    """The decider's before it."""
 
 
 @dataclass
@@ -61,22 +65,62 @@ async def run(testbed: Testbed) -> list[Result]:
     few, many = testbed.scaled(_FEW), testbed.scaled(_MANY, least=20)
     database = await asyncpg.connect(testbed.dsn)
     await _apply_schemas(testbed)
-    ports = {name: free_port() for name in SERVICES}
-    services: dict[str, Contestant] = {}
-    with ExitStack() as running:
+    services = _Services(testbed)
+    with services.running:
         for name in SERVICES:
-            more = {"SWITCHBOARD_DATABASE_URL": testbed.dsn, "SWITCHBOARD_METRICS_PORT": str(ports[name])}
-            more |= {"SWITCHBOARD_HTTP_PORT": str(free_port())}
-            services[name] = running.enter_context(testbed.service(name, **more))
+            services.start(name)
         async with load_driver(testbed.bootstrap_servers, testbed.partitions) as driver:
             await _fill(testbed, driver, database, range(few))
-            await _until_quiet(ports)
+            await services.until_quiet()
             before = await _taken(testbed, database, services)
-            spent = await _fill(testbed, driver, database, range(few, many), services)
-            await _until_quiet(ports)
+            spent = await _fill(testbed, driver, database, range(few, many), services.processes)
+            await services.until_quiet()
             after = await _taken(testbed, database, services)
     await database.close()
     return [_result(before, after, spent, few, many - few)]
+
+
+class _Services:
+    """One process of each service, with metrics."""
+
+    def __init__(self, testbed: Testbed) -> None:
+        self._testbed, self._ports = testbed, {name: free_port() for name in SERVICES}
+        self.running = ExitStack()
+        self.processes: dict[str, Contestant] = {}
+
+    def start(self, name: str) -> None:
+        more = {"SWITCHBOARD_DATABASE_URL": self._testbed.dsn, "SWITCHBOARD_METRICS_PORT": str(self._ports[name])}
+        more |= {"SWITCHBOARD_HTTP_PORT": str(free_port())}
+        self.processes[name] = self.running.enter_context(self._testbed.service(name, **more))
+
+    async def restart_decider(self) -> None:
+        """What it has in memory is then what it restores, and none of what it used meanwhile."""
+        self.processes["decider"].stop()
+        self.start("decider")
+        await self._until("decider", _SERVING, 1.0)
+
+    async def until_quiet(self) -> None:
+        """Waits until no service has a lag, and its memory has settled."""
+        for name in self.processes:
+            await self._until(name, _LAG, 0.0)
+        await asyncio.sleep(_QUIET_S)
+
+    async def _until(self, name: str, metric: str, value: float) -> None:
+        """Waits until all of a service's values of the metric, and one at least where it is not 0, are this one."""
+        for _ in range(600):
+            values = await self._values(name, metric)
+            if set(values) <= {value} and (values or not value):
+                return
+            await asyncio.sleep(0.2)
+        raise TimeoutError(f"{name}: {metric}")
+
+    async def _values(self, name: str, metric: str) -> list[float]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self._ports[name]}/metrics") as answer,
+        ):
+            lines = (await answer.text()).splitlines()
+        return [float(line.rpartition(" ")[2]) for line in lines if line.startswith(metric)]
 
 
 async def _apply_schemas(testbed: Testbed) -> None:
@@ -109,21 +153,11 @@ async def _fill(
     return spent
 
 
-async def _until_quiet(ports: dict[str, int]) -> None:
-    """Waits until no service has a lag, and its memory has settled."""
-    async with aiohttp.ClientSession() as session, asyncio.timeout(120):
-        for port in ports.values():
-            while True:
-                async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
-                    lines = (await answer.text()).splitlines()
-                if not any(float(line.rpartition(" ")[2]) for line in lines if line.startswith(_LAG)):
-                    break
-                await asyncio.sleep(0.2)
-    await asyncio.sleep(_QUIET_S)
-
-
-async def _taken(testbed: Testbed, database: asyncpg.Connection, services: dict[str, Contestant]) -> _Taken:
+async def _taken(testbed: Testbed, database: asyncpg.Connection, services: _Services) -> _Taken:
     logs = testbed.directory / "kafka" / "logs"
+    busy = services.processes["decider"].resident_bytes()
+    await services.restart_decider()
+    resident = {name: process.resident_bytes() for name, process in services.processes.items()}
     return _Taken(
         events=await database.fetchval(_EVENTS, topics.EVENTS.name),
         database=await database.fetchval("SELECT pg_database_size(current_database())"),
@@ -131,7 +165,8 @@ async def _taken(testbed: Testbed, database: asyncpg.Connection, services: dict[
             topic.name: sum(file.stat().st_size for file in (logs / f"{topic.name}-0").glob("*.log"))
             for topic in _TOPICS
         },
-        resident={name: process.resident_bytes() for name, process in services.items()},
+        resident=resident,
+        busy=busy,
     )
 
 
@@ -158,6 +193,7 @@ def _result(before: _Taken, after: _Taken, spent: _Spent, few: int, channels: in
             "resident KB a channel": {
                 name: round((size - before.resident[name]) / channels / 1e3, 2) for name, size in after.resident.items()
             },
+            "resident MB of the decider before its restart": round(after.busy / 1e6),
             "processor µs a command": {
                 name: round(one / spent.commands * 1e6) for name, one in spent.processor.items()
             },
