@@ -10,7 +10,7 @@ from services.infrastructure.postgres import Pool, migrate
 from services.invoker.service import MIGRATIONS as INVOKER_MIGRATIONS
 from services.message_router.service import MIGRATIONS as MESSAGE_ROUTER_MIGRATIONS
 
-_MIGRATIONS = {
+MIGRATIONS = {
     "checkpoints": CHECKPOINT_MIGRATIONS,
     "projections": PROJECTION_MIGRATIONS,
     "invoker": INVOKER_MIGRATIONS,
@@ -22,7 +22,7 @@ _MIGRATIONS = {
 
 async def make_tables(pool: Pool) -> None:
     """Makes what is missing of all services' tables. Raises `SettingsError` where the role may not."""
-    for owner, directory in _MIGRATIONS.items():
+    for owner, directory in MIGRATIONS.items():
         await migrate(pool, owner, directory)
 
 
