@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from contracts.kafka.router import Router
@@ -53,7 +57,13 @@ async def route_messages(
     finally:
         await pool.close()
     say("  The first is delivered, and charged. Its whole story:")
-    say(f"    switchboard messages show {_FIRST} --channel {CHANNEL}")
+    say(f"    {_switchboard()} messages show {_FIRST} --channel {CHANNEL}")
+
+
+def _switchboard() -> str:
+    """The command as it can be typed here: in a virtual environment that is not active, by its path."""
+    beside = Path(sys.executable).with_name("switchboard")
+    return os.path.relpath(beside) if shutil.which("switchboard") is None and beside.exists() else "switchboard"
 
 
 async def _route(router: Router, say: Callable[[str], None]) -> None:
