@@ -50,6 +50,7 @@ from .invocation import IntentInvoked as IntentInvoked
 from .invocation import InvocationFailed as InvocationFailed
 from .invocation import InvokeIntent as InvokeIntent
 from .invocation import MakeTestCall as MakeTestCall
+from .invocation import TriggerIntent as TriggerIntent
 from .kafka.change import Change as Change
 from .kafka.changes import BEGINNING as BEGINNING
 from .kafka.changes import NOW as NOW

@@ -38,6 +38,15 @@ class MakeTestCall(CommandData):
     settings_version: Annotated[int, Field(ge=1)] | None = None
 
 
+class TriggerIntent(CommandData):
+    """Calls an intent once, as a test: not at its business system, but at whoever listens for calls of the channel."""
+
+    system: SystemId
+    code: IntentCode
+    data: Annotated[dict[str, Any], max_json_bytes(INVOCATION_DATA_LIMIT)] | None = None
+    settings_version: Annotated[int, Field(ge=1)] | None = None
+
+
 DeliveryState = Literal["waiting", "due", "parked", "delivered", "dead", "refused"]
 """Waiting for settings that are not known yet; due; parked while its system is disabled; and how it ended."""
 
@@ -45,13 +54,17 @@ InvocationStatus = Literal["delivered", "dead", "refused"]
 
 
 class IntentInvoked(EventData):
-    """The business system answered 2xx. ``result`` is its JSON answer, None where it gave none."""
+    """The business system answered 2xx. ``result`` is its JSON answer, None where it gave none.
+
+    ``test``: it was called as a test; after `TriggerIntent` the answer is that of a developer's own receiver.
+    """
 
     system: str
     code: str
     delivery: str
     status: InvocationStatus = "delivered"
     attempts: int
+    test: bool = False
     key_id: str | None = None
     result: Any = None
 
@@ -67,6 +80,7 @@ class InvocationFailed(EventData):
     delivery: str | None = None
     status: InvocationStatus
     attempts: int = 0
+    test: bool = False
     key_id: str | None = None
     reason: str
     message: str

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, create_model
 from . import topics
 from .access_log import ACCESS_RECORDS, AccessEnvelope
 from .envelope import CommandEnvelope, EventEnvelope, NotificationEnvelope
-from .invocation import IntentInvoked, InvocationFailed, InvokeIntent, MakeTestCall
+from .invocation import IntentInvoked, InvocationFailed, InvokeIntent, MakeTestCall, TriggerIntent
 from .message_routing import RouteMessage
 from .message_status import ReportStatus
 from .message_types import COMMANDS, EVENTS
@@ -28,7 +28,7 @@ _ON: dict[str, tuple[type[BaseModel], tuple[type[BaseModel], ...]]] = {
     topics.COMMANDS.name: (CommandEnvelope, tuple(COMMANDS.values())),
     topics.EVENTS.name: (EventEnvelope, tuple(EVENTS.values())),
     topics.OUTCOMES.name: (OutcomeEnvelope, (CommandAccepted, CommandRejected)),
-    topics.INVOCATION_REQUESTS.name: (CommandEnvelope, (InvokeIntent, MakeTestCall)),
+    topics.INVOCATION_REQUESTS.name: (CommandEnvelope, (InvokeIntent, MakeTestCall, TriggerIntent)),
     topics.INVOCATIONS.name: (NotificationEnvelope, (IntentInvoked, InvocationFailed)),
     topics.MESSAGE_REQUESTS.name: (CommandEnvelope, (RouteMessage, ReportStatus)),
     topics.MESSAGE_DECISIONS.name: (NotificationEnvelope, MESSAGE_NOTICES),

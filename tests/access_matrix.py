@@ -44,6 +44,7 @@ NAMES = {
     "message": "m",
     "template": "t",
     "change": "c",
+    "listener": "l",
 }
 FILTERS = ("GET /v1/intents", "GET /v1/deliveries")
 """Whose parameter `channel` selects from an account's own, and may select nothing."""

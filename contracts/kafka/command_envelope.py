@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 from .. import topics
 from ..envelope import Origin
 from ..ids import is_id
-from ..invocation import InvokeIntent, MakeTestCall
+from ..invocation import InvokeIntent, MakeTestCall, TriggerIntent
 from ..message import rfc3339
 from ..message_routing import RouteMessage
 from ..message_status import ReportStatus
@@ -20,6 +20,7 @@ from ..scheduling_resource import ReportSchedulingResource
 REQUEST_TOPICS = {
     InvokeIntent.__name__: topics.INVOCATION_REQUESTS,
     MakeTestCall.__name__: topics.INVOCATION_REQUESTS,
+    TriggerIntent.__name__: topics.INVOCATION_REQUESTS,
     RouteMessage.__name__: topics.MESSAGE_REQUESTS,
     ReportStatus.__name__: topics.MESSAGE_REQUESTS,
     ReportSchedulingResource.__name__: topics.SCHEDULING_RESOURCES,

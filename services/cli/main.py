@@ -24,6 +24,7 @@ from services.cli.deliveries import app as deliveries_app
 from services.cli.errors import EXIT_FAULT, EXIT_UNUSABLE, CliError
 from services.cli.follow import app as follow_app
 from services.cli.invoke import app as invoke_app
+from services.cli.listen import app as listen_app
 from services.cli.messages import app as messages_app
 from services.cli.projections import app as projections_app
 from services.cli.rates import app as rates_app
@@ -32,6 +33,7 @@ from services.cli.send import app as send_app
 from services.cli.settings import app as settings_app
 from services.cli.standard_output import ReaderLeft, discard_output, flush_or_discard, prepare_streams
 from services.cli.state import app as state_app
+from services.cli.trigger import app as trigger_app
 from services.cli.usage import app as usage_app
 from services.cli.wording import examples
 from services.infrastructure.config import Settings, SettingsError, unknown_variables
@@ -65,6 +67,8 @@ _add(_SETTINGS, settings_app, "settings")
 _add(_SETTINGS, changes_app, "changes")
 _add(_SETTINGS, follow_app)
 _add(_CALLS, invoke_app)
+_add(_CALLS, trigger_app)
+_add(_CALLS, listen_app)
 _add(_CALLS, deliveries_app, "deliveries")
 _add(_MESSAGES, messages_app, "messages")
 _add(_MESSAGES, usage_app, "usage")

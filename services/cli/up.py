@@ -92,7 +92,11 @@ def run_everything(settings: Settings, *, demo: bool, cluster: bool = False) -> 
             child.wait_until_ready()
         step(f"The services run: {', '.join(SERVICES)}.")
         keys = asyncio.run(_api_keys(given))
-        stack.callback(write_connection(data, as_admin).unlink, missing_ok=True)
+        host = f"[{given.http_host}]" if ":" in given.http_host else given.http_host
+        scheme = "http" if given.http_tls_certificate is None else "https"
+        address = f"{scheme}://{host}:{given.http_port}"
+        api = {"SWITCHBOARD_API_URL": address, "SWITCHBOARD_API_KEY": keys[0]}
+        stack.callback(write_connection(data, as_admin | api).unlink, missing_ok=True)
         _write_client_files(data, logins(CUSTOMER))
         if receiver is not None:
             customer = given.kafka_bootstrap_servers or "", security_options(as_customer)
@@ -102,9 +106,6 @@ def run_everything(settings: Settings, *, demo: bool, cluster: bool = False) -> 
                 asyncio.run(route_messages(given, security_options(as_admin), security_options(as_customer), say))
                 receiver.finish()
             receiver.follow_rotations(*customer)
-        host = f"[{given.http_host}]" if ":" in given.http_host else given.http_host
-        scheme = "http" if given.http_tls_certificate is None else "https"
-        address = f"{scheme}://{host}:{given.http_port}"
         say("")
         say(f"Console            {address}/")
         say(f"API                {address}/v1  (described at {address}/docs)")

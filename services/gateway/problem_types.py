@@ -138,6 +138,7 @@ _OWN = {
         (429, 503), "An account may have 200 long polls at a time on a gateway; end one first."
     ),
     "TooManyTestCalls": ProblemType((429, 503), "An account may make 60 test calls a minute."),
+    "TooManyListeners": ProblemType((429,), "An account may have 10 listeners at a time; end one first."),
     "TooManyReplays": ProblemType(
         (429,), "The account has replayed as many deliveries as it may in a minute; go on after Retry-After."
     ),
@@ -171,6 +172,13 @@ _OWN = {
         "Another request already has the id 'r-1'; send this one with another Idempotency-Key.",
         {"request_id": "r-1", "delivery": "d-1"},
     ),
+    "CallNotOffered": ProblemType(
+        (404,), "No call of this delivery was offered to the channel's listeners.", {"delivery": "d-1"}
+    ),
+    "CallAnswered": ProblemType(
+        (409,), "Another listener answered first; its answer is the result.", {"delivery": "d-1"}
+    ),
+    "CallOver": ProblemType((409,), "The time of the call was over before this answer came.", {"delivery": "d-1"}),
     "DeliveryNotReplayable": ProblemType(
         (409,), "The delivery has not ended yet.", {"delivery": "d-1", "state": "due"}
     ),

@@ -122,7 +122,7 @@ _KAFKA_PORT = 9092
 """Where an entry of the brokers has no port."""
 _Port = Annotated[int, _whole_number(1, 65535)]
 _File = Annotated[str, BeforeValidator(_readable_file)]
-_SECRETS = frozenset({"database_url", "keyring", "kafka_sasl_password"})
+_SECRETS = frozenset({"database_url", "keyring", "kafka_sasl_password", "api_key"})
 """Their values stay out of error messages and of `repr`."""
 _REQUIRED_FORMS = {
     "kafka_bootstrap_servers": "it must be host:port of the broker",
@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     """The product's settings, read once at start. A blank variable counts as absent.
 
     ``kafka_bootstrap_servers`` and ``database_url`` are None where nothing is given; ``switchboard up`` then starts the
-    embedded broker and database. ``account`` is read by the command line alone, as the default of ``--account``.
+    embedded broker and database. ``account``, ``api_url`` and ``api_key`` are read by the command line alone.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, validate_default=False)
@@ -173,7 +173,6 @@ class Settings(BaseSettings):
     metrics_port: _Port | None = None
     sms_product_url: Annotated[str, BeforeValidator(_web_address)] | None = None
     """The page that the console names as the SMS product page."""
-
     http_channels_per_account: Annotated[int, _whole_number(1, 100_000_000)] = 10_000
     http_test_calls_per_account: Annotated[int, _whole_number(1, 60_000)] = 5
     http_replays_per_account: Annotated[int, _whole_number(1, 100_000_000)] = 10_000
@@ -193,6 +192,8 @@ class Settings(BaseSettings):
     log_level: Annotated[str, _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", upper=True)] = "INFO"
     log_format: Annotated[Literal["console", "json"], _one_of("console", "json")] = "console"
     account: str | None = None
+    api_url: str | None = None
+    api_key: str | None = Field(default=None, repr=False)
 
     @classmethod
     def settings_customise_sources(

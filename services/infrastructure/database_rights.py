@@ -45,6 +45,9 @@ RIGHTS: dict[str, tuple[Right, ...]] = {
         Right(("^invoker$",), READ, without=("secrets",)),
         # It counts test calls, and replays deliveries.
         Right(("^invoker$",), ("SELECT", "INSERT"), ("test_calls",)),
+        # It is where listeners fetch calls, and send back the answers.
+        Right(("^invoker$",), WRITE, ("listeners",)),
+        Right(("^invoker$",), ("SELECT", "UPDATE"), ("listener_calls",)),
         Right(("^invoker$",), ("SELECT", "UPDATE"), ("deliveries",)),
         Right(("^invoker$",), ("SELECT", "INSERT", "UPDATE"), ("queues",)),
     ),

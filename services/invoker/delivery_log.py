@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from contracts.invocation import DeliveryState, InvokeIntent, MakeTestCall
+from contracts.invocation import DeliveryState, InvokeIntent, MakeTestCall, TriggerIntent
 from contracts.message import rfc3339
 from services.infrastructure.postgres import Connection, Pool
 from services.invoker.queue.scheduling import Wake, wake
@@ -22,7 +22,7 @@ STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
 REPLAYABLE: tuple[DeliveryState, ...] = ("delivered", "dead", "refused", "parked")
 _COLUMNS = (
     *("id", "account", "channel", "request_id", "system", "code", "template"),
-    *("state", "attempts", "key_id", "reason", "test", "replays", "replayed_by"),
+    *("state", "attempts", "key_id", "reason", "test", "to_listener", "replays", "replayed_by"),
 )
 _TIME_COLUMNS = ("created_at", "due_at", "expires_at", "ended_at")
 _WITHOUT_BODIES = ", ".join((*_COLUMNS, *_TIME_COLUMNS))
@@ -116,10 +116,12 @@ async def dry_run(
             return {"would": "refuse", "reason": reason, "message": message}
 
 
-def is_same_request(delivery: Mapping[str, Any], request: InvokeIntent | MakeTestCall) -> bool:
+def is_same_request(delivery: Mapping[str, Any], request: InvokeIntent | MakeTestCall | TriggerIntent) -> bool:
     """Whether a delivery of this log has this request, not another one with the same id."""
     content = canonical_json(request.model_dump(exclude_unset=True))
-    return delivery["test"] == isinstance(request, MakeTestCall) and canonical_json(delivery["request"]) == content
+    return (
+        delivery["test"] == (not isinstance(request, InvokeIntent)) and canonical_json(delivery["request"]) == content
+    )
 
 
 async def newest_of_channel(pool: Pool, account: str | None, channel: str, limit: int) -> list[dict[str, Any]]:

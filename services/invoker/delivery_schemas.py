@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import with_config
 from typing_extensions import TypedDict
 
+from contracts.business_system import SignatureStyle
 from contracts.invocation import DeliveryState
 from contracts.message import Time
 
@@ -70,6 +71,9 @@ class _DeliveryFacts(TypedDict):
 
     test: bool
     """Whether it is a test call."""
+
+    to_listener: bool
+    """Whether it went to a listener instead of the business system."""
 
     replays: int
     replayed_by: str | None
@@ -195,3 +199,43 @@ class Proof(TypedDict):
     """Its answer named the signature, or it answered 2xx to a call with that signature alone."""
 
     delivery: str | None
+
+
+@with_config(use_attribute_docstrings=True)
+class OfferedCall(TypedDict):
+    """A call that waits for the answer of a listener. It carries no signature of the account."""
+
+    delivery: str
+    """Also the `webhook-id` of the call."""
+
+    system: str
+    code: str
+    signature_style: SignatureStyle
+    """How the business system wants its calls signed."""
+
+    body: str
+    """The body of the call, which is JSON."""
+
+    traceparent: str | None
+    """W3C Trace Context of the call."""
+
+    remaining_s: float
+    """Seconds that are left for the answer."""
+
+
+class OfferedCalls(TypedDict):
+    """The calls that wait for an answer, the oldest first."""
+
+    calls: list[OfferedCall]
+
+
+class TakenAnswer(TypedDict):
+    """An answer that is the result of its call."""
+
+    delivery: str
+
+
+class ListenerLeft(TypedDict):
+    """A listener that has ended."""
+
+    listener: str

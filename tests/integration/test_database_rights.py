@@ -29,6 +29,8 @@ MAY = """
     switchboard.read_models     s       s       s       s
     invoker.secrets             -       siud    -       -
     invoker.test_calls          -       siud    -       si
+    invoker.listeners           -       siud    -       siud
+    invoker.listener_calls      -       siud    -       su
     invoker.deliveries          -       siud    -       su
     invoker.queues              -       siud    -       siu
     invoker                     -       siud    -       s

@@ -96,6 +96,12 @@ async def test_every_operation(installation: Installation, client: GeneratedClie
 
     made = await call("makeTestCall", {})
     assert made.attempt.status is None
+    await call("listen", {"system": "erp"}, listener="laptop")
+    problem = await call.problem("answerCall", 404, {"status": 200}, listener="laptop", delivery="none")
+    assert problem == "CallNotOffered"
+    triggered = await call("triggerIntent", {"data": {"order": "7"}})
+    assert triggered.attempt.error == "nobody listens"
+    await call("leave", listener="laptop")
     invoked = await call("invokeIntent", {"system": "crm", "code": "ORDER"}, status=202)
     assert invoked.request_id
     delivery = await ended(call)
@@ -146,7 +152,7 @@ async def test_every_operation(installation: Installation, client: GeneratedClie
     await call("deleteIntent")
     await call("deleteBusinessSystem")
     await call("retireChannel", confirm=channel)
-    without_success = {"retireSignature"}  # it needs a receiver that verifies
+    without_success = {"retireSignature", "answerCall"}  # they need a receiver that verifies, or that is called
     assert client.operations - client.done - decided == without_success
 
 

@@ -135,6 +135,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
     "InvokeIntent": {**_ORDER, "data": {"order": "42"}, "ttl_seconds": 3600},
     "MakeTestCall": {**_CRM, "key_id": "key-2"},
+    "TriggerIntent": {**_ORDER, "data": {"order": "42"}},
     "IntentInvoked": {
         **_ORDER,
         "delivery": _DELIVERY,

@@ -38,7 +38,7 @@ def _row(target: Target, *roles: Role) -> Operation:
 
 _CHANNEL, _CHANNELS, _SCOPE, _ACCOUNT, _PLATFORM = Target
 _EDITOR, _KEEPER, _AUDITOR, _ADMINISTRATOR = Role.EDITOR, Role.SIGNATURE_KEEPER, Role.AUDITOR, Role.ADMINISTRATOR
-_APPROVER = Role.APPROVER
+_APPROVER, _DEVELOPER = Role.APPROVER, Role.DEVELOPER
 _AT = "/v1/channels/{channel}"
 _SYSTEM = f"{_AT}/business-systems/{{system}}"
 _CHANGES = f"{_AT}/proposed-changes"
@@ -85,6 +85,10 @@ OPERATIONS: dict[str, Operation] = {
     f"POST {_CHANGES}/{{change}}/decline": _row(_CHANNEL, _APPROVER, _EDITOR, _KEEPER, _ADMINISTRATOR),
     # Calls of business systems.
     f"POST {_AT}/invocations": _row(_CHANNEL, _EDITOR),
+    f"POST {_SYSTEM}/intents/{{code}}/trigger": _row(_CHANNEL, _EDITOR, _DEVELOPER),
+    f"PUT {_AT}/listeners/{{listener}}": _row(_CHANNEL, _EDITOR, _DEVELOPER),
+    f"DELETE {_AT}/listeners/{{listener}}": _row(_CHANNEL, _EDITOR, _DEVELOPER),
+    f"PUT {_AT}/listeners/{{listener}}/answers/{{delivery}}": _row(_CHANNEL, _EDITOR, _DEVELOPER),
     "POST /v1/deliveries/{delivery}/replay": _row(_SCOPE, _EDITOR),
     "POST /v1/deliveries/replay": _row(_ACCOUNT, _EDITOR),
     # Messages.

@@ -18,6 +18,7 @@ class Role(StrEnum):
     AUDITOR = "auditor"
     APPROVER = "approver"
     ADMINISTRATOR = "administrator"
+    DEVELOPER = "developer"
 
 
 ALL_ROLES = frozenset(Role)

@@ -35,6 +35,7 @@ _PATH = {
     "delivery": Parameter("The delivery's id, which receivers know as `webhook-id`.", _ID),
     "resource": Parameter("The scheduling resource's id.", _ID),
     "key": Parameter("The API key's id.", _ID),
+    "listener": Parameter("The listener's id, which it chose.", _ID),
     "change": Parameter("The proposed change's id, which its author chose.", _ID),
 }
 _QUERY = {

@@ -23,6 +23,7 @@ _SECTIONS = {section_tag(section.resource): (section.__doc__ or "").strip() for 
 _AFTER_SECTIONS = {
     "Proposed changes": "Changes that a second person approves or declines.",
     "Invocations": "Calls of intents.",
+    "Listeners": "Machines of developers, to which calls made as tests go instead of a business system.",
     "Deliveries": "Signed calls to business systems, with their attempts, and their replay.",
     "Messages": "The route of each message with its reason, and what became of it.",
     "Scheduling resources": "The platform's pools of sender numbers for OTP scheduling.",

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from contracts import topics
 from contracts.envelope import validation_message
-from contracts.invocation import InvokeIntent, MakeTestCall
+from contracts.invocation import InvokeIntent, MakeTestCall, TriggerIntent
 from services.gateway.authentication.caller import Authenticated
 from services.gateway.authentication.origin import origin_of
 from services.gateway.commands import ChannelCommand, CommandRequest
@@ -94,8 +94,33 @@ async def make_test_call(command: CommandRequest, system: str) -> JSONResponse:
     """
     command.caller.required_account()
     (await read_settings(command.request, command.caller, command.channel)).system(system)
+    return await _made(command, MakeTestCall, await command.body(system=system))
+
+
+@router.post(
+    "/business-systems/{system}/intents/{code}/trigger",
+    tags=["Listeners"],
+    response_model=TestCall,
+    openapi_extra=body_schema(TriggerIntent, "system", "code"),
+)
+@raises(*_OF_CALLS, "BusinessSystemUnknown", "IntentUnknown", "TooManyTestCalls", "TestCallPending")
+async def trigger_intent(command: CommandRequest, system: str, code: str) -> JSONResponse:
+    """Calls an intent once as a test, and returns the attempt.
+
+    The call goes to whoever listens for calls of the channel, not to the business system, and carries none of its
+    signatures.
+    """
+    command.caller.required_account()
+    (await read_settings(command.request, command.caller, command.channel)).intent(system, code)
+    return await _made(command, TriggerIntent, await command.body(system=system, code=code))
+
+
+async def _made(
+    command: ChannelCommand, kind: type[MakeTestCall | TriggerIntent], body: dict[str, Any]
+) -> JSONResponse:
+    """Makes a call as a test and waits for its end. Raises `Problem`."""
     try:
-        test_call = MakeTestCall.model_validate(await command.body(system=system))
+        test_call = kind.model_validate(body)
     except ValidationError as error:
         raise Problem(422, "InvalidCommand", validation_message(error)) from None
     if command.options.dry_run:
@@ -109,7 +134,7 @@ async def make_test_call(command: CommandRequest, system: str) -> JSONResponse:
 
 
 async def request_call(
-    command: ChannelCommand, invocation: InvokeIntent | MakeTestCall, wait_s: float
+    command: ChannelCommand, invocation: InvokeIntent | MakeTestCall | TriggerIntent, wait_s: float
 ) -> tuple[str, dict[str, Any] | None]:
     """Publishes a request and waits up to ``wait_s`` for its end. Returns its id and its delivery, if there is one yet.
 
@@ -118,20 +143,24 @@ async def request_call(
     async with AsyncExitStack() as held:
         if wait_s:
             await held.enter_async_context(long_poll(command.request, command.caller))
-        if isinstance(invocation, MakeTestCall):
+        if not isinstance(invocation, InvokeIntent):
             held.enter_context(test_call_of(command.request, command.caller.account))
         return await _publish_and_wait(command, invocation, wait_s)
 
 
 async def _require_quota(
-    request: Request, account: str, channel: str, request_id: str, invocation: InvokeIntent | MakeTestCall
+    request: Request,
+    account: str,
+    channel: str,
+    request_id: str,
+    invocation: InvokeIntent | MakeTestCall | TriggerIntent,
 ) -> None:
     """Raises `Problem` where the invoker would refuse the request."""
     quota = request.app.state.limits.stored_bytes_per_account
     if await delivery_log.is_over_quota(pool_of(request), account, quota):
         detail = f"The account's deliveries take more than {quota:,} bytes; first some have to end."
         raise Problem(429, "DeliveryQuotaExceeded", detail, retry_after_s=600)
-    if isinstance(invocation, MakeTestCall):
+    if not isinstance(invocation, InvokeIntent):
         wait_s = await wait_of_test_call(pool_of(request), (account, channel, request_id))
         if wait_s:
             detail = f"An account may make {TEST_CALLS_PER_MINUTE} test calls a minute."
@@ -139,7 +168,7 @@ async def _require_quota(
 
 
 async def _publish_and_wait(
-    command: ChannelCommand, invocation: InvokeIntent | MakeTestCall, wait_s: float
+    command: ChannelCommand, invocation: InvokeIntent | MakeTestCall | TriggerIntent, wait_s: float
 ) -> tuple[str, dict[str, Any] | None]:
     account, channel, pool = command.caller.required_account(), command.channel, pool_of(command.request)
     request_id = command.options.command_id

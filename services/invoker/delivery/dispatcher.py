@@ -22,16 +22,25 @@ from services.infrastructure import tracing
 from services.infrastructure.postgres import OUTAGES, Pool
 from services.infrastructure.vault import KeyRing
 from services.invoker.delivery.attempt_log import log_attempt
-from services.invoker.delivery.http_call import WebhookClient
+from services.invoker.delivery.http_call import AnswerHead, WebhookClient
+from services.invoker.delivery.listener_calls import ListenerCalls
 from services.invoker.limits import Limits
 from services.invoker.queue import claiming
 from services.invoker.queue.concurrency import ConcurrencyLimiter
-from services.invoker.queue.delivery import Delivery
+from services.invoker.queue.delivery import Delivery, SystemKey
 from services.invoker.queue.host_rate import HostRate
 from services.invoker.queue.scheduling import Lane
 from services.invoker.results.attempt import Attempt, DeliveryResult
 from services.invoker.results.recorder import Recorder
-from services.invoker.results.retry_policy import Failed, GaveUp, Parked, Postponed, RetryState, next_step
+from services.invoker.results.retry_policy import (
+    CallResult,
+    Failed,
+    GaveUp,
+    Parked,
+    Postponed,
+    RetryState,
+    next_step,
+)
 from services.invoker.settings_replica.endpoint import (
     Endpoint,
     EndpointLookup,
@@ -68,6 +77,7 @@ class Dispatcher:
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._pool, self._client, self._recorder = pool, client, recorder
+        self._listeners = ListenerCalls(pool, limits)
         self._endpoints = EndpointCache(keyring)
         self._limits, self._on_step = limits, on_step
         self.concurrency = ConcurrencyLimiter(limits)
@@ -114,7 +124,7 @@ class Dispatcher:
             slots, in_flight = self.concurrency.available(lane), self.concurrency.in_flight_by_system
             claimed = await claiming.claim(self._pool, lane, in_flight, slots, self._limits) if slots > 0 else []
             for delivery in claimed:
-                self.concurrency.acquire(delivery.system_key, _slot_lane(delivery))
+                self.concurrency.acquire(_slot_key(delivery), _slot_lane(delivery))
             deliveries += claimed
             saturated |= lane == "first" and len(claimed) >= slots
         self.concurrency.saturated = saturated
@@ -152,7 +162,7 @@ class Dispatcher:
             self.wake.set()
 
     def _release(self, delivery: Delivery) -> None:
-        self.concurrency.release(delivery.system_key, _slot_lane(delivery))
+        self.concurrency.release(_slot_key(delivery), _slot_lane(delivery))
 
     async def _deliver(self, delivery: Delivery, endpoint: EndpointLookup) -> None:
         if delivery.cancel_reason is not None:  # its system may have been opened again since
@@ -170,6 +180,8 @@ class Dispatcher:
                 self._recorder.put(DeliveryResult(delivery, Postponed(now + _KEY_RING_IS_FIXED_WITHIN)))
             case Endpoint(disabled=True) if not delivery.test:
                 self._recorder.put(DeliveryResult(delivery, Parked()))
+            case Endpoint() if delivery.to_listener:
+                await self._call(delivery, endpoint)
             case Endpoint():
                 wait_s = self._host_rate.take(origin(endpoint.api_request_url)[1], delivery.account)
                 if wait_s > 0.0:
@@ -185,7 +197,11 @@ class Dispatcher:
         started_at, clock = datetime.now(UTC), time.monotonic()
         span = tracing.start("POST", "CLIENT", delivery.traceparent, {"switchboard.attempt": delivery.attempts})
         traceparent = tracing.traceparent_of(span, delivery.traceparent)
-        result = await self._client.post(endpoint, delivery.id, delivery.body, traceparent)
+        if delivery.to_listener:
+            result = await self._ask_listeners(delivery, endpoint, traceparent)
+            endpoint = endpoint.for_listener()
+        else:
+            result = await self._client.post(endpoint, delivery.id, delivery.body, traceparent)
         self._on_step("called")
         if isinstance(result, Failed):
             tracing.end(span, error=result.stage)
@@ -202,6 +218,19 @@ class Dispatcher:
         step = next_step(result, state, now=datetime.now(UTC), jitter=jitter, limits=self._limits)
         self._recorder.put(DeliveryResult(delivery, step, attempt))
         log_attempt(delivery, attempt, step)
+
+    async def _ask_listeners(self, delivery: Delivery, endpoint: Endpoint, traceparent: str | None) -> CallResult:
+        found = await self._listeners.ask(delivery, endpoint.signature_style, traceparent)
+        if isinstance(found, Failed):
+            return found
+        # The account's secrets never reach a listener; whoever has one from elsewhere may still echo it.
+        status, answer = found
+        return await self._client.read_answer(AnswerHead(status, {}), answer, endpoint, {})
+
+
+def _slot_key(delivery: Delivery) -> SystemKey:
+    """What the slots of a system are counted by. A slow listener takes none from the calls of its system."""
+    return (delivery.channel, f"listener/{delivery.system}") if delivery.to_listener else delivery.system_key
 
 
 def _slot_lane(delivery: Delivery) -> Lane:

@@ -8,13 +8,14 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp.http import HttpProcessingError, RawResponseMessage
@@ -69,6 +70,13 @@ class _Dial:
 
     target: Target
     address: str | None = None
+
+
+class AnswerHead(NamedTuple):
+    """Of an answer that did not come over HTTP: its status, and headers."""
+
+    code: int
+    headers: Mapping[str, str]
 
 
 _dial: ContextVar[_Dial] = ContextVar("dial")
@@ -137,11 +145,7 @@ class WebhookClient:
         try:
             async with asyncio.timeout(self._limits.call_timeout):
                 head, answer = await self._exchange_past_stale_connections(destination, request)
-            if len(answer) > _QUICKLY_SEARCHED:
-                search = partial(_answered, head, answer, endpoint, headers)
-                async with self._searches.turn(endpoint.account):
-                    return await asyncio.get_running_loop().run_in_executor(self._searching_thread, search)
-            return _answered(head, answer, endpoint, headers)
+            return await self.read_answer(head, answer, endpoint, headers)
         except AddressRefused as error:
             return Failed("address", TARGET_REFUSED, detail=str(error))
         except aiohttp.ClientConnectorError as error:
@@ -152,6 +156,16 @@ class WebhookClient:
             return Failed("answer", f"no whole answer within {self._limits.call_timeout:g} s")
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             return Failed("answer", _broken(error))
+
+    async def read_answer(
+        self, head: AnswerHead | RawResponseMessage, answer: bytes, endpoint: Endpoint, sent: Mapping[str, str]
+    ) -> Answered:
+        """What an answer says, without the endpoint's secrets and the signatures that were ``sent`` in headers."""
+        if len(answer) <= _QUICKLY_SEARCHED:
+            return _answered(head, answer, endpoint, sent)
+        search = partial(_answered, head, answer, endpoint, sent)
+        async with self._searches.turn(endpoint.account):
+            return await asyncio.get_running_loop().run_in_executor(self._searching_thread, search)
 
     async def _exchange_past_stale_connections(
         self, destination: _Destination, request: bytes
@@ -270,8 +284,10 @@ async def _read_bounded(content: aiohttp.StreamReader) -> bytes:
     return answer
 
 
-def _answered(head: RawResponseMessage, answer: bytes, endpoint: Endpoint, headers: dict[str, str]) -> Answered:
-    redacted, result = redact_answer(answer, endpoint, headers)
+def _answered(
+    head: AnswerHead | RawResponseMessage, answer: bytes, endpoint: Endpoint, sent: Mapping[str, str]
+) -> Answered:
+    redacted, result = redact_answer(answer, endpoint, sent)
     retry_header = head.headers.get("Retry-After")
     retry_after_s = None if retry_header is None else retry_after(retry_header, datetime.now(UTC))
     key = head.headers.get(KEY_HEADER) or (result.get(KEY_FIELD) if isinstance(result, dict) else None)

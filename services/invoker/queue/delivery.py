@@ -43,6 +43,8 @@ class Delivery(NamedTuple):
     attempts_before_replay: int
     replays: int
     traceparent: str | None
+    to_listener: bool = False
+    """A test call that goes to a listener instead of the system's URL."""
 
     @property
     def system_key(self) -> SystemKey:
@@ -63,7 +65,7 @@ class Delivery(NamedTuple):
 DELIVERY_COLUMNS = (
     "d.id, d.account, d.channel, d.request_id, d.correlation_id, d.system, d.code, d.body, d.attempts, d.expires_at, "
     "d.lease, d.key_id, d.reason, d.test, d.only_key_id, d.uncounted, d.attempts_before_replay, d.replays, "
-    "d.traceparent"
+    "d.traceparent, d.to_listener"
 )
 """What a statement over ``invoker.deliveries d`` returns for `delivery_of`."""
 

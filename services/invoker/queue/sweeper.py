@@ -15,6 +15,7 @@ from services.invoker.limits import Limits
 from services.invoker.outbox.notifications import outcome_record
 from services.invoker.outbox.records import OutboxRecord, add_to_outbox
 from services.invoker.queue.delivery import DELIVERY_COLUMNS, Delivery, delivery_of
+from services.invoker.queue.listeners import forget_listeners
 from services.invoker.queue.rate_of_test_calls import forget_test_calls
 from services.invoker.queue.scheduling import Wake, wake
 from services.invoker.queue.storage import add_up_stored_bytes, delete_beyond_quota
@@ -96,6 +97,7 @@ def _expiry_record(delivery: Delivery) -> OutboxRecord:
         delivery=delivery.id,
         status="dead",
         attempts=delivery.attempts,
+        test=delivery.test,
         key_id=delivery.key_id,
         reason="TimeToLiveOver",
         message=f"Its time to live was over after {delivery.attempts} attempts.",
@@ -140,6 +142,7 @@ class Sweeper:
         deleted = await delete_old(self._pool, self._limits.retention_days)
         await add_up_stored_bytes(self._pool)
         await forget_test_calls(self._pool)
+        await forget_listeners(self._pool)
         trimmed = await delete_beyond_quota(self._pool, self._limits.max_stored_bytes)
         if trimmed:
             log.info("deliveries are deleted before their time: their accounts store too much", deliveries=trimmed)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
-from contracts.invocation import InvokeIntent, MakeTestCall
+from contracts.invocation import InvokeIntent, MakeTestCall, TriggerIntent
 from services.infrastructure.checkpointed_commits import Done
 from services.infrastructure.postgres import Connection
 from services.invoker.limits import DEFAULT_LIMITS, Limits
@@ -43,18 +43,18 @@ from services.schema_validation.validator import SchemaValidator
 
 _INSERT = """
     WITH inserted AS (INSERT INTO invoker.deliveries (id, account, channel, request_id, correlation_id, system, code,
-        template, request, state, expires_at, body, test, only_key_id, traceparent, stored_bytes, attempts, lease,
-        leased_until, claimed_at)
+        template, request, state, expires_at, body, test, only_key_id, traceparent, to_listener, stored_bytes,
+        attempts, lease, leased_until, claimed_at)
     SELECT id, account, channel, request_id, correlation_id, system, code, template, request::json,
-        state, expires_at, body, test, only_key_id, traceparent,
+        state, expires_at, body, test, only_key_id, traceparent, to_listener,
         octet_length(request) + coalesce(octet_length(body), 0),
         CASE WHEN leased THEN 1 ELSE 0 END,
-        CASE WHEN leased THEN $17::uuid END, CASE WHEN leased THEN now() + $18 END, CASE WHEN leased THEN now() END
+        CASE WHEN leased THEN $18::uuid END, CASE WHEN leased THEN now() + $19 END, CASE WHEN leased THEN now() END
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
         $9::text[], $10::text[], $11::timestamptz[], $12::bytea[], $13::bool[], $14::text[], $15::text[],
-        $16::bool[])
+        $16::bool[], $17::bool[])
         AS r(id, account, channel, request_id, correlation_id, system, code, template, request,
-            state, expires_at, body, test, only_key_id, traceparent, leased)
+            state, expires_at, body, test, only_key_id, traceparent, to_listener, leased)
     ON CONFLICT (account, channel, request_id) DO NOTHING
     RETURNING id, due_at, account, stored_bytes
     ), counted AS (
@@ -87,6 +87,7 @@ class NewDelivery(NamedTuple):
     test: bool
     only_key_id: str | None
     traceparent: str | None
+    to_listener: bool
 
     def expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now
@@ -252,6 +253,7 @@ def _new_delivery(request: Request, validation: Validation) -> NewDelivery:
         test=request.is_test,
         only_key_id=body.key_id if isinstance(body, MakeTestCall) else None,
         traceparent=request.envelope.traceparent,
+        to_listener=isinstance(body, TriggerIntent),
     )
 
 

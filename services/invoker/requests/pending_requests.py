@@ -102,6 +102,7 @@ class PendingRequest(NamedTuple):
             self.template,
             content.get("data"),
             content.get("settings_version"),
+            delivery.test,
         )
 
 
@@ -216,6 +217,7 @@ def _refusal(delivery: Delivery, reason: str, message: str) -> OutboxRecord:
         system=delivery.system,
         code=delivery.code,
         delivery=delivery.id,
+        test=delivery.test,
         status="refused",
         reason=reason,
         message=message,

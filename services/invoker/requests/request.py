@@ -20,13 +20,14 @@ from contracts.envelope import (
     validation_message,
 )
 from contracts.ids import uuid7
-from contracts.invocation import TEST_CALL, InvocationFailed, InvokeIntent, MakeTestCall
+from contracts.invocation import TEST_CALL, InvocationFailed, InvokeIntent, MakeTestCall, TriggerIntent
 from services.invoker.outbox.notifications import Requester, dead_letter_record, outcome_record
 from services.invoker.outbox.records import OutboxRecord
 from services.invoker.queue.delivery import RequestKey
 from services.invoker.requests.request_validation import CallRequest
 
-RequestBody = InvokeIntent | MakeTestCall
+RequestBody = InvokeIntent | MakeTestCall | TriggerIntent
+_TYPES: dict[str, type[RequestBody]] = {kind.__name__: kind for kind in (InvokeIntent, MakeTestCall, TriggerIntent)}
 _DATA = {"data"}
 
 
@@ -53,7 +54,7 @@ class Request:
 
     @property
     def code(self) -> str:
-        return self.body.code if isinstance(self.body, InvokeIntent) else TEST_CALL
+        return TEST_CALL if isinstance(self.body, MakeTestCall) else self.body.code
 
     @property
     def correlation_id(self) -> str:
@@ -61,13 +62,19 @@ class Request:
 
     @property
     def is_test(self) -> bool:
-        return isinstance(self.body, MakeTestCall)
+        return not isinstance(self.body, InvokeIntent)
 
     def call(self) -> CallRequest:
         envelope, body = self.envelope, self.body
-        template, data = (body.template, body.data) if isinstance(body, InvokeIntent) else (None, None)
         return CallRequest(
-            envelope.accountid, envelope.subject, body.system, self.code, template, data, body.settings_version
+            envelope.accountid,
+            envelope.subject,
+            body.system,
+            self.code,
+            body.template if isinstance(body, InvokeIntent) else None,
+            None if isinstance(body, MakeTestCall) else body.data,
+            body.settings_version,
+            self.is_test,
         )
 
     def canonical_content(self) -> str:
@@ -112,13 +119,11 @@ def body_of(envelope: CommandEnvelope) -> RequestBody:
         raise InvalidRequest(
             "'dryrun' is wrong: no call is dry; over HTTP, POST …/invocations?dry_run=true validates a request."
         )
+    kind = _TYPES.get(envelope.type)
+    if kind is None:
+        raise InvalidRequest(f"'type' is wrong: this topic takes {', '.join(_TYPES)}, not {envelope.type!r}.")
     try:
-        if envelope.type == MakeTestCall.__name__:
-            return MakeTestCall.model_validate(envelope.data)
-        if envelope.type != InvokeIntent.__name__:
-            types = f"{InvokeIntent.__name__} and {MakeTestCall.__name__}"
-            raise InvalidRequest(f"'type' is wrong: this topic takes {types}, not {envelope.type!r}.")
-        return InvokeIntent.model_validate(envelope.data)
+        return kind.model_validate(envelope.data)
     except ValidationError as error:
         raise InvalidRequest(validation_message(error, "data")) from None
 
@@ -130,7 +135,7 @@ def _refusal(envelope: CommandEnvelope | EnvelopeIdentity, problem: str) -> Outb
 
 def stored_request(body: RequestBody, call_body: bytes | None) -> str:
     """The request as JSON for its row. Its data is stored once: ``true`` here where the call's body has it."""
-    if call_body is None or not isinstance(body, InvokeIntent) or body.data is None:
+    if call_body is None or isinstance(body, MakeTestCall) or body.data is None:
         return body.model_dump_json(exclude_unset=True)
     return body.model_dump_json(exclude_unset=True, exclude=_DATA)[:-1] + ',"data":true}'
 

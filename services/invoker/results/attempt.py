@@ -45,8 +45,9 @@ class Attempt:
     result: CallResult
 
     @property
-    def newest_key_id(self) -> str:
-        return self.endpoint.signatures[0].key_id
+    def newest_key_id(self) -> str | None:
+        """None of a call to a listener, which carries no signature."""
+        return self.endpoint.signatures[0].key_id if self.endpoint.signatures else None
 
     def key_ids(self) -> str:
         """Of all signatures sent, separated by blanks."""
@@ -87,6 +88,7 @@ def outcome_of(result: DeliveryResult) -> OutboxRecord | None:
         "system": delivery.system,
         "code": delivery.code,
         "delivery": delivery.id,
+        "test": delivery.test,
         "key_id": delivery.key_id if attempt is None else attempt.newest_key_id,
         "attempts": delivery.attempts - (1 if attempt is None else 0),
     }

@@ -110,7 +110,9 @@ async def record_results(connection: Connection, results: Sequence[DeliveryResul
 
 
 def _succeeded(result: DeliveryResult) -> bool:
-    return isinstance(result.next_step, Delivered) and result.attempt is not None
+    """Whether one statement may record it with others; an answer of a listener shows nothing about its system."""
+    delivered = isinstance(result.next_step, Delivered) and result.attempt is not None
+    return delivered and not result.delivery.to_listener
 
 
 async def _record_successes(connection: Connection, results: Sequence[DeliveryResult]) -> RecordedBatch:
@@ -159,10 +161,12 @@ async def _record_any(
     called = [result for result in recorded if result.attempt is not None]
     await _insert_attempts(connection, called)
     outcomes = [outcome for result in recorded if (outcome := outcome_of(result)) is not None]
-    disable_commands = await update_circuits(connection, called, limits)
+    of_systems = [result for result in recorded if not result.delivery.to_listener]
+    of_calls = [result for result in of_systems if result.attempt is not None]
+    disable_commands = await update_circuits(connection, of_calls, limits)
     await add_to_outbox(connection, outcomes + disable_commands)
     await _wake_queues(connection, recorded)
-    await update_verification(connection, recorded)  # last: it waits for no lock, and is part of no deadlock
+    await update_verification(connection, of_systems)  # last: it waits for no lock, and is part of no deadlock
     return recorded
 
 

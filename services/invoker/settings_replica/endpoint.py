@@ -58,6 +58,10 @@ class Endpoint:
             return NoEndpoint("SignatureUnknown", f"Signature {key_id!r} is not, or no more, valid.")
         return replace(self, signatures=found)
 
+    def for_listener(self) -> Endpoint:
+        """The same for a call to a listener: it goes to no URL and carries no signature."""
+        return replace(self, api_request_url="", signatures=())
+
 
 EndpointLookup = Endpoint | NoEndpoint | EndpointNotReady
 

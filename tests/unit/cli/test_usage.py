@@ -12,6 +12,10 @@ ONE_SCOPE = (
     "A key is for one account (--account NAME), a provider (--provider NAME) or the platform (--platform): "
     "name one of them."
 )
+NO_BOSS = (
+    "There is no role 'boss'; choose from "
+    "viewer, editor, signature-keeper, auditor, approver, administrator, developer."
+)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +44,7 @@ ONE_SCOPE = (
         ),
         (
             "api-keys create --label x --account a --role boss",
-            "There is no role 'boss'; choose from viewer, editor, signature-keeper, auditor, approver, administrator.",
+            NO_BOSS,
         ),
         (
             "api-keys create --label x --account a --network 10.0.0.1/8",

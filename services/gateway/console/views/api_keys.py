@@ -27,6 +27,7 @@ _ROLES = {
     Role.SIGNATURE_KEEPER: _("draws, sees and retires signatures, and makes test calls"),
     Role.AUDITOR: _("reads the log itself, and who saw what"),
     Role.APPROVER: _("approves and declines proposed changes"),
+    Role.DEVELOPER: _("triggers intents as tests, and listens for them on a machine of one's own"),
     Role.ADMINISTRATOR: _("makes and revokes keys, and chooses what needs an approval"),
 }
 

@@ -1,0 +1,2 @@
+DROP TABLE invoker.listener_calls, invoker.listeners;
+ALTER TABLE invoker.deliveries DROP COLUMN to_listener;
