@@ -56,8 +56,8 @@ _SELECT_ANSWERED_BY = """
 """
 # A call whose invoker was lost is offered again, unless it was answered meanwhile: then that is its answer.
 _OFFER = """
-    INSERT INTO invoker.listener_calls AS c (delivery, account, channel, system, code, signature_style, body, traceparent,
-        deadline)
+    INSERT INTO invoker.listener_calls AS c (
+        delivery, account, channel, system, code, signature_style, body, traceparent, deadline)
     SELECT $1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp() + $9::interval WHERE EXISTS (
         SELECT FROM invoker.listeners
         WHERE account = $2 AND channel = $3 AND (system IS NULL OR system = $4) AND expires_at > now()
