@@ -32,6 +32,8 @@ class Sought:
     since: datetime | None = None
     until: datetime | None = None
     before: str | None = None
+    about: str | None = None
+    """The id of a command, or the correlation id of several. Sought among all entries of the channel."""
 
 
 async def find(
@@ -52,6 +54,7 @@ async def find(
         sought.until,
         *start,
         limit,
+        sought.about,
     )
     return [_shown(row, parse) for row in rows], _page_cursor(rows[-1]) if len(rows) == limit else None
 

@@ -4,6 +4,7 @@ WHERE ($1::text IS NULL OR account = $1) AND ($2::text IS NULL OR channel = $2) 
     AND ($4::text[] IS NULL OR type = ANY($4) OR command = ANY($4) OR rejection = ANY($4))
     AND ($5::timestamptz IS NULL OR time >= $5) AND ($6::timestamptz IS NULL OR time < $6)
     AND ($7::timestamptz IS NULL OR (time, topic, partition, log_offset) < ($7, $8::text, $9::integer, $10::bigint))
+    AND ($12::text IS NULL OR command_id = $12 OR correlation_id = $12)
 ORDER BY time DESC, topic DESC, partition DESC, log_offset DESC
 LIMIT $11
 

@@ -66,6 +66,8 @@ class DeliveryFilter:
 
     reason: str | None = None
     ids: tuple[str, ...] = ()
+    about: str | None = None
+    """The id of a request, or the correlation id of several."""
 
     def where(self, first: int = 1) -> tuple[str, list[Any]]:
         """A condition whose parameters are numbered from ``first``, and their values."""
@@ -82,6 +84,7 @@ class DeliveryFilter:
             ("id < {}", self.before),
             ("reason = {}", self.reason),
             ("id = ANY({}::text[])", list(self.ids) or None),
+            ("(request_id = {0} OR correlation_id = {0})", self.about),
         ):
             if value is not None:
                 terms.append(term.format(f"${first + len(values)}"))

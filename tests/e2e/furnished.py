@@ -56,6 +56,7 @@ class Furnished:
             "proposed-changes": f"{channel}/proposed-changes",
             "proposed-change": f"{channel}/proposed-changes/more-countries",
             "history": f"{channel}/history",
+            "trace": f"{channel}/traces/order-1001",
             "undo": f"{channel}/history/7/undo",
             "compare": f"{channel}/compare?from=6",
             "account-history": "history",
@@ -98,7 +99,10 @@ async def _use(installation: Installation, account: str, channel: str, version: 
     """Proposes a change, has messages routed, and makes a call that fails. Returns the call's delivery."""
     async with installation.publisher(account) as publisher:
         await publisher.publish(
-            InvokeIntent(system="crm", code="ORDER_STATUS"), channel=channel, topic=INVOCATION_REQUESTS.name
+            InvokeIntent(system="crm", code="ORDER_STATUS"),
+            channel=channel,
+            command_id="order-1001",
+            topic=INVOCATION_REQUESTS.name,
         )
     async with installation.api(None) as platform, installation.api(account) as api:
         form = {"enabled": True, "countries": ["AE", "ID", "IN", "MY", "SG"], "use_own_numbers": False}

@@ -59,7 +59,7 @@ def test_text_is_never_code(installation: Installation, somebody: Person, accoun
         ],
     )
     paths = Furnished(channel, "none").views()
-    for path in (path for name, path in paths.items() if name not in ("delivery", "undo")):
+    for path in (path for name, path in paths.items() if name not in ("delivery", "trace", "undo")):
         somebody.visit(path)
         expect(somebody.page.get_by_role("heading").first).to_be_visible()
         assert not _is_owned(somebody.page), path

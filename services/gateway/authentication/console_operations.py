@@ -65,6 +65,7 @@ CONSOLE_OPERATIONS: dict[str, str] = {
     f"POST {_PAGE}/proposed-changes/{{change}}/decline": f"POST {_API}/proposed-changes/{{change}}/decline",
     f"GET {_PAGE}/compare": "GET /v1/audit/diff",
     f"GET {_PAGE}/history": f"GET {_API}/history",
+    f"GET {_PAGE}/traces/{{request_id}}": f"GET {_API}/history",
     f"GET {_PAGE}/history/{{version}}/undo": f"GET {_API}/history",
     f"POST {_PAGE}/history/{{version}}/undo": f"PATCH {_API}",
 }

@@ -28,6 +28,7 @@ from services.gateway.console.views import (
     signatures,
     spend_guard,
     test_calls,
+    traces,
     usage,
 )
 
@@ -73,6 +74,7 @@ _VIEWS = (
     proposed_changes,
     compare,
     history,
+    traces,
 )
 for _views in _VIEWS:
     router.include_router(_views.router, prefix="/console")

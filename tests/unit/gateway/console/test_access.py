@@ -27,7 +27,7 @@ from services.infrastructure.postgres import Pool
 from tests.unit.gateway.console.sessions import session_of
 
 PARAMETERS = {"channel": "ch-1", "system": "crm", "code": "ORDER", "version": "1"} | dict.fromkeys(
-    ("delivery", "change", "message", "key"), "x"
+    ("delivery", "change", "message", "key", "request_id"), "x"
 )
 
 
