@@ -206,7 +206,7 @@ async def test_a_revoked_key_is_refused_at_once(installation: Installation, api:
     assert kept == 0
 
 
-@pytest.mark.parametrize("path", ["healthz", "readyz", "docs", "openapi.json", "asyncapi", ""])
+@pytest.mark.parametrize("path", ["healthz", "readyz", "docs", "openapi.json", "asyncapi", "asyncapi.json", ""])
 async def test_public_routes_need_no_key(installation: Installation, api: Api, path: str) -> None:
     async with api.session.get(f"{installation.address}/{path}", headers={"Authorization": ""}) as response:
         assert response.status == 200

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from services.gateway.asyncapi import page
 from services.gateway.asyncapi.document import asyncapi
+from services.gateway.content_negotiation import preferred
 from services.gateway.requests import pool_of
 from services.infrastructure.postgres import OUTAGES
 from services.invoker import metrics as invoker_metrics
 from services.message_router import metrics as message_router_metrics
+
+ASYNCAPI_TYPE = "application/vnd.aai.asyncapi+json"
 
 router = APIRouter(include_in_schema=False)
 
@@ -38,5 +42,15 @@ async def prometheus_metrics(request: Request) -> Response:
 
 
 @router.get("/asyncapi")
+async def asyncapi_page(request: Request) -> Response:
+    """Returns the document to tools, and a page to browsers."""
+    if preferred(request.headers.get("Accept", ""), (ASYNCAPI_TYPE, "text/html")) != "text/html":
+        return JSONResponse(asyncapi(), media_type=ASYNCAPI_TYPE, headers={"Vary": "Accept"})
+    return HTMLResponse(
+        page.page(), headers={"Vary": "Accept", "Content-Security-Policy": page.content_security_policy()}
+    )
+
+
+@router.get("/asyncapi.json")
 async def asyncapi_document() -> JSONResponse:
-    return JSONResponse(asyncapi(), media_type="application/vnd.aai.asyncapi+json")
+    return JSONResponse(asyncapi(), media_type=ASYNCAPI_TYPE)
