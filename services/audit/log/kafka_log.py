@@ -89,7 +89,7 @@ class KafkaLog:
         while (found := (await self._consumer.end_offsets([source]))[source]) < end:
             if time.monotonic() > given_up:
                 raise AuditError(f"The broker has ended no transaction at {source.topic}/{source.partition}/{found}.")
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     async def read(
         self, source: TopicPartition, offsets: OffsetRange, progress: Progress = no_progress, *, unchecked: bool = False
