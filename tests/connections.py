@@ -12,14 +12,14 @@ from services.infrastructure.embedded.process import free_port
 class Connections:
     """An async context manager: a port of loopback that leads to the server's port while it is open.
 
-    The next answer to a request that has ``lose_next_answer_to`` in it is lost, with the connection.
+    The next ``losses`` answers to requests that have ``lose_answers_to`` in them are lost, with their connections.
     """
 
     def __init__(self, server_port: int) -> None:
         self._server_port, self._port = server_port, free_port()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
-        self.lose_next_answer_to: bytes | None = None
+        self.lose_answers_to, self.losses = b"", 0
 
     @property
     def address(self) -> str:
@@ -50,8 +50,8 @@ class Connections:
         async def requests() -> None:
             nonlocal loses
             while data := await reader.read(65_536):
-                if self.lose_next_answer_to is not None and self.lose_next_answer_to in data:
-                    loses, self.lose_next_answer_to = True, None
+                if self.losses and self.lose_answers_to in data:
+                    loses, self.losses = True, self.losses - 1
                 to_server.write(data)
 
         async def answers() -> None:
