@@ -124,6 +124,21 @@ test("business systems, intents, calls and signatures", async (context) => {
   await unwrap(api.GET("/v1/channels/{channel}/invocations", ofChannel));
   await unwrap(api.GET("/v1/channels/{channel}/business-systems/{system}/health", ofSystem));
 
+  const listenerPath = "/v1/channels/{channel}/listeners/{listener}";
+  const ofListener = { params: { path: { channel, listener: "laptop" } } };
+  await unwrap(api.PUT(listenerPath, { ...ofListener, body: { system: "crm" } }));
+  const triggered = unwrap(api.POST(`${intentPath}/trigger`, { ...ofIntent, body: { data: { order: "7" } } }));
+  const waiting = { params: { path: ofListener.params.path, query: { wait: 3 } }, body: { system: "crm" } };
+  const ask = async () => (await unwrap(api.PUT(listenerPath, waiting))).calls[0];
+  let offered = await ask();
+  while (!offered) {
+    offered = await ask();
+  }
+  const ofCall = { params: { path: { channel, listener: "laptop", delivery: offered.delivery } } };
+  await unwrap(api.PUT(`${listenerPath}/answers/{delivery}`, { ...ofCall, body: { status: 200 } }));
+  assert.equal((await triggered).attempt?.status, 200);
+  await unwrap(api.DELETE(listenerPath, ofListener));
+
   const disabled = { ...ofSystem, body: { reason: "maintenance" as const } };
   await unwrap(api.POST("/v1/channels/{channel}/business-systems/{system}/disable", disabled));
   await unwrap(api.POST("/v1/channels/{channel}/business-systems/{system}/enable", { ...ofSystem, body: {} }));
