@@ -1,8 +1,8 @@
 """The idempotency window: which command ids were used, for each account, within at least the last 24 hours.
 
-In memory are a hash of each id and the offset of its first outcome; the outcome itself is read again from
 In memory are a hash of each id and the offset of its first outcome. The outcome itself is read again from
-another's window, and an id costs about 120 bytes.
+`switchboard.outcomes` where its command is repeated. So one account's flood takes no id out of another's window, and an
+id costs about 120 bytes.
 
 A restore must stay short, however many outcomes there are that need not be remembered. So ids are stored in chunks on
 `switchboard.channel-state`, and only the outcomes after the last chunk are read again.
