@@ -73,9 +73,9 @@ SAMPLES: dict[str, Any] = {
     "change": "c1",
     "command": {"type": "SaveApprovals", "data": {"required_for": ["retire"]}},
 }
-NO_FAULT = {200, 201, 202, 400, 403, 404, 409, 422, 503, 504}
-BUSY = {503: "AuditsBusy", 504: "ReadModelBehind"}
-"""Other audits are reading the log; a ``min_version`` that never comes."""
+NO_FAULT = {200, 201, 202, 400, 403, 404, 409, 422, 429, 503, 504}
+BUSY = {429: "TooManyListeners", 503: "AuditsBusy", 504: "ReadModelBehind"}
+"""Each odd id begins a listener; other audits are reading the log; a ``min_version`` that never comes."""
 
 NAMES_A_FIELD = {"ParameterInvalid", "InvalidCommand", "ReplayInvalid", "ApiKeyInvalid", "SectionsInvalid"}
 """Problems that say of a part of the request what is wrong with it; others are of the settings."""

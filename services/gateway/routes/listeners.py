@@ -97,8 +97,10 @@ async def answer_call(
         raise Problem(422, "InvalidCommand", validation_message(error)) from None
     except binascii.Error:
         raise Problem(422, "InvalidCommand", "'body' is wrong: it is no base64.") from None
-    if (given.status is None) == (given.failure is None):
-        raise Problem(422, "InvalidCommand", "Give 'status' or 'failure', and not both.")
+    if given.status is None and given.failure is None:
+        raise Problem(422, "InvalidCommand", "'status' or 'failure' is missing.")
+    if given.status is not None and given.failure is not None:
+        raise Problem(422, "InvalidCommand", "'status' and 'failure' are given; give one of them.")
     answer = listeners.ListenerAnswer(given.status, body, given.failure)
     match await listeners.answer_call(pool_of(request), account, channel, delivery, listener, answer):
         case "unknown":
