@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +24,7 @@ from contracts.message import CommandData
 from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.outcome import CommandAccepted
 from services.cli.errors import CliError
-from services.cli.main import app
+from services.cli.main import app, run
 from services.infrastructure.config import SettingsError
 from tests.installation import Installation
 
@@ -58,17 +61,41 @@ def process(installation: Installation, *arguments: object) -> subprocess.Popen[
     )
 
 
+def run_here(environment: Mapping[str, str], *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """The whole console script in this process, which spares its start; ``text`` is its standard input."""
+    with ThreadPoolExecutor(1) as thread:  # the test's own may have a running event loop
+        return thread.submit(_run_here, environment, arguments, text).result()
+
+
+def _run_here(
+    environment: Mapping[str, str], arguments: tuple[str, ...], text: str
+) -> subprocess.CompletedProcess[str]:
+    last_resort, words = logging.lastResort, sys.argv
+    with CliRunner().isolation(text, env=dict(environment)) as (out, err, _):
+        sys.argv = ["switchboard", *arguments]
+        try:
+            run()
+        except SystemExit as end:
+            code = end.code
+        finally:
+            logging.lastResort, sys.argv = last_resort, words
+        sys.stdout.flush()
+        said = (out.getvalue().decode(), err.getvalue().decode())
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(arguments, code, *said)
+
+
 async def command(installation: Installation, *arguments: object) -> Said:
     """The same in this process, which spares its start."""
 
-    def run() -> Said:
+    def invoke() -> Said:
         done = CliRunner(env=installation.environment).invoke(app, [str(one) for one in arguments])
         if isinstance(done.exception, Exception):
             assert isinstance(done.exception, (CliError, SettingsError)), done.exception
             return Said(2, done.stdout, f"switchboard: {done.exception}\n")
         return Said(done.exit_code, done.stdout, done.stderr)
 
-    return await asyncio.to_thread(run)
+    return await asyncio.to_thread(invoke)
 
 
 async def happen(publisher: Publisher, channel: str, account: str, *commands: CommandData) -> list[int]:

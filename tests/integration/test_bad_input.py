@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from contracts.kafka.publisher import Publisher
 from contracts.outcome import CommandRejected
 from contracts.partitioner import partition_of
 from contracts.sms import ToggleSms
+from tests.commands import run_here
 from tests.installation import Installation, fresh
 from tests.servers import PARTITIONS
 
@@ -230,13 +230,7 @@ async def test_a_refused_api_key_is_shown_nothing_of_an_account(installation: In
 
 
 def _cli(installation: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "services.cli", *arguments],
-        env=installation.environment | {"SWITCHBOARD_ACCOUNT": "acme"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_here(installation.environment | {"SWITCHBOARD_ACCOUNT": "acme"}, *arguments)
 
 
 @pytest.mark.parametrize(

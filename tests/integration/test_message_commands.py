@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.commands import run_here
 from tests.installation import Installation, fresh, run_apart
 from tests.messages import SENDER, SINGAPOREAN, scheduled_channel
 
@@ -31,17 +32,7 @@ def channel(installation: Installation, account: str) -> str:
 
 @pytest.fixture
 def switchboard(installation: Installation, account: str) -> Switchboard:
-    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            (sys.executable, "-m", "services.cli", *arguments),
-            env=installation.environment | {"SWITCHBOARD_ACCOUNT": account},
-            capture_output=True,
-            text=True,
-            check=False,
-            **options,
-        )
-
-    return run
+    return partial(run_here, installation.environment | {"SWITCHBOARD_ACCOUNT": account})
 
 
 def _until(reads: Callable[[], Any], holds: Callable[[Any], bool]) -> Any:
@@ -51,7 +42,6 @@ def _until(reads: Callable[[], Any], holds: Callable[[Any], bool]) -> Any:
     return found
 
 
-@pytest.mark.timeout(240)  # a dozen processes, one after the other
 def test_a_message_from_its_resource_to_its_charge(switchboard: Switchboard, channel: str, account: str) -> None:
     resource, at = fresh("pool"), ("--channel", channel)
     reported = switchboard("resources", "report", resource, "--country", "SG", "--sender", SENDER, "--units", "5")
@@ -63,7 +53,7 @@ def test_a_message_from_its_resource_to_its_charge(switchboard: Switchboard, cha
 
     assert _until(resources, lambda found: resource in found)[resource]["available"] == 5
     dry = switchboard(*ROUTE, *at, "--message", "m1", "--dry-run")
-    real = switchboard(*ROUTE[:2], *ROUTE[4:], "--recipient", "-", *at, "--message", "m1", input=f"{SINGAPOREAN}\n")
+    real = switchboard(*ROUTE[:2], *ROUTE[4:], "--recipient", "-", *at, "--message", "m1", text=f"{SINGAPOREAN}\n")
     decided = json.loads(real.stdout)
     assert (dry.returncode, real.returncode) == (0, 0), dry.stderr + real.stderr
     assert (decided["route"], decided["sender"]) == ("scheduled", SENDER)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from contracts.partitioner import partition_of
 from contracts.rates import RATE_BOOK
 from contracts.topics import RATES
 from services.message_router.rate_book import rate_book
+from tests.commands import run_here
 from tests.installation import Installation, fresh
 from tests.message_router_database import router_database
 
@@ -26,8 +26,7 @@ INTERNATIONAL = "BD,authentication-international,AED,0.3526,2026-10-01\n"
 
 
 def switchboard(installation: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = (sys.executable, "-m", "services.cli", *arguments)
-    return subprocess.run(words, env=installation.environment, capture_output=True, text=True, check=False)
+    return run_here(installation.environment, *arguments)
 
 
 async def test_a_book_is_applied_as_a_whole_and_read_by_every_account(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from services.decider.restore import restore
 from services.domain.state_topic import channel_key, system_key
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
+from tests.commands import run_here
 from tests.installation import Installation
 
 PARTITIONS = 2
@@ -43,8 +42,7 @@ def installation(own_kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Installat
 
 
 def _rebuild(installation: Installation, *options: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "services.cli", "state", "rebuild", *options]
-    done = subprocess.run(command, env=installation.environment, capture_output=True, text=True, check=False)
+    done = run_here(installation.environment, "state", "rebuild", *options)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.commands import run_here
 from tests.message_router_database import RouterDatabase, message, report, router_database
 
 SETTINGS = "otp_scheduling: {enabled: true, countries: [IN, ID], use_own_numbers: false}\n"
@@ -29,9 +29,7 @@ async def router(database_url: str) -> AsyncIterator[RouterDatabase]:
 
 
 def run(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = (sys.executable, "-m", "services.cli", "messages", "what-if", *arguments)
-    environment = {"SWITCHBOARD_DATABASE_URL": database_url}
-    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    return run_here({"SWITCHBOARD_DATABASE_URL": database_url}, "messages", "what-if", *arguments)
 
 
 async def test_what_changes_is_told_by_country(router: RouterDatabase, database_url: str, tmp_path: Path) -> None:
