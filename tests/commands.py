@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ REGISTER = RegisterChannel(channel_type="whatsapp", name="Shop", enterprise_auth
 OPEN = OpenBusinessSystem(system="crm", name="CRM", api_request_url="https://crm.example/hook", remarks="ours")
 INTENT = AddIntent(system="crm", code="ORDER", name="Order", default_data={"order": "1"})
 FORM = SaveOtpScheduling(enabled=True, countries=["NO", "ID"], use_own_numbers=False)
+
+
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def process(installation: Installation, *arguments: object) -> subprocess.Popen[
 
 def run_here(environment: Mapping[str, str], *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
     """The whole console script in this process, which spares its start; ``text`` is its standard input."""
-    with ThreadPoolExecutor(1) as thread:  # the test's own may have a running event loop
+    # In a thread, as the test's own may have a running event loop; in turns, as the streams are the whole process's.
+    with _one_at_a_time, ThreadPoolExecutor(1) as thread:
         return thread.submit(_run_here, environment, arguments, text).result()
 
 

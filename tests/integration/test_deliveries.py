@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from services.domain.webhook_signature import fingerprint
+from tests.commands import run_here
 from tests.customer import CODE, Customer
 from tests.installation import Installation, fresh
 from tests.receivers import Call, Receiver, statuses, verifies, verify
@@ -19,14 +18,8 @@ from tests.receivers import Call, Receiver, statuses, verifies, verify
 
 async def cli(installation: Installation, *arguments: str) -> tuple[int, str]:
     """The command's exit code, and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.cli", *arguments),
-        env=installation.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
+    done = await asyncio.to_thread(run_here, installation.environment, *arguments)
+    return done.returncode, done.stdout + done.stderr
 
 
 async def test_410_disables_the_system_and_deliveries_continue_when_it_is_enabled(

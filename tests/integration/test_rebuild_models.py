@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from random import Random
 
@@ -18,6 +17,7 @@ from services.infrastructure.postgres import Pool, pool_of
 from services.projector.models import CATALOGUE, HISTORY, READ_MODELS, ReadModel
 from services.projector.swap import rebuild, roll_back
 from services.projector.versions import ModelVersions, versions_of
+from tests.commands import run_here
 from tests.faults.projector.rounds import check_other_models
 from tests.installation import Installation, fresh_database
 from tests.read_models import load, random_commands, until_caught_up
@@ -84,10 +84,7 @@ async def _settled(pool: Pool) -> None:
 
 
 async def switchboard(running: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "services.cli", "projections", *arguments]
-    return await asyncio.to_thread(
-        subprocess.run, command, env=running.environment, capture_output=True, text=True, check=False, timeout=120
-    )
+    return await asyncio.to_thread(run_here, running.environment, "projections", *arguments)
 
 
 async def versions(pool: Pool, model: ReadModel) -> ModelVersions:
