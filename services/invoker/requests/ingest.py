@@ -114,6 +114,7 @@ class NewDelivery(NamedTuple):
             attempts_before_replay=0,
             replays=0,
             traceparent=self.traceparent,
+            to_listener=self.to_listener,
         )
 
 
