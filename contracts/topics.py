@@ -86,6 +86,8 @@ OUTBOX_POSITIONS = Topic(
     "switchboard.outbox-positions", "how far the message router's outbox is published, by database", _compacted()
 )
 
+PARTITION_GROWTH = Topic("switchboard.partition-growth", "how the number of partitions grew", _compacted())
+
 TOPICS: tuple[Topic, ...] = (
     COMMANDS,
     EVENTS,
@@ -102,4 +104,5 @@ TOPICS: tuple[Topic, ...] = (
     USAGE,
     ACCESS_LOG,
     OUTBOX_POSITIONS,
+    PARTITION_GROWTH,
 )

@@ -169,7 +169,7 @@ def test_a_rejection_of_a_newer_decider_has_no_type() -> None:
 def test_topics_have_names_of_ours_and_keep_what_they_must() -> None:
     by_name = {topic.name.removeprefix("switchboard."): topic.settings for topic in TOPICS}
 
-    assert len(by_name) == 15
+    assert len(by_name) == 16
     assert by_name["events"]["retention.ms"] == by_name["events"]["retention.bytes"] == "-1"
     assert {name for name, has in by_name.items() if has["cleanup.policy"] == "compact"} == {
         "channel-state",

@@ -1,0 +1,78 @@
+"""How the number of partitions grew. A channel's older records stay on the partition where it lived before.
+
+Topics keyed by channel grow by a whole multiple: then the channels of a new partition all come from one older
+partition, its parent, because ``hash % 16`` decides ``hash % 8``. Whoever reads a new partition in order reads the
+parent first, up to the cut: the parent's end when the partition was added. The parent's later records are of other
+channels, except for requests of clients that had not heard of the growth yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+
+class PartitionGrowth(BaseModel):
+    """A record of `switchboard.partition-growth`, whose key is ``to`` in digits.
+
+    While it is ``begun`` nobody decides. ``cuts`` are the ends of the older partitions by topic and number.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    before: int
+    to: int
+    state: Literal["begun", "finished"]
+    cuts: Mapping[str, tuple[int, ...]] = {}
+
+    @property
+    def key(self) -> bytes:
+        return b"%d" % self.to
+
+
+class Parent(NamedTuple):
+    """The partition that is read first, up to ``cut``: the first offset that need not be read before."""
+
+    partition: int
+    cut: int
+
+
+class Partitions:
+    """Every growth so far, the oldest first."""
+
+    def __init__(self, growths: Iterable[PartitionGrowth] = ()) -> None:
+        self.growths = sorted(growths, key=lambda growth: growth.to)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Partitions) and self.growths == other.growths
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def unfinished(self) -> PartitionGrowth | None:
+        return next((growth for growth in self.growths if growth.state == "begun"), None)
+
+    def count(self, existing: int) -> int:
+        """How many partitions have channels, of the ``existing``: those of a growth that is not finished have none."""
+        finished = [growth.to for growth in self.growths if growth.state == "finished"]
+        if finished:
+            return finished[-1]
+        return self.growths[0].before if self.growths else existing
+
+    def parent(self, topic: str, partition: int) -> Parent | None:
+        """What is read before the partition; None for an original one, and for one of a topic that did not grow."""
+        for growth in self.growths:
+            if growth.before <= partition < growth.to and (cuts := growth.cuts.get(topic)):
+                parent = partition % growth.before
+                return Parent(parent, cuts[parent])
+        return None
+
+    def ancestors(self, topic: str, partition: int) -> list[Parent]:
+        """Where the channels of the partition lived before, the latest first."""
+        found: list[Parent] = []
+        while (parent := self.parent(topic, partition)) is not None:
+            found.append(parent)
+            partition = parent.partition
+        return found
