@@ -31,6 +31,7 @@ MAY = """
     switchboard.usage                   -   -   -   w   -   -
     switchboard.access-log              -   -   -   -   w   -
     switchboard.outbox-positions        -   -   -   rw  -   -
+    switchboard.partition-growth        r   r   r   r   r   r
     group switchboard.decider           yes -   -   -   -   -
     group switchboard.projector         -   yes -   -   -   -
     group switchboard.invoker           -   -   yes -   -   -

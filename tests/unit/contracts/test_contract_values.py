@@ -177,6 +177,7 @@ def test_topics_have_names_of_ours_and_keep_what_they_must() -> None:
         "scheduling-resources",
         "rates",
         "outbox-positions",
+        "partition-growth",
     }
     assert by_name["access-log"]["retention.ms"] == str(400 * 24 * 60 * 60 * 1000)
     assert all("max.compaction.lag.ms" in by_name[name] for name in ("channel-state", "signatures"))
