@@ -89,4 +89,5 @@ async def customer(installation: Installation, account: str = ACCOUNT) -> AsyncI
     async with installation.api(None, **{"Switchboard-Account": account}) as platform:
         assert (await platform("PUT", f"channels/{channel}", registered)).status == 201
     async with installation.api(account) as api:
+        await api("GET", f"channels/{channel}?min_version=1")
         yield Customer(api, channel, installation.bootstrap_servers)

@@ -36,6 +36,7 @@ def invoke(
     ttl: Annotated[
         int | None, typer.Option("--ttl-seconds", help="give the call up after so many seconds; default: the invoker's")
     ] = None,
+    settings_version: Annotated[int | None, typer.Option(min=1, help="wait until this version is known")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for the end of the call")] = 30.0,
     output: Output = None,
 ) -> None:
@@ -48,6 +49,7 @@ def invoke(
         "data": None if data is None else read_data(data),
         "template": template,
         "ttl_seconds": ttl,
+        "settings_version": settings_version,
     }
     try:
         command = InvokeIntent(**{name: value for name, value in given.items() if value is not None})

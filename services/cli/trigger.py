@@ -32,6 +32,7 @@ def trigger(
         str | None,
         typer.Option(help="JSON; @FILE reads it from a file, - from standard input; default: the intent's own data"),
     ] = None,
+    settings_version: Annotated[int | None, typer.Option(min=1, help="wait until this version is known")] = None,
     output: Output = None,
 ) -> None:
     """Calls an intent once as a test, and prints the delivery. Exit code 0: the answer was 2xx; 1: it was not.
@@ -46,6 +47,8 @@ def trigger(
 
     api = HttpApi.from_environment()
     path = f"channels/{channel}/business-systems/{system}/intents/{code}/trigger"
+    if settings_version is not None:
+        path += f"?min_version={settings_version}"
 
     async def ask() -> dict[str, Any]:
         async with api:

@@ -29,6 +29,7 @@ from services.infrastructure.postgres import Connection
 READ_MODEL_TIMEOUT_S = 10.0
 _POLL_INTERVAL_S = 0.02
 _ENTITY_TAG = re.compile(r'"[^"]*"')
+MinVersion = Annotated[int | None, Query(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,16 @@ class ReadSettings:
 @raises("ReadModelBehind", "TooManyFollowers")
 @dataclass(frozen=True, slots=True)
 class _ReadRequest:
-    """A request that reads one channel's settings."""
+    """A request that reads one channel's settings, or looks whether there is the channel."""
 
     request: Request
     caller: Authenticated
     channel: str
-    min_version: Annotated[int | None, Query(ge=0)] = None
+    min_version: MinVersion = None
+
+    async def require_channel(self) -> tuple[str, int]:
+        """Returns the channel's account and version. Raises `Problem`."""
+        return await require_channel(self.request, self.caller, self.channel, self.min_version)
 
     async def settings(self) -> ReadSettings:
         """Returns the settings, with intents that `json_documents` can show."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastapi import Depends, Request
 from pydantic import BaseModel
@@ -58,7 +58,9 @@ def built(kind: type[Any]) -> Any:
     async def build(**fields: Any) -> Any:
         return kind(**fields)
 
-    build.__signature__ = inspect.signature(kind, eval_str=True)  # type: ignore[attr-defined]
+    types, signature = get_type_hints(kind, include_extras=True), inspect.signature(kind)
+    parameters = [one.replace(annotation=types[name]) for name, one in signature.parameters.items()]
+    build.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     build.problems = getattr(kind, "problems", ())  # type: ignore[attr-defined]
     return Depends(build)
 

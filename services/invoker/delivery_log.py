@@ -103,13 +103,24 @@ async def find_by_request(pool: Pool, account: str, channel: str, request_id: st
     return next(iter(await _with_attempts(pool, rows, bodies=True)), None)
 
 
+async def has_settings(pool: Pool, account: str, channel: str, request: InvokeIntent) -> bool:
+    """Whether the invoker knows the channel by the version that the request names, or a later one."""
+    async with pool.acquire() as connection:
+        [settings] = await load_settings(connection, [_call(account, channel, request)])
+    return settings.channel_exists and settings.channel_version >= (request.settings_version or 0)
+
+
+def _call(account: str, channel: str, request: InvokeIntent) -> CallRequest:
+    return CallRequest(
+        account, channel, request.system, request.code, request.template, request.data, request.settings_version
+    )
+
+
 async def dry_run(
     pool: Pool, account: str, channel: str, request: InvokeIntent, schemas: SchemaValidator
 ) -> dict[str, Any]:
     """What a request would lead to with the settings of now. Nothing changes, and nothing is called."""
-    call = CallRequest(
-        account, channel, request.system, request.code, request.template, request.data, request.settings_version
-    )
+    call = _call(account, channel, request)
     async with pool.acquire() as connection:
         [settings] = await load_settings(connection, [call])
     match await validate(call, settings, rfc3339(time.time_ns() // 1_000_000), schemas):

@@ -135,5 +135,6 @@ async def _route_messages(api: Api, channel: str, version: int) -> None:
         assert answer.status == 200, answer.body
     for status in ("sent", "delivered"):
         report = {"status": status, "via": "chat", "at": now()}
-        assert (await api("POST", f"channels/{channel}/messages/otp-1001/statuses", report)).status == 202
+        path = f"channels/{channel}/messages/otp-1001/statuses?min_version={version}"
+        assert (await api("POST", path, report)).status == 202
     await until_shown(api, channel, "otp-1001", lambda one: one["sms_fallback"]["state"] == "withheld")

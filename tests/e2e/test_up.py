@@ -68,7 +68,7 @@ class Up:
         """Replaces the demo's signature at once, as Refresh in the console can. Returns what its receiver says."""
         refreshed = self.ask("POST", "business-systems/crm/signature", b'{"grace_seconds": 0}')
         self.until(f"  Receiver: has the new signature {refreshed['key_id']}")
-        self.ask("POST", "business-systems/crm/test-calls", b"{}")
+        self.ask("POST", f"business-systems/crm/test-calls?min_version={refreshed['version']}", b"{}")
         return self.until("  Receiver: ")
 
     def ask(self, method: str, resource: str, body: bytes | None = None) -> dict[str, Any]:

@@ -206,7 +206,7 @@ async def test_an_account_has_a_limit_of_listeners(installation: Installation) -
         assert (refused.status, problem(refused.body)) == (404, "ChannelUnknown")
     async with installation.api(account) as api:
         paths = [f"channels/{channel}/listeners/l-{number}" for number in range(LISTENERS_PER_ACCOUNT + 1)]
-        answers = await asyncio.gather(*(api("PUT", path, {}) for path in paths))
+        answers = await asyncio.gather(*(api("PUT", f"{path}?min_version=1", {}) for path in paths))
         assert sorted(answer.status for answer in answers) == [200] * LISTENERS_PER_ACCOUNT + [429]
         [refused] = [answer for answer in answers if answer.status == 429]
         assert problem(refused.body) == "TooManyListeners"

@@ -86,13 +86,14 @@ async def test_a_dry_run_says_what_the_decision_then_is_and_reserves_nothing(
 async def test_what_other_settings_would_have_made_of_the_messages(
     installation: Installation, platform: Api, account: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    channel, _ = await scheduled_channel(installation, account)
+    channel, version = await scheduled_channel(installation, account)
     await report_resource(platform, 1)
     async with gateway(installation, account) as (api, _):
         rules = [(await api("POST", f"channels/{channel}/message-decisions", OTP)).body["rule"] for _ in range(3)]
         assert rules == ["ResourceAvailable", "ResourcesExhausted", "ResourcesExhausted"]
         proposed = {"otp_scheduling": {"enabled": True, "countries": ["SG"], "use_own_numbers": True}}
-        [singapore] = (await api("POST", f"channels/{channel}/what-if", proposed)).body["countries"]
+        at = f"channels/{channel}/what-if?min_version={version}"
+        [singapore] = (await api("POST", at, proposed)).body["countries"]
         changes = [{"from": "failed", "to": "own_number", "messages": 2}]
         assert (singapore["country"], singapore["messages"], singapore["changes"]) == ("SG", 3, changes)
         [same] = (await api("POST", f"channels/{channel}/what-if", {})).body["countries"]

@@ -124,13 +124,15 @@ async def test_who_proposes_what_and_who_approves(people: tuple[People, str]) ->
     }
     assert await who.ask("kim", "POST", f"{at}/proposed-changes", sealed) == (422, "InvalidCommand")
 
-    assert (await who.ask("paula", "POST", f"{at}/proposed-changes", form("c-1")))[0] == 201
+    status, first = await who.ask("paula", "POST", f"{at}/proposed-changes", form("c-1"))
+    assert status == 201
     assert await who.ask("paula", "POST", f"{at}/proposed-changes/c-1/approve", {}) == (403, "AuthorCannotApprove")
     assert await who.ask("adam", "POST", f"{at}/proposed-changes/c-1/approve", {}) == (403, "Forbidden")
-    status, proposed = await who.ask("anna", "POST", f"{at}/proposed-changes", form("c-2"))
-    assert status == 201
-    await _change(who, at, "c-2", proposed["version"])
-    assert await who.ask("bert", "POST", f"{at}/proposed-changes/c-2/decline", {}) == (403, "Forbidden")
+    decline = f"{at}/proposed-changes/c-2/decline?min_version={first['version'] + 1}"
+    declining = asyncio.ensure_future(who.ask("bert", "POST", decline, {}))
+    assert not (await asyncio.wait([declining], timeout=0.3))[0], "it waits for the change"
+    assert (await who.ask("anna", "POST", f"{at}/proposed-changes", form("c-2")))[0] == 201
+    assert await declining == (403, "Forbidden")
     assert (await who.ask("anna", "POST", f"{at}/proposed-changes/c-2/decline", {}))[0] == 200
     status, declined = await who.ask("paula", "POST", f"{at}/proposed-changes/c-1/decline", {"comment": "no"})
     assert status == 200

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from typing import Any
 
 import pytest
 
 from services.gateway import reads
 from tests.gateways import gateway
-from tests.installation import Installation, fresh
+from tests.installation import Answer, Installation, fresh
+from tests.receivers import Receiver
 
 SHOP = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
 
@@ -65,3 +68,49 @@ async def test_another_accounts_channel_is_waited_for_as_one_that_nobody_registe
             answers.append((answer.status, answer.body))
         assert answers[0] == answers[1]
         assert answers[0][0] == 504
+
+
+async def test_requests_that_rely_on_a_write_wait_for_it(installation: Installation, receiver: Receiver) -> None:
+    """Each is sent before the write that it relies on, and answered after it."""
+    account, channel = fresh("acct"), fresh("ch")
+    crm = {"system": "crm", "code": "ORDER"}
+    marketing = {"recipient": "+6591234567", "category": "marketing"}
+    status = {"status": "sent", "via": "chat", "at": "2026-11-26T08:00:00Z"}
+    asked: dict[str, tuple[str, dict[str, Any] | None]] = {
+        "GET invocations": ("?min_version=1", None),
+        "GET messages": ("?min_version=1", None),
+        "PUT listeners/laptop": ("?min_version=1", {"system": "erp"}),
+        "POST what-if": ("?min_version=1", {}),
+        "POST messages/m-1/statuses": ("?min_version=1", status),
+        "POST message-decisions": ("?dry_run=true&min_version=1", marketing),
+        "POST invocations": ("?dry_run=true&min_version=4", crm),
+        "POST business-systems/crm/test-calls": ("?min_version=4", {}),
+        "POST business-systems/crm/intents/ORDER/trigger": ("?min_version=4", {}),
+        "POST business-systems/crm/signature/old/retirement": ("?min_version=4", None),
+    }
+    async with (
+        installation.api(None, **{"Switchboard-Account": account}) as platform,
+        installation.api(account) as api,
+    ):
+
+        async def ask(operation: str, query: str, body: dict[str, Any] | None) -> Answer:
+            method, path = operation.split()
+            return await api(method, f"channels/{channel}/{path}{query}", body)
+
+        tasks = {operation: asyncio.ensure_future(ask(operation, *how)) for operation, how in asked.items()}
+        early, _ = await asyncio.wait(tasks.values(), timeout=0.5)
+        assert not early, "answered before the write"
+        assert (await platform("PUT", f"channels/{channel}", SHOP)).status == 201
+        system = f"channels/{channel}/business-systems/crm"
+        assert (await api("PUT", system, {"name": "CRM", "api_request_url": receiver.url("crm")})).status == 201
+        added = await api("PUT", f"{system}/intents/ORDER", {"name": "Order", "default_data": {}})
+        answers = {operation: await task for operation, task in tasks.items()}
+
+    assert added.body["version"] == 4, "opened and signed are two"
+    unproven = answers.pop("POST business-systems/crm/signature/old/retirement")
+    assert unproven.body["type"] == "urn:switchboard:problem:SignatureNotProven"
+    assert {answer.status for answer in answers.values()} == {200, 202}, answers
+    assert answers["POST invocations"].body["would"] == "call"
+    test_call = answers["POST business-systems/crm/test-calls"].body["delivery"]
+    assert test_call["request"]["settings_version"] == 4, "the invoker waits for it too"
+    assert len(receiver.calls["crm"]) == 1

@@ -76,8 +76,8 @@ async def test_signatures_are_nowhere_in_the_clear(
         intent = {"name": "Order", "default_data": {"order": "1"}}
         added = await api("PUT", f"{system}/intents/ORDER", intent)
         assert added.status == 201
-        await api("GET", f"channels/{channel}/settings?min_version={added.body['version']}")
-        called = await api("POST", f"channels/{channel}/invocations?wait=20", {"system": "crm", "code": "ORDER"})
+        invocations = f"channels/{channel}/invocations?wait=20&min_version={added.body['version']}"
+        called = await api("POST", invocations, {"system": "crm", "code": "ORDER"})
         await api("DELETE", f"{system}/signature/{refreshed.body['events'][0]}")
     await runner.cleanup()
 

@@ -52,7 +52,8 @@ _QUERY = {
     "dry_run": Parameter("Answer with what would happen, and change nothing."),
     "force": Parameter("Delete it although message templates refer to it."),
     "min_version": Parameter(
-        "Wait, at most 10 s, until the read model has this version of the channel, which a command's answer named."
+        "Wait, at most 10 s, until the read model has this version of the channel, which a command's answer named as "
+        "`version`. What is called or routed waits for that version too."
     ),
     "wait": Parameter("Wait for so many seconds at most."),
 }

@@ -15,7 +15,7 @@ from services.gateway.instant import Instant
 from services.gateway.json_documents import document, json_response
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
-from services.gateway.reads import require_channel, snapshot_cursor, wait_until
+from services.gateway.reads import MinVersion, require_channel, snapshot_cursor, wait_until
 from services.gateway.requests import pool_of
 
 router = APIRouter(prefix="/v1", tags=["History"])
@@ -40,7 +40,7 @@ async def channel_history(
     until: Instant | None = None,
     before: str | None = None,
     limit: Limit = 100,
-    min_version: Annotated[int | None, Query(ge=0)] = None,
+    min_version: MinVersion = None,
 ) -> Response:
     """Lists the channel's events and rejections, newest first; continue with `before`.
 

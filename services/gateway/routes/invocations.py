@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import AsyncExitStack
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from contracts import topics
 from contracts.envelope import validation_message
 from contracts.invocation import InvokeIntent, MakeTestCall, TriggerIntent
-from services.gateway.authentication.caller import Authenticated
 from services.gateway.authentication.origin import origin_of
-from services.gateway.commands import ChannelCommand, CommandRequest
+from services.gateway.commands import ChannelCommand
+from services.gateway.judged_commands import JudgedCommand
 from services.gateway.long_polls import long_poll
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
-from services.gateway.reads import read_settings, require_channel
+from services.gateway.reads import ReadRequest, wait_until
 from services.gateway.requests import (
     body_schema,
     pool_of,
@@ -38,6 +38,7 @@ router = APIRouter(prefix="/v1/channels/{channel}")
 
 TEST_CALL_TIMEOUT_S = 25.0
 _POLL_INTERVAL_S = 0.05
+_Test = TypeVar("_Test", MakeTestCall, TriggerIntent)
 _OF_CALLS = ("AccountMissing", "RequestIdReused", "DeliveryQuotaExceeded", "TooManyFollowers")
 
 
@@ -50,20 +51,23 @@ _OF_CALLS = ("AccountMissing", "RequestIdReused", "DeliveryQuotaExceeded", "TooM
     openapi_extra=body_schema(InvokeIntent),
 )
 @raises(*_OF_CALLS)
-async def invoke_intent(command: CommandRequest, wait: Annotated[float, Query(ge=0, le=30)] = 0) -> JSONResponse:
+async def invoke_intent(command: JudgedCommand, wait: Annotated[float, Query(ge=0, le=30)] = 0) -> JSONResponse:
     """Requests a call of an intent. Answers 202 with the request's id; with `wait`, 200 if the call ended.
 
     A dry run answers with what would happen, and calls nobody.
     """
     account, channel = command.caller.required_account(), command.channel
-    await require_channel(command.request, command.caller, channel)
+    await command.require_channel()
     try:
-        invocation = InvokeIntent.model_validate(await command.body())
+        invocation = command.with_version(InvokeIntent.model_validate(await command.body()))
     except ValidationError as error:
         raise Problem(422, "InvalidCommand", validation_message(error)) from None
     if command.options.dry_run:
-        turn_of(command.request).end()
         pool, schemas = pool_of(command.request), schemas_of(command.request)
+        if invocation.settings_version is not None:
+            async with long_poll(command.request, command.caller):
+                await wait_until(command.request, lambda: delivery_log.has_settings(pool, account, channel, invocation))
+        turn_of(command.request).end()
         async with schema_queue_of(command.request).turn(account):
             return JSONResponse(await delivery_log.dry_run(pool, account, channel, invocation, schemas))
     request_id, delivery = await request_call(command, invocation, wait)
@@ -72,12 +76,11 @@ async def invoke_intent(command: CommandRequest, wait: Annotated[float, Query(ge
 
 
 @router.get("/invocations", tags=["Invocations"], response_model=InvocationList)
-async def list_invocations(
-    request: Request, caller: Authenticated, channel: str, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> dict[str, Any]:
+async def list_invocations(read: ReadRequest, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
     """Lists the channel's signed calls, newest first, with every attempt."""
-    await require_channel(request, caller, channel)
-    return {"invocations": await delivery_log.newest_of_channel(pool_of(request), caller.account, channel, limit)}
+    await read.require_channel()
+    pool = pool_of(read.request)
+    return {"invocations": await delivery_log.newest_of_channel(pool, read.caller.account, read.channel, limit)}
 
 
 @router.post(
@@ -87,13 +90,13 @@ async def list_invocations(
     openapi_extra=body_schema(MakeTestCall, "system"),
 )
 @raises(*_OF_CALLS, "BusinessSystemUnknown", "TooManyTestCalls", "TestCallPending")
-async def make_test_call(command: CommandRequest, system: str) -> JSONResponse:
+async def make_test_call(command: JudgedCommand, system: str) -> JSONResponse:
     """Calls the system once, exactly as a real delivery does, and returns the attempt; also if the system is disabled.
 
     With `key_id` in the body the call carries that signature alone, which proves whether the receiver knows it.
     """
     command.caller.required_account()
-    (await read_settings(command.request, command.caller, command.channel)).system(system)
+    (await command.settings()).system(system)
     return await _made(command, MakeTestCall, await command.body(system=system))
 
 
@@ -104,23 +107,21 @@ async def make_test_call(command: CommandRequest, system: str) -> JSONResponse:
     openapi_extra=body_schema(TriggerIntent, "system", "code"),
 )
 @raises(*_OF_CALLS, "BusinessSystemUnknown", "IntentUnknown", "TooManyTestCalls", "TestCallPending")
-async def trigger_intent(command: CommandRequest, system: str, code: str) -> JSONResponse:
+async def trigger_intent(command: JudgedCommand, system: str, code: str) -> JSONResponse:
     """Calls an intent once as a test, and returns the attempt.
 
     The call goes to whoever listens for calls of the channel, not to the business system, and carries none of its
     signatures.
     """
     command.caller.required_account()
-    (await read_settings(command.request, command.caller, command.channel)).intent(system, code)
+    (await command.settings()).intent(system, code)
     return await _made(command, TriggerIntent, await command.body(system=system, code=code))
 
 
-async def _made(
-    command: ChannelCommand, kind: type[MakeTestCall | TriggerIntent], body: dict[str, Any]
-) -> JSONResponse:
+async def _made(command: JudgedCommand, kind: type[_Test], body: dict[str, Any]) -> JSONResponse:
     """Makes a call as a test and waits for its end. Raises `Problem`."""
     try:
-        test_call = kind.model_validate(body)
+        test_call = command.with_version(kind.model_validate(body))
     except ValidationError as error:
         raise Problem(422, "InvalidCommand", validation_message(error)) from None
     if command.options.dry_run:

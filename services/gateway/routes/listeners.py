@@ -7,16 +7,15 @@ import base64
 import binascii
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from contracts.envelope import validation_message
 from contracts.ids import ID_PATTERN, SystemId, is_id
-from services.gateway.authentication.caller import Authenticated
 from services.gateway.long_polls import long_poll
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
-from services.gateway.reads import require_channel
+from services.gateway.reads import ReadRequest
 from services.gateway.requests import body_schema, json_body, pool_of, turn_of
 from services.invoker.delivery_schemas import ListenerLeft, OfferedCalls, TakenAnswer
 from services.invoker.queue import listeners
@@ -54,9 +53,7 @@ class Answer(BaseModel):
 @router.put("", response_model=OfferedCalls, openapi_extra=body_schema(Listening))
 @raises("AccountMissing", "TooManyListeners", "TooManyFollowers")
 async def listen(
-    request: Request,
-    caller: Authenticated,
-    channel: str,
+    read: ReadRequest,
     listener: str,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0,
 ) -> dict[str, Any]:
@@ -64,20 +61,20 @@ async def listen(
 
     A listener that does not ask again for 45 s has left. Several listeners get the same calls.
     """
-    account = await _account(request, caller, channel, listener)
+    account = await _account(read, listener)
     try:
-        asked = Listening.model_validate(await json_body(request, {}))
+        asked = Listening.model_validate(await json_body(read.request, {}))
     except ValidationError as error:
         raise Problem(422, "InvalidCommand", validation_message(error)) from None
-    pool = pool_of(request)
-    turn_of(request).end()
-    async with long_poll(request, caller):
-        if not await listeners.listen(pool, account, channel, listener, asked.system):
+    pool = pool_of(read.request)
+    turn_of(read.request).end()
+    async with long_poll(read.request, read.caller):
+        if not await listeners.listen(pool, account, read.channel, listener, asked.system):
             detail = f"An account may have {listeners.LISTENERS_PER_ACCOUNT} listeners at a time; end one first."
             raise Problem(429, "TooManyListeners", detail, retry_after_s=5)
         deadline = asyncio.get_running_loop().time() + wait
         while True:
-            calls = await listeners.open_calls(pool, account, channel, asked.system, asked.known)
+            calls = await listeners.open_calls(pool, account, read.channel, asked.system, asked.known)
             if calls or asyncio.get_running_loop().time() >= deadline:
                 return {"calls": calls}
             await asyncio.sleep(_POLL_S)
@@ -85,13 +82,11 @@ async def listen(
 
 @router.put("/answers/{delivery}", response_model=TakenAnswer, openapi_extra=body_schema(Answer))
 @raises("AccountMissing", "CallNotOffered", "CallAnswered", "CallOver")
-async def answer_call(
-    request: Request, caller: Authenticated, channel: str, listener: str, delivery: str
-) -> dict[str, Any]:
+async def answer_call(read: ReadRequest, listener: str, delivery: str) -> dict[str, Any]:
     """Answers a call. The first answer of any listener is the result of the call; to repeat one changes nothing."""
-    account = await _account(request, caller, channel, listener)
+    account = await _account(read, listener)
     try:
-        given = Answer.model_validate(await json_body(request, {}))
+        given = Answer.model_validate(await json_body(read.request, {}))
         body = base64.b64decode(given.body, validate=True)
     except ValidationError as error:
         raise Problem(422, "InvalidCommand", validation_message(error)) from None
@@ -102,7 +97,7 @@ async def answer_call(
     if given.status is not None and given.failure is not None:
         raise Problem(422, "InvalidCommand", "'status' and 'failure' are given; give one of them.")
     answer = listeners.ListenerAnswer(given.status, body, given.failure)
-    match await listeners.answer_call(pool_of(request), account, channel, delivery, listener, answer):
+    match await listeners.answer_call(pool_of(read.request), account, read.channel, delivery, listener, answer):
         case "unknown":
             detail = "No call of this delivery was offered to the channel's listeners."
             raise Problem(404, "CallNotOffered", detail, delivery=delivery)
@@ -118,17 +113,17 @@ async def answer_call(
 
 @router.delete("", response_model=ListenerLeft)
 @raises("AccountMissing")
-async def leave(request: Request, caller: Authenticated, channel: str, listener: str) -> dict[str, Any]:
+async def leave(read: ReadRequest, listener: str) -> dict[str, Any]:
     """Ends a listener, if there is one."""
-    account = await _account(request, caller, channel, listener)
-    await listeners.leave(pool_of(request), account, channel, listener)
+    account = await _account(read, listener)
+    await listeners.leave(pool_of(read.request), account, read.channel, listener)
     return {"listener": listener}
 
 
-async def _account(request: Request, caller: Authenticated, channel: str, listener: str) -> str:
+async def _account(read: ReadRequest, listener: str) -> str:
     """The account that the channel must be of. Raises `Problem`."""
-    account = caller.required_account()
+    account = read.caller.required_account()
     if not is_id(listener):
         raise Problem(400, "ParameterInvalid", "A listener's id has 1 to 128 characters of A-Z a-z 0-9 . _ : -.")
-    await require_channel(request, caller, channel)
+    await read.require_channel()
     return account

@@ -12,13 +12,14 @@ from contracts.envelope import validation_message
 from contracts.ids import is_id
 from contracts.message_routing import Category, MessageRouted, Route, RouteMessage, RoutingRefused, Rule
 from contracts.message_status import ReportStatus
-from services.gateway.authentication.caller import Authenticated
-from services.gateway.commands import ChannelCommand, CommandRequest
+from services.gateway.authentication.caller import Caller
+from services.gateway.commands import ChannelCommand
 from services.gateway.instant import Instant
+from services.gateway.judged_commands import JudgedCommand
 from services.gateway.long_polls import long_poll
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem, channel_unknown, problem_of_refusal
-from services.gateway.reads import require_channel, wait_until
+from services.gateway.reads import ReadRequest, require_channel, wait_until
 from services.gateway.requests import (
     body_schema,
     message_queue_of,
@@ -41,7 +42,7 @@ DECISION_TIMEOUT_S = 15.0
     *("AccountMissing", "InvalidRequest", "MessageIdReused", "ChannelRetired", "SettingsNotKnown", "InternalError"),
     *("ReadModelBehind", "TooManyFollowers", "OutcomeTimeout"),
 )
-async def decide_message(command: CommandRequest) -> JSONResponse:
+async def decide_message(command: JudgedCommand) -> JSONResponse:
     """Decides the route of a message, whose id is the Idempotency-Key; a scheduled one has a unit reserved.
 
     The same message again gets the same decision. A dry run decides likewise, reserves nothing and keeps nothing.
@@ -50,7 +51,7 @@ async def decide_message(command: CommandRequest) -> JSONResponse:
     if not is_id(command.channel):
         raise channel_unknown(command.channel[:128])
     try:
-        message = RouteMessage.model_validate(await command.body())
+        message = command.with_version(RouteMessage.model_validate(await command.body()))
     except ValidationError as error:
         raise Problem(422, "InvalidCommand", validation_message(error)) from None
     decision = await (would_decide if command.options.dry_run else _decide)(command, message)
@@ -59,7 +60,7 @@ async def decide_message(command: CommandRequest) -> JSONResponse:
     return JSONResponse(message_log.shown_decision(decision.model_dump(mode="json")))
 
 
-async def _decide(command: CommandRequest, message: RouteMessage) -> MessageRouted | RoutingRefused:
+async def _decide(command: ChannelCommand, message: RouteMessage) -> MessageRouted | RoutingRefused:
     account = command.caller.required_account()
     turn_of(command.request).end()
     async with message_queue_of(command.request).turn(account):
@@ -78,22 +79,24 @@ async def _decide(command: CommandRequest, message: RouteMessage) -> MessageRout
 async def would_decide(command: ChannelCommand, message: RouteMessage) -> MessageRouted | RoutingRefused:
     """Returns what the message would be routed to now. Raises `Problem`."""
     request, account, channel = command.request, command.caller.required_account(), command.channel
-    _, settings_version = await require_channel(request, command.caller, channel)
-    version = max(settings_version, message.settings_version or 0)
-    async with long_poll(request, command.caller):
-        is_known = await wait_until(request, lambda: has_settings(pool_of(request), account, channel, version))
-    if not is_known:
-        detail = f"The message router does not know version {version} of the settings yet; try again shortly."
-        raise Problem(504, "ReadModelBehind", detail)
+    _, version = await require_channel(request, command.caller, channel, message.settings_version)
+    await require_router_version(request, command.caller, account, channel, version)
     rates, now = request.app.state.rates, request.app.state.now()
     return await would_route(pool_of(request), rates, account, channel, command.options.command_id, message, now)
 
 
+async def require_router_version(request: Request, caller: Caller, account: str, channel: str, version: int) -> None:
+    """Waits until the message router has the version of the settings. Raises `Problem`."""
+    async with long_poll(request, caller):
+        is_known = await wait_until(request, lambda: has_settings(pool_of(request), account, channel, version))
+    if not is_known:
+        detail = f"The message router does not know version {version} of the settings yet; try again shortly."
+        raise Problem(504, "ReadModelBehind", detail)
+
+
 @router.get("/messages", response_model=MessagePage)
 async def list_messages(
-    request: Request,
-    caller: Authenticated,
-    channel: str,
+    read: ReadRequest,
     state: Annotated[message_log.MessageState | None, Query(description="Only those in this state.")] = None,
     route: Annotated[Route | None, Query(description="Only those with this route.")] = None,
     rule: Annotated[Rule | None, Query(description="Only those whose route this rule decided.")] = None,
@@ -107,13 +110,13 @@ async def list_messages(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """Lists the channel's messages, newest first, without recipients; continue with `before`."""
-    account, _ = await require_channel(request, caller, channel)
+    account, _ = await read.require_channel()
     try:
         page = None if before is None else message_log.parse_page(before)
     except ValueError:
         raise Problem(400, "ParameterInvalid", "'before' must be a previous page's 'next'.") from None
     chosen = message_log.MessageFilter(
-        channel,
+        read.channel,
         account,
         state,
         route,
@@ -124,19 +127,19 @@ async def list_messages(
         None if until is None else int(until.timestamp() * 1000),
         page,
     )
-    messages, following = await message_log.list_messages(pool_of(request), chosen, limit)
+    messages, following = await message_log.list_messages(pool_of(read.request), chosen, limit)
     return {"messages": messages, "next": following}
 
 
 @router.get("/messages/{message}", response_model=Message)
 @raises("MessageUnknown")
-async def show_message(request: Request, caller: Authenticated, channel: str, message: str) -> dict[str, Any]:
+async def show_message(read: ReadRequest, message: str) -> dict[str, Any]:
     """Shows a message with its timeline: decision, reservation, statuses, SMS fallback, charge."""
-    account, _ = await require_channel(request, caller, channel)
-    found = await message_log.get_message(pool_of(request), account, channel, message)
+    account, _ = await read.require_channel()
+    found = await message_log.get_message(pool_of(read.request), account, read.channel, message)
     if found is None:
         detail = f"The channel has no message {message[:128]!r}."
-        raise Problem(404, "MessageUnknown", detail, channel=channel, message=message[:128])
+        raise Problem(404, "MessageUnknown", detail, channel=read.channel, message=message[:128])
     return found
 
 
@@ -147,13 +150,13 @@ async def show_message(request: Request, caller: Authenticated, channel: str, me
     openapi_extra=body_schema(ReportStatus, "message"),
 )
 @raises("AccountMissing")
-async def report_status(command: CommandRequest, message: str) -> JSONResponse:
+async def report_status(command: JudgedCommand, message: str) -> JSONResponse:
     """Reports what the chat app or the SMS product said of a message.
 
     A status counts once, however often it is reported, and one that comes before its message is decided waits for it.
     """
     account = command.caller.required_account()
-    await require_channel(command.request, command.caller, command.channel)
+    await command.require_channel()
     try:
         status = ReportStatus.model_validate(await command.body(message=message))
     except ValidationError as error:

@@ -13,15 +13,14 @@ from services.gateway.authentication.caller import Authenticated, Caller, requir
 from services.gateway.authentication.operations import OPERATIONS, SENT_BY
 from services.gateway.authentication.roles import Role
 from services.gateway.commands import CommandRequest, command_response, command_route
+from services.gateway.judged_commands import JudgedCommand
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
-from services.gateway.reads import require_channel
+from services.gateway.reads import MinVersion
 from services.gateway.requests import pool_of
 from services.gateway.routes.history import account_with_history
 
 router = APIRouter(prefix="/v1/channels/{channel}/proposed-changes", tags=["Proposed changes"])
-
-MinVersion = Annotated[int | None, Query(ge=0)]
 
 
 @router.get("", response_model=queries.ProposedChanges)
@@ -73,18 +72,20 @@ async def approve_change(command: CommandRequest, change: str) -> JSONResponse:
 
 
 @router.post("/{change}/decline", **command_route(DeclineChange, "change"))
-async def decline_change(command: CommandRequest, change: str) -> JSONResponse:
+async def decline_change(command: JudgedCommand, change: str) -> JSONResponse:
     """Declines a change that is not carried out yet. Without the role `approver`, only one's own."""
     data = await command.body(change=change)
-    await require_may_decline(command.request, command.caller, command.channel, change)
+    await require_may_decline(command.request, command.caller, command.channel, change, command.min_version)
     return command_response(await command.send("DeclineChange", data))
 
 
-async def require_may_decline(request: Request, caller: Caller, channel: str, change: str) -> None:
+async def require_may_decline(
+    request: Request, caller: Caller, channel: str, change: str, min_version: int | None = None
+) -> None:
     """Raises `Problem` for a change of somebody else, if the caller is no approver."""
     if Role.APPROVER in caller.principal.roles:
         return
-    account, _ = await require_channel(request, caller, channel)
+    account = await account_with_history(request, caller, channel, min_version)
     found = await _find(request, account, channel, change)
     if found["proposed_by"] != caller.actor:
         raise Problem(403, "Forbidden", "Without the role approver, you decline only what you have proposed.")

@@ -14,7 +14,7 @@ from services.gateway.json_documents import shown
 from services.gateway.log_reads import LOG_PROBLEMS, encode_answer, read_log
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
-from services.gateway.reads import ConditionalRead, require_channel
+from services.gateway.reads import ConditionalRead
 from services.gateway.routes.audit import A_TIME
 
 router = APIRouter(prefix="/v1", tags=["Settings"])
@@ -45,7 +45,7 @@ async def settings_at(
     if at is None:
         found = await read.settings()
         return read.respond(shown(found.settings), found.headers())
-    await require_channel(read.request, read.caller, read.channel)
+    await read.require_channel()
 
     async def query(log: Log) -> tuple[SettingsAt, bytes]:
         answer = (await channel_at(log, read.channel, [parse_moment(at, "at")], read.request.app.state.now()))[0]

@@ -27,9 +27,10 @@ from services.gateway.commands import (
     command_route,
     seal_key,
 )
+from services.gateway.judged_commands import JudgedCommand
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
-from services.gateway.reads import ReadRequest, read_settings
+from services.gateway.reads import ReadRequest, ReadSettings
 from services.gateway.requests import pool_of
 from services.invoker import delivery_log
 from services.invoker.delivery_schemas import Proof
@@ -184,19 +185,22 @@ async def list_signatures(read: ReadRequest, system: str) -> JSONResponse:
 
 @router.post("/signature/{key_id}/retirement", **command_route(RevokeSignature, "system", "key_id", answer=Retired))
 @raises("SignatureIsNewest", "SignatureNotProven")
-async def retire_signature(command: CommandRequest, system: str, key_id: str) -> JSONResponse:
+async def retire_signature(command: JudgedCommand, system: str, key_id: str) -> JSONResponse:
     """Revokes an old signature, provided that the receiver is known to accept the newest one; shows the proof."""
-    proof = await require_proof(command.request, command.caller, command.channel, system, key_id)
+    read = await command.settings()
+    proof = await require_proof(command.request, command.caller, read, system, key_id)
     outcome = await command.send("RevokeSignature", {"system": system, "key_id": key_id})
     return command_response(outcome, proof=proof)
 
 
-async def require_proof(request: Request, caller: Caller, channel: str, system: str, key_id: str) -> dict[str, Any]:
+async def require_proof(
+    request: Request, caller: Caller, read: ReadSettings, system: str, key_id: str
+) -> dict[str, Any]:
     """Returns how it shows that the receiver accepts the newest signature, which the old one can go without.
 
     Raises `Problem`.
     """
-    read = await read_settings(request, caller, channel)
+    channel = read.settings.channel
     if read.settings.retired:
         raise Problem(410, "ChannelIsRetired", f"Channel {channel!r} is retired: it has no signatures any more.")
     newest = next(signature for signature in read.system(system).signatures if signature.valid_until is None)

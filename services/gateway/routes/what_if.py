@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from contracts.envelope import validation_message
 from contracts.otp_scheduling import OtpSchedulingSettings
 from contracts.spend_guard import SpendGuardSettings
-from services.gateway.authentication.caller import Authenticated, Caller
+from services.gateway.authentication.caller import Caller
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
-from services.gateway.reads import require_channel
+from services.gateway.reads import ReadRequest
 from services.gateway.requests import body_schema, json_body, pool_of, turn_of
+from services.gateway.routes.messages import require_router_version
 from services.message_router.message_schemas import WhatIfReport
 from services.message_router.what_if import Proposal, TooManyMessages, UnknownChannel
 from services.message_router.what_if import what_if as replay
@@ -40,9 +41,7 @@ class ProposedSettings(BaseModel):
 @router.post("/what-if", response_model=WhatIfReport, openapi_extra=body_schema(ProposedSettings))
 @raises("ChannelUnknown", "InvalidRequest", "WhatIfTooLarge")
 async def what_if(
-    request: Request,
-    caller: Authenticated,
-    channel: str,
+    read: ReadRequest,
     first: Annotated[date | None, Query(alias="from", description="A UTC day; default: 30 days before `to`.")] = None,
     last: Annotated[date | None, Query(alias="to", description="A UTC day, included; default: today.")] = None,
 ) -> dict[str, Any]:
@@ -51,11 +50,13 @@ async def what_if(
     At most 31 days and 50,000 messages; `switchboard messages what-if` has no such limit.
     """
     try:
-        proposed = ProposedSettings.model_validate(await json_body(request, {}))
+        proposed = ProposedSettings.model_validate(await json_body(read.request, {}))
     except ValidationError as error:
         raise Problem(422, "InvalidRequest", validation_message(error)) from None
-    await require_channel(request, caller, channel)
-    return {"countries": await replayed(request, caller, channel, proposed, first, last)}
+    account, version = await read.require_channel()
+    if read.min_version is not None:
+        await require_router_version(read.request, read.caller, account, read.channel, version)
+    return {"countries": await replayed(read.request, read.caller, read.channel, proposed, first, last)}
 
 
 async def replayed(

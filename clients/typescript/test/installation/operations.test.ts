@@ -93,10 +93,10 @@ test("business systems, intents, calls and signatures", async (context) => {
   const signaturePath = "/v1/channels/{channel}/business-systems/{system}/signature";
   const { signature: first } = await unwrap(api.GET(signaturePath, ofSystem));
   const rotation = { ...ofSystem, body: { grace_seconds: 3600 } };
-  const { signature, key_id } = await unwrap(api.POST(signaturePath, rotation));
+  const { signature, key_id, version: signed } = await unwrap(api.POST(signaturePath, rotation));
   assert.ok(first && signature && key_id);
   secrets.push(signature, first);
-  const test = { ...ofSystem, body: {} };
+  const test = { params: { path: system, query: { min_version: signed } }, body: {} };
   const made = await unwrap(api.POST("/v1/channels/{channel}/business-systems/{system}/test-calls", test));
   assert.equal(made.attempt?.status, 200);
   const { signatures } = await unwrap(api.GET("/v1/channels/{channel}/business-systems/{system}/signatures", ofSystem));

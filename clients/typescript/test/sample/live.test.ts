@@ -46,11 +46,12 @@ test("a call verifies with its signature, and with either during a rotation", as
   const secrets: string[] = [];
   const { calls, url } = await receiver(context, secrets);
   const system = "/business-systems/crm";
-  await ask("PUT", system, { name: "CRM", api_request_url: url });
+  const { version } = await ask("PUT", system, { name: "CRM", api_request_url: url });
   secrets.push((await ask("GET", `${system}/signature`)).signature);
-  assert.equal((await ask("POST", `${system}/test-calls`, {})).attempt.status, 200);
-  secrets.push((await ask("POST", `${system}/signature`, { grace_seconds: 3600 })).signature);
-  assert.equal((await ask("POST", `${system}/test-calls`, {})).attempt.status, 200);
+  assert.equal((await ask("POST", `${system}/test-calls?min_version=${version}`, {})).attempt.status, 200);
+  const refreshed = await ask("POST", `${system}/signature`, { grace_seconds: 3600 });
+  secrets.push(refreshed.signature);
+  assert.equal((await ask("POST", `${system}/test-calls?min_version=${refreshed.version}`, {})).attempt.status, 200);
   secrets.shift();
   assert.equal((await ask("POST", `${system}/test-calls`, {})).attempt.status, 200);
   const [first, second, third] = calls.map((call) => call.fingerprint);

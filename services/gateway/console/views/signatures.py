@@ -18,6 +18,7 @@ from services.gateway.console.routing import ConsoleRoute
 from services.gateway.console.views.business_systems import SYSTEMS
 from services.gateway.console.views.service_settings import channel_read, saved, service_settings
 from services.gateway.problems import Problem
+from services.gateway.reads import read_settings
 from services.gateway.requests import pool_of
 from services.gateway.routes.signatures import require_proof, send_for_secret
 from services.invoker import delivery_log
@@ -93,7 +94,8 @@ async def refresh(console: Console, channel: str, system: str) -> Response:
 
 async def _retire(console: ConsoleRequest, channel: str, system: str, key_id: str) -> Response:
     """Ends an old signature before its time, as the receiver is known to accept the newest one."""
-    await require_proof(console.request, console.caller, channel, system, key_id)
+    read = await read_settings(console.request, console.caller, channel)
+    await require_proof(console.request, console.caller, read, system, key_id)
     data = {"system": system, "key_id": key_id}
     outcome = await send_or_propose(console, channel, "RevokeSignature", data)
     path = "business-systems", system, "signature"
