@@ -12,6 +12,8 @@ idle partition stale.
 FastStream's batch handler swallows exceptions, and a manual commit then skips the failed batch; a batch may also mix
 partitions. So batches are split here, and a partition whose batch failed is sought back to where that batch began.
 
+A partition that was added is read after its parent: see `parent_partitions`.
+
 After a gap in the log nothing can be told: every consumer of events applies what is before it, and stops there. An
 event whose application raises stops its partition too, because none may be skipped. A topic of requests goes on: see
 `poison_messages`.
@@ -45,6 +47,7 @@ from services.infrastructure.kafka import (
 )
 from services.infrastructure.library_internals.faststream import decode_nothing, parse_batch_unread, take_records
 from services.infrastructure.outages import retry_during_outage
+from services.infrastructure.parent_partitions import ParentPartitions
 from services.infrastructure.postgres import OUTAGES, Pool, migrate
 
 log = structlog.stdlib.get_logger(__name__)
@@ -84,6 +87,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Next position in each assigned partition. A missing one is read from the database."""
         self._sought: set[TopicPartition] = set()
         """Assigned partitions whose position is known not to be behind the checkpoint."""
+        self._parents = ParentPartitions(
+            pool, name, bootstrap_servers=settings.kafka_bootstrap_servers, **security_options()
+        )
         self._comparing: asyncio.Task[None] | None = None
         self._failing: set[TopicPartition] = set()
         """Partitions whose last batch failed, so that a failure is logged once."""
@@ -139,6 +145,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in revoked:
             self._next.pop(partition, None)
             self._sought.discard(partition)
+            self._parents.revoked(partition)
             self._metrics.revoked(partition)
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
@@ -161,6 +168,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 await self._commit_to_group()
                 await self._compare_checkpoints()
+                await self._parents.go_on(self._subscriber.consumer)
                 await self._measure_lag()  # last: what fails here keeps no lost commit from being seen
             except OUTAGES:
                 continue
@@ -187,9 +195,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 if tp in committed and checkpoint < committed[tp]:
                     log.warning(
                         "the database lost commits: seeking to the checkpoint",
-                        consumer=self._name,
-                        topic=topic,
-                        partition=tp.partition,
+                        **self._where(tp),
                         offset=checkpoint,
                         committed=committed[tp],
                     )
@@ -211,22 +217,14 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._seek_back(consumer, partition, first, f"waiting for the database ({type(error).__name__})")
             except SequenceGap as gap:
                 if partition not in self._failing:
-                    log.error(
-                        "stopped at a gap in the log",
-                        consumer=self._name,
-                        topic=partition.topic,
-                        partition=partition.partition,
-                        reason=str(gap),
-                    )
+                    log.error("stopped at a gap in the log", **self._where(partition), reason=str(gap))
                 self._failing.add(partition)
                 await self._seek_back(consumer, partition, self._next[partition].offset, "a gap in the log")
             except NotAtCheckpoint:
                 await self._seek_back(consumer, partition, first, "another process had the partition")
             except Exception:
                 if partition not in self._failing:
-                    log.exception(
-                        "batch failed", consumer=self._name, topic=partition.topic, partition=partition.partition
-                    )
+                    log.exception("batch failed", **self._where(partition))
                 self._failing.add(partition)
                 await self._seek_back(consumer, partition, first, "a batch failed")
 
@@ -234,16 +232,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Raises `SequenceGap` after what is before the gap was applied."""
         if partition not in self._next:
             stands = await next_positions(self._pool, self._name, partition.topic)
-            self._next[partition] = stands.get(partition.partition, _BEGINNING)
-            if batch[0].offset != self._next[partition].offset:
-                log.info(
-                    "seeking to the checkpoint",
-                    consumer=self._name,
-                    topic=partition.topic,
-                    partition=partition.partition,
-                    offset=self._next[partition].offset,
-                )
-                consumer.seek(partition, self._next[partition].offset)
+            at = stands.get(partition.partition, _BEGINNING)
+            if at.offset == 0 and await self._parents.hold(consumer, partition, stands):
+                return
+            self._next[partition] = at
+            if batch[0].offset != at.offset:
+                log.info("seeking to the checkpoint", **self._where(partition), offset=at.offset)
+                consumer.seek(partition, at.offset)
                 return
         expected = self._next[partition]
         fresh = [record for record in batch if record.offset >= expected.offset]
@@ -267,6 +262,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await commits.commit_around_poison(fresh, apply, set_aside)
         self._next[partition] = Position(commits.next_offset, sequence)
 
+    def _where(self, partition: TopicPartition) -> dict[str, Any]:
+        return {"consumer": self._name, "topic": partition.topic, "partition": partition.partition}
+
     async def _commit_to_group(self) -> None:
         """Commits offsets to the group for lag tools. The checkpoint in the database decides, so no batch waits."""
         consumer: Any = self._subscriber.consumer
@@ -282,14 +280,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _seek_back(self, consumer: Any, partition: TopicPartition, offset: int, reason: str) -> None:
         if partition not in self._failing:
-            log.warning(
-                "seeking back",
-                consumer=self._name,
-                topic=partition.topic,
-                partition=partition.partition,
-                offset=offset,
-                reason=reason,
-            )
+            log.warning("seeking back", **self._where(partition), offset=offset, reason=reason)
         self._metrics.failed(reason)
         self._failing.add(partition)
         self._next.pop(partition, None)

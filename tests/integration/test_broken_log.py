@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from structlog.testing import capture_logs
 
-from contracts import topics
 from contracts.cursor import Cursor, EventFilter, InvalidCursor, Position, SequenceGap
 from contracts.kafka.subscriber import Change, Changes, Subscriber
 from projections import MIGRATIONS as PROJECTION_MIGRATIONS
@@ -29,15 +26,14 @@ from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.event_sequence import take_until_gap
 from services.infrastructure.kafka_to_postgres import Consumer
 from services.infrastructure.postgres import migrate, pool_of
-from services.infrastructure.topics import apply_topics
 from services.invoker import service as invoker
 from services.invoker.settings_replica import event_handlers as invoker_replica
 from services.message_router import service as message_router
 from services.message_router import settings_replica as message_router_replica
 from services.projector.service import projections
+from tests.event_writer import EVENTS, writer
 from tests.patience import PATIENCE_S
 
-EVENTS = topics.EVENTS.name
 MIGRATIONS = {
     "checkpoints": CHECKPOINT_MIGRATIONS,
     "projections": PROJECTION_MIGRATIONS,
@@ -49,50 +45,6 @@ REGISTERED: dict[str, Any] = {
     "resource": "channel",
     "data": {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True},
 }
-
-
-class Writer:
-    """Writes whatever it is told as the events of a log with one partition, numbered as they should be if not told."""
-
-    def __init__(self, producer: Any) -> None:
-        self.producer = producer
-        self.count, self.sequences = 0, Counter[str]()
-
-    async def write(self, channel: str, **told: Any) -> None:
-        self.count += 1
-        self.sequences[channel] += 1
-        event = {
-            "specversion": "1.0",
-            "id": f"event-{self.count}",
-            "type": "SmsActivated",
-            "source": "switchboard",
-            "subject": channel,
-            "time": "2026-11-22T08:00:00.000Z",
-            "accountid": "acme",
-            "sequence": self.sequences[channel],
-            "partitionsequence": self.count,
-            "previoushash": "0" * 64,
-            "resource": "sms",
-            "causationid": f"command-{self.count}",
-            "correlationid": f"command-{self.count}",
-            "data": {},
-        }
-        await self.producer.send_and_wait(EVENTS, json.dumps(event | told).encode(), partition=0)
-
-
-@asynccontextmanager
-async def writer(kafka: EmbeddedKafka, **options: Any) -> AsyncIterator[Writer]:
-    """On a log without events."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await admin.start()
-    if EVENTS in await admin.list_topics():
-        await admin.delete_topics([EVENTS])
-    while EVENTS in await admin.list_topics():  # noqa: ASYNC110 -- nobody tells
-        await asyncio.sleep(0.05)
-    await admin.close()
-    await apply_topics(kafka.bootstrap_servers, 1, {})
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all", **options) as producer:
-        yield Writer(producer)
 
 
 async def read(changes: Changes) -> list[Change]:
@@ -118,7 +70,7 @@ async def test_a_subscriber_says_which_event_is_missing(own_kafka: EmbeddedKafka
     subscriber = Subscriber(own_kafka.bootstrap_servers)
     async with writer(own_kafka) as log:
         await log.write("ch-1")
-        log.count += 1
+        log.counts[0] += 1
         await log.write("ch-1")
         for wanted in ({}, {"account": "nobody"}, {"types": "IntentAdded"}):
             with pytest.raises(SequenceGap, match="Event 2 of partition 0 should come next, but 3 came"):
@@ -145,7 +97,7 @@ async def test_what_is_not_committed_is_not_there_and_a_newer_type_passes_raw(ow
         assert (change.body, change.event.data) == (None, {"fax": "+62"})
         assert [value for value, _ in found] == [change.value]
         await log.producer.abort_transaction()
-        log.count -= 1
+        log.counts[0] -= 1
         log.sequences["ch-1"] -= 1
         async with log.producer.transaction():
             await log.write("ch-1")
@@ -159,7 +111,7 @@ async def test_the_feed_cuts_everybody_off_at_a_gap_and_goes_on_behind_it(
     async with writer(own_kafka) as log, Feed(own_kafka.bootstrap_servers, {}) as feed:
         followers = [Follower(feed, EventFilter(account), None) for account in ("acme", "nobody")]
         await log.write("ch-1")
-        log.count += 1
+        log.counts[0] += 1
         for broken in ({}, {"partitionsequence": 3}, {"partitionsequence": "four"}):  # missing, again, and no event
             await log.write("ch-1", **broken)
             async with asyncio.timeout(PATIENCE_S):
@@ -167,7 +119,7 @@ async def test_the_feed_cuts_everybody_off_at_a_gap_and_goes_on_behind_it(
                     with pytest.raises(CutOff):
                         await follow_on(follower)
             followers = [Follower(feed, EventFilter(account), None) for account in ("acme", "nobody")]
-            log.count += 1
+            log.counts[0] += 1
             await log.write("ch-1")
             await follow(followers[0])
         assert followers[1].read() == []
@@ -220,7 +172,7 @@ async def test_every_consumer_of_the_events_stops_at_a_gap_and_says_the_same(
         log = await stack.enter_async_context(writer(own_kafka))
         await log.write("ch-1", **REGISTERED)
         await log.write("ch-1")
-        log.count += 1
+        log.counts[0] += 1
         await log.write("ch-1")
         pool = await pool_of(settings, size=len(appliers))
         stack.push_async_callback(pool.close)
