@@ -23,6 +23,7 @@ from .errors import SubscriberError
 from .group_listener import GroupListener
 from .group_offsets import position_from, to_offset
 from .log import log
+from .subscriber_failure import subscriber_failure
 
 BEGINNING = "beginning"
 NOW = "now"
@@ -148,7 +149,7 @@ class Changes:
             await self._seek_to_start(cursor, [TopicPartition(_TOPIC, number) for number in range(count)])
         except (KafkaError, OSError) as error:
             await self.aclose()
-            raise SubscriberError(f"The broker cannot be used: {error}.") from error
+            raise subscriber_failure(error, self._options["bootstrap_servers"]) from error
         except BaseException:
             await self.aclose()
             raise

@@ -28,6 +28,7 @@ from ..message import EventData
 from .client_shutdown import close_client
 from .errors import NotOpen, SubscriberError
 from .log import log
+from .subscriber_failure import subscriber_failure
 
 _COMMIT_EVERY_S = 1.0
 _POLL_MS = 500
@@ -95,7 +96,7 @@ class Notices:
             await self._consumer.start()
             missing = sorted(set(self._topics) - await self._consumer.topics())
         except (KafkaError, OSError) as error:
-            raise SubscriberError(f"The broker cannot be used: {error}.") from error
+            raise subscriber_failure(error, self._options["bootstrap_servers"]) from error
         if missing:
             raise SubscriberError(f"The broker has no topic {missing[0]}; `switchboard topics apply` makes it.")
 

@@ -198,7 +198,7 @@ async def _read_models(*, enabled: bool) -> AsyncIterator[Any]:
     from services.infrastructure.config import Settings
     from services.infrastructure.postgres import pool_of
 
-    pool = await pool_of(Settings.from_environment(), size=1)
+    pool = await pool_of(Settings.from_environment(), size=1, waits=False)
     try:
         async with read_model_snapshot(pool, now_ms()) as read_models:
             yield read_models

@@ -33,7 +33,7 @@ def run_with_pool(owner: str, migrations: Path, use: Callable[[Pool], Awaitable[
     from services.infrastructure.postgres import migrate, pool_of
 
     async def run() -> Result:
-        pool = await pool_of(Settings.from_environment(), size=2)
+        pool = await pool_of(Settings.from_environment(), size=2, waits=False)
         try:
             await migrate(pool, owner, migrations)
             return await use(pool)

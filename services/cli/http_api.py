@@ -79,8 +79,9 @@ class HttpApi:
             ):
                 status, answer = response.status, await response.json(content_type=None)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            reason = "it does not answer" if isinstance(error, TimeoutError) else type(error).__name__
-            raise ApiUnavailable(f"{self.url} cannot be used: {reason}.") from None
+            away = isinstance(error, (OSError, TimeoutError))
+            reason = "No gateway answers" if away else "What answers is no gateway, or broke off,"
+            raise ApiUnavailable(f"{reason} at {self.url} ({URL}).") from None
         if status < 300:
             return answer
         found = answer if isinstance(answer, dict) else {}

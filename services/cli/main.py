@@ -216,7 +216,7 @@ def database_apply() -> None:
     from services.infrastructure.postgres import pool_of
 
     async def apply() -> list[str]:
-        pool = await pool_of(Settings.from_environment(), size=1)
+        pool = await pool_of(Settings.from_environment(), size=1, waits=False)
         try:
             return await apply_database(pool)
         finally:

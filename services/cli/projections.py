@@ -140,7 +140,7 @@ async def _tables(settings: Settings) -> AsyncIterator[Pool]:
     from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINT_MIGRATIONS
     from services.infrastructure.postgres import migrate, pool_of
 
-    pool = await pool_of(settings, size=6)
+    pool = await pool_of(settings, size=6, waits=False)
     try:
         await migrate(pool, "checkpoints", CHECKPOINT_MIGRATIONS)
         await migrate(pool, "projections", PROJECTION_MIGRATIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -54,8 +55,11 @@ async def pool_of(
     resets: bool = True,
     planning: Mapping[str, str] | None = None,
     takes_over: bool = False,
+    waits: bool = True,
 ) -> Pool:
     """A pool, as soon as the database is there, however long that takes. Raises `SettingsError`.
+
+    ``waits`` False is for commands, which somebody waits for: no database is a `SettingsError` too.
 
     ``resets`` False, a statement less for each use, is for who changes nothing that outlives a transaction: no setting
     of the session, no lock of its own. ``planning`` are settings of the planner, such as `BY_KEY`. ``takes_over`` is
@@ -79,7 +83,12 @@ async def pool_of(
         except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, ValueError) as error:
             raise SettingsError(f"SWITCHBOARD_DATABASE_URL cannot be used: {error}.") from None
 
-    pool = await retry_during_outage(connect, OUTAGES, "database")
+    try:
+        pool = await (retry_during_outage(connect, OUTAGES, "database") if waits else connect())
+    except OUTAGES as error:
+        where = urlsplit(settings.database_url).netloc.rpartition("@")[2]
+        reason = f": {error}" if isinstance(error, asyncpg.PostgresError) else ""
+        raise SettingsError(f"No database answers at {where or 'SWITCHBOARD_DATABASE_URL'}{reason}.") from None
     watch_pool(pool)
     return pool
 

@@ -150,7 +150,7 @@ async def test_notices_are_shared_by_a_group_and_resumed_after_what_was_processe
 
 
 async def test_notices_of_a_broker_that_is_away() -> None:
-    with pytest.raises(SubscriberError, match="The broker cannot be used"):
+    with pytest.raises(SubscriberError, match=r"^No broker answers at 127.0.0.1:\d+\.$"):
         await Notices(f"127.0.0.1:{free_port()}", group="demo").__aenter__()
     with pytest.raises(ValueError, match="a group needs a name"):
         Notices("127.0.0.1:9092", group="")

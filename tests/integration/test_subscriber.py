@@ -159,7 +159,7 @@ async def test_cursors_that_cannot_be_used(installation: Installation) -> None:
 
 
 async def test_a_broker_that_is_not_there() -> None:
-    with pytest.raises(SubscriberError, match="cannot be used"):
+    with pytest.raises(SubscriberError, match=r"^No broker answers at 127.0.0.1:1\.$"):
         await anext(Subscriber("127.0.0.1:1").changes())
     nowhere = os.environ | {"SWITCHBOARD_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     command = [sys.executable, "-m", "services.cli", "follow"]
@@ -167,7 +167,7 @@ async def test_a_broker_that_is_not_there() -> None:
         subprocess.run, command, env=nowhere, capture_output=True, text=True, check=False, timeout=60
     )
     [line] = refused.stderr.splitlines()
-    assert (refused.returncode, line.startswith("switchboard: The broker cannot be used")) == (2, True)
+    assert (refused.returncode, line) == (2, "switchboard: No broker answers at 127.0.0.1:1.")
 
 
 async def follow(installation: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
