@@ -102,7 +102,7 @@ async def test_what_is_not_committed_is_not_there_and_a_newer_type_passes_raw(ow
         async with log.producer.transaction():
             await log.write("ch-1")
         [later] = await read(subscriber.changes(change.cursor, endless=False))
-        assert (later.event.id, later.event.sequence) == ("event-2", 2)
+        assert (later.event.id, later.event.sequence) == ("event-0-2", 2)
 
 
 async def test_the_feed_cuts_everybody_off_at_a_gap_and_goes_on_behind_it(
