@@ -15,6 +15,7 @@ from contracts import topics
 from contracts.envelope import GENESIS
 from contracts.message import CommandData, rfc3339
 from contracts.message_types import Command, Event
+from contracts.partition_growth import PartitionGrowth
 from contracts.partitioner import partition_of
 from services.audit.log.copied_log import CopiedLog, CopiedRecord, copied_line
 from services.domain.decide import decide
@@ -88,6 +89,16 @@ class MadeUpLog:
         offset = self._offsets.get(partition, 0)
         self._offsets[partition] = offset + 2
         self.records.append(CopiedRecord(topics.EVENTS.name, partition, offset, self.now, channel.encode(), value, ()))
+
+    def grow(self, to: int) -> None:
+        """As `switchboard topics grow` does."""
+        cuts = tuple(max(0, self._offsets.get(number, 0) - 1) for number in range(self.partitions))
+        growth = PartitionGrowth(before=self.partitions, to=to, state="finished", cuts={topics.EVENTS.name: cuts})
+        value = growth.model_dump_json().encode()
+        offset = sum(record.topic == topics.PARTITION_GROWTH.name for record in self.records)
+        name = topics.PARTITION_GROWTH.name
+        self.records.append(CopiedRecord(name, 0, offset, self.now, growth.key, value, ()))
+        self.partitions = to
 
     def state_records(self) -> list[CopiedRecord]:
         """What `channel-state` would hold."""

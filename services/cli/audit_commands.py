@@ -15,7 +15,7 @@ from contracts import topics
 from contracts.message import rfc3339
 from services.audit.log import copied_log
 from services.audit.log.errors import AuditError
-from services.audit.log.source import OffsetRange, end_positions
+from services.audit.log.source import OffsetRange, end_positions, homes_of
 from services.audit.timeline.audit_log import AuditEntry, AuditFilter, ranges_to_read, read_audit_log
 from services.audit.timeline.diff import diff_report
 from services.audit.timeline.settings_at import SettingsAt, channel_at, channels_at, parse_moment
@@ -178,7 +178,8 @@ async def read_and_verify(
         with progress_bar("verifying", sum(offsets.end - offsets.first for offsets in chosen.values())) as moved:
             several = jobs_for(chosen) if jobs is None else jobs
             if copy is None and read_models is None and several > 1 and len(chosen) > 1:
-                report = await verify_in_parallel(bootstrap_servers(), chosen, stored, several, moved)
+                families = homes_of(source).families(chosen)
+                report = await verify_in_parallel(bootstrap_servers(), chosen, families, stored, several, moved)
             else:
                 report = await verify(source, stored, moved, partitions=partitions, read_models=read_models)
     if stored is not None:

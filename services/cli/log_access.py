@@ -56,11 +56,11 @@ async def open_log(copy: Path | None) -> AsyncIterator[Log]:
 
 async def offsets_to_read(log: Log, *names: str, channel: str | None = None) -> int:
     """The number of offsets in the topics, or in the partitions of one channel."""
-    from services.audit.log.source import topic_partition_of
+    from services.audit.log.source import sources_of
 
     ranges = await log.offset_ranges(*names)
     if channel is not None and log.partitions:
-        ranges = {source: ranges[source] for source in (topic_partition_of(log, name, channel) for name in names)}
+        ranges = {source: ranges[source] for name in names for source in sources_of(log, name, channel)}
     return sum(offsets.end - offsets.first for offsets in ranges.values())
 
 

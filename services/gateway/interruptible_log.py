@@ -22,7 +22,7 @@ class InterruptibleLog:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self.partitions = log.partitions
+        self.partitions, self.growth = log.partitions, log.growth
 
     async def offset_ranges(self, *names: str) -> dict[TopicPartition, OffsetRange]:
         return await self._log.offset_ranges(*names)

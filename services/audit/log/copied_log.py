@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from aiokafka import TopicPartition
+from pydantic import ValidationError
 
+from contracts.partition_growth import PartitionGrowth, Partitions
+from contracts.topics import PARTITION_GROWTH
 from services.audit.log.errors import AuditError
-from services.audit.log.source import Log, LogRecord, OffsetRange, Progress, merge, no_progress
+from services.audit.log.merge import merge
+from services.audit.log.source import Log, LogRecord, OffsetRange, Progress, no_progress
 
 _RECORDS_A_BATCH = 1_000
 _LONGEST_LINE = 16 * 1024 * 1024
@@ -52,6 +56,7 @@ class CopiedLog:
             raise AuditError(f"{path} cannot be read: {error.strerror}.") from None
         self.partitions = 0
         """Unknown: a copy may lack partitions."""
+        self.growth = self._read_growth()
 
     def _index(self, file: IO[bytes]) -> None:
         at = 0
@@ -65,6 +70,19 @@ class CopiedLog:
                 self._ranges[source] = OffsetRange(offsets.first, record.offset + 1)
                 self._lines.setdefault(source, array("Q")).append(at)
             at += len(line)
+
+    def _read_growth(self) -> Partitions:
+        found: dict[bytes | None, PartitionGrowth] = {}
+        with self._path.open("rb") as file:
+            for line in self._lines.get(TopicPartition(PARTITION_GROWTH.name, 0), ()):
+                file.seek(line)
+                record = self._parse(file.readline(_LONGEST_LINE))
+                try:
+                    found[record.key] = PartitionGrowth.model_validate_json(record.value or b"")
+                except ValidationError:
+                    where = f"{record.topic}/{record.partition}/{record.offset}"
+                    raise AuditError(f"{self._path}: the record at {where} is no growth.") from None
+        return Partitions(found.values())
 
     def _parse(self, line: bytes, number: int = 0) -> CopiedRecord:
         try:
@@ -110,7 +128,8 @@ class CopiedLog:
     async def merged(
         self, ranges: Mapping[TopicPartition, OffsetRange], progress: Progress = no_progress
     ) -> AsyncIterator[LogRecord]:
-        async for record in merge({source: self.read(source, offsets, progress) for source, offsets in ranges.items()}):
+        readings = {source: self.read(source, offsets, progress) for source, offsets in ranges.items()}
+        async for record in merge(readings, self.growth):
             yield record
 
 

@@ -13,8 +13,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CorruptRecordException, KafkaError, RecordTooLargeError, UnsupportedCodecError
 
 from contracts import topics
+from contracts.kafka.partition_growth import read_partitions
+from contracts.partition_growth import Partitions
 from services.audit.log.errors import AuditError, DamagedLog
-from services.audit.log.source import LogPosition, LogRecord, OffsetRange, Progress, merge, no_progress
+from services.audit.log.merge import merge
+from services.audit.log.source import LogPosition, LogRecord, OffsetRange, Progress, no_progress
 from services.infrastructure.config import SettingsError
 
 FETCH_BYTES = 1024 * 1024
@@ -31,6 +34,7 @@ class KafkaLog:
 
     def __init__(self, bootstrap_servers: str, security: Mapping[str, Any]) -> None:
         self.partitions = 0
+        self.growth = Partitions()
         self._bootstrap_servers, self._security = bootstrap_servers, security
         self._consumer: Any = None
         self._unchecked: Any = None
@@ -43,7 +47,9 @@ class KafkaLog:
             self._topics = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics()}
         finally:
             await admin.close()
-        self.partitions = self._topics.get(topics.EVENTS.name, 0)
+        if topics.PARTITION_GROWTH.name in self._topics:
+            self.growth = await read_partitions(bootstrap_servers=self._bootstrap_servers, **self._security)
+        self.partitions = self.growth.count(self._topics.get(topics.EVENTS.name, 0))
         self._consumer = self._made(check_crcs=True)
         await self._consumer.start()
         # aiokafka's `stop` fails with CancelledError while its background tasks have not had their first turn.
@@ -109,7 +115,7 @@ class KafkaLog:
     ) -> AsyncIterator[LogRecord]:
         _assign(self._consumer, ranges)
         readings = {source: _batches(self._consumer, source, offsets, progress) for source, offsets in ranges.items()}
-        async for record in merge(readings):
+        async for record in merge(readings, self.growth):
             yield record
 
 

@@ -96,6 +96,10 @@ class FoldedChannels:
     def __len__(self) -> int:
         return len(self._decoded) + len(self._encoded)
 
+    def __iter__(self) -> Iterator[str]:
+        yield from self._decoded
+        yield from self._encoded
+
     def get(self, channel: str) -> ChannelState:
         """An empty state where the channel is not known."""
         found = self._decoded.get(channel)

@@ -4,7 +4,6 @@ reading started, in memory that does not grow with the log. `kafka_log` reads th
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
@@ -12,8 +11,10 @@ from typing import Annotated, Protocol
 from aiokafka import TopicPartition
 from pydantic import Field
 
+from contracts.partition_growth import Partitions
 from contracts.partitioner import partition_of
 from services.audit.log.errors import DamagedLog
+from services.audit.log.homes import Homes
 
 WAITS_S = (0.2, 0.5, 1.0, 3.0)
 """The pauses before a partition is read on: a transaction's markers reach its partitions one by one."""
@@ -83,6 +84,8 @@ class Log(Protocol):
     """The live log, or a copy of it."""
 
     partitions: int
+    """How many have channels; 0 where that is unknown, as of a copy."""
+    growth: Partitions
 
     async def offset_ranges(self, *names: str) -> dict[TopicPartition, OffsetRange]:
         """The offsets of the topics' committed records at this moment; a topic that a copy lacks has none."""
@@ -101,9 +104,14 @@ class Log(Protocol):
         """The records of several partitions in the order of time, and each partition's in its own order."""
 
 
-def topic_partition_of(log: Log, topic: str, channel: str) -> TopicPartition:
-    """The partition that the channel's records lie on."""
-    return TopicPartition(topic, partition_of(channel, log.partitions))
+def homes_of(log: Log) -> Homes:
+    return Homes(log.growth.count(log.partitions), log.growth)
+
+
+def sources_of(log: Log, topic: str, channel: str) -> list[TopicPartition]:
+    """The partitions that the channel's records lie on, the oldest first. The log's number of partitions is known."""
+    homes = homes_of(log)
+    return homes.with_ancestors(TopicPartition(topic, partition_of(channel, homes.count)))
 
 
 async def read_until(
@@ -142,27 +150,3 @@ async def read_until(
         if enough() or not log.partitions or (wait := next(waits, None)) is None:
             return
         await asyncio.sleep(wait)
-
-
-async def merge(batches: Mapping[TopicPartition, AsyncIterator[Sequence[LogRecord]]]) -> AsyncIterator[LogRecord]:
-    """One reading of several, by time.
-
-    Events come before outcomes of the same time, as an outcome tells of its command's events.
-    """
-    waiting: list[tuple[int, TopicPartition, int, Sequence[LogRecord]]] = []
-
-    async def refill(source: TopicPartition) -> None:
-        batch = await anext(batches[source], None)
-        if batch:
-            heapq.heappush(waiting, (batch[0].timestamp, source, 0, batch))
-
-    for source in batches:
-        await refill(source)
-    while waiting:
-        time, source, index, batch = heapq.heappop(waiting)
-        yield batch[index]
-        if index + 1 < len(batch):
-            # A clock that was set back must not hold up what follows: the order within a partition stands.
-            heapq.heappush(waiting, (max(time, batch[index + 1].timestamp), source, index + 1, batch))
-        else:
-            await refill(source)

@@ -28,7 +28,7 @@ from services.audit.log.source import (
     OffsetRange,
     Progress,
     position_of,
-    topic_partition_of,
+    sources_of,
 )
 from services.audit.timeline.channel_settings import affected_leaves
 from services.audit.timeline.settings_at import read_event
@@ -103,7 +103,8 @@ async def ranges_to_read(log: Log, asked: AuditFilter) -> dict[TopicPartition, O
     ranges = await log.offset_ranges(*_READ)
     if asked.channel is None or not log.partitions:
         return ranges
-    return {source: ranges[source] for source in (topic_partition_of(log, topic, asked.channel) for topic in _READ)}
+    sources = [source for topic in _READ for source in sources_of(log, topic, asked.channel)]
+    return {source: ranges[source] for source in sources if source in ranges}
 
 
 async def read_audit_log(

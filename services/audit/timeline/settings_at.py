@@ -15,7 +15,7 @@ from contracts.message import parse_rfc3339, rfc3339, unix_milliseconds
 from contracts.settings import ChannelSettings
 from services.audit.log.errors import BrokenLog, NoSuchVersion, Unclear
 from services.audit.log.recorded_event import RecordedEvent, UnreadableEvent, fold_unbroken, parse_event
-from services.audit.log.source import Log, LogPosition, OffsetRange, Progress, topic_partition_of
+from services.audit.log.source import Log, LogPosition, OffsetRange, Progress, homes_of, sources_of
 from services.audit.timeline.channel_settings import channel_settings
 from services.domain.state import ChannelState
 
@@ -110,6 +110,8 @@ class ChannelFold:
     last: RecordedEvent | None = None
     first: RecordedEvent | None = None
     stopped: dict[int, SettingsAt] = field(default_factory=dict)
+    read_to: LogPosition | None = None
+    """The end of the partition that its last event is on."""
 
     def process(self, event: RecordedEvent, read_to: LogPosition) -> None:
         """Raises `AuditError` where the log cannot be folded."""
@@ -118,7 +120,7 @@ class ChannelFold:
                 self.stopped[number] = self._answer(moment, event, read_to)
         self.first = self.first or event
         self.state = fold_unbroken(self.state, event)
-        self.last = event
+        self.last, self.read_to = event, read_to
 
     @property
     def done(self) -> bool:
@@ -198,7 +200,7 @@ async def channel_events(
     """The channel's events, each with the end of the log that is being read. Raises `AuditError`."""
     ranges = await log.offset_ranges(topics.EVENTS.name)
     key = channel.encode()
-    for source in [topic_partition_of(log, topics.EVENTS.name, channel)] if log.partitions else list(ranges):
+    for source in sources_of(log, topics.EVENTS.name, channel) if log.partitions else sorted(ranges):
         end = LogPosition(source.topic, source.partition, ranges[source].end)
         async for batch in log.read(source, ranges[source], progress):
             for record in batch:
@@ -222,16 +224,23 @@ async def channels_at(
     if any(moment.version is not None for moment in moments):
         raise Unclear("A version belongs to one channel; for several, give a time, or choose the channel.")
     found = []
-    for source, offsets in (await log.offset_ranges(topics.EVENTS.name)).items():
-        for folded in (await _folds(log, source, offsets, moments, now, account, progress)).values():
-            answers = folded.answers(LogPosition(source.topic, source.partition, offsets.end))
+    ranges = await log.offset_ranges(topics.EVENTS.name)
+    for family in homes_of(log).families(ranges):
+        folds: dict[bytes | None, ChannelFold] = {}
+        for source in family:
+            await _fold(folds, log, source, ranges[source], moments, now, account, progress)
+        for folded in folds.values():
+            if folded.read_to is None:
+                continue
+            answers = folded.answers(folded.read_to)
             registered = answers[-1].state.channel
             if provider is None or (registered is not None and registered.provider == provider):
                 found.append(answers)
     return sorted(found, key=lambda answers: answers[0].channel)
 
 
-async def _folds(
+async def _fold(
+    folds: dict[bytes | None, ChannelFold],
     log: Log,
     source: TopicPartition,
     offsets: OffsetRange,
@@ -239,9 +248,9 @@ async def _folds(
     now: int,
     account: str | None,
     progress: Progress,
-) -> dict[bytes | None, ChannelFold]:
+) -> None:
+    """Reads a partition on, after those where its channels lived before."""
     end = LogPosition(source.topic, source.partition, offsets.end)
-    folds: dict[bytes | None, ChannelFold] = {}
     others: set[bytes | None] = set()
     async for batch in log.read(source, offsets, progress):
         for record in batch:
@@ -256,7 +265,6 @@ async def _folds(
                 folded = folds[record.key] = ChannelFold(event.envelope.subject, moments, now)
             if not folded.done:
                 folded.process(event, end)
-    return folds
 
 
 def read_event(record: Any) -> RecordedEvent:

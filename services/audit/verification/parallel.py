@@ -1,4 +1,4 @@
-"""Verifying partitions side by side: they know nothing of each other, so each is read in a process of its own."""
+"""Verifying partitions side by side, each in a process of its own, with those that it shares channels with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -34,24 +34,26 @@ def jobs_for(ranges: Mapping[TopicPartition, OffsetRange]) -> int:
 async def verify_in_parallel(
     bootstrap_servers: str,
     ranges: Mapping[TopicPartition, OffsetRange],
+    families: Sequence[Sequence[TopicPartition]],
     anchor: Anchor | None,
     jobs: int,
     progress: Progress = lambda _: None,
 ) -> Report:
-    """What `verify` reports of the partitions in ``ranges``, read by ``jobs`` processes. Raises `AuditError`."""
+    """What `verify` reports of the ``families`` of partitions, read by ``jobs`` processes. Raises `AuditError`."""
     loop = asyncio.get_running_loop()
     whole = Report()
 
-    async def one(source: TopicPartition, offsets: OffsetRange) -> Report:
-        report = await loop.run_in_executor(pool, _verify_one, bootstrap_servers, source.partition, anchor)
-        progress(offsets.end - offsets.first)
+    async def one(family: Sequence[TopicPartition]) -> Report:
+        numbers = [source.partition for source in family]
+        report = await loop.run_in_executor(pool, _verify, bootstrap_servers, numbers, anchor)
+        progress(sum(ranges[source].end - ranges[source].first for source in family))
         return report
 
     # Ctrl-C reaches the whole group of processes: they end by it at once, and without a word.
     ended = (signal.SIGINT, signal.SIG_DFL)
     try:
         with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=signal.signal, initargs=ended) as pool:
-            for report in await asyncio.gather(*(one(source, offsets) for source, offsets in ranges.items())):
+            for report in await asyncio.gather(*(map(one, families))):
                 whole.add(report)
     except BrokenProcessPool:
         raise AuditError(
@@ -61,11 +63,11 @@ async def verify_in_parallel(
     return whole
 
 
-def _verify_one(bootstrap_servers: str, partition: int, anchor: Anchor | None) -> Report:
+def _verify(bootstrap_servers: str, partitions: Sequence[int], anchor: Anchor | None) -> Report:
     gc.set_threshold(50_000, 20, 100)
 
     async def read() -> Report:
         async with KafkaLog(bootstrap_servers, security_options()) as log:
-            return await verify(log, anchor, partitions=[partition])
+            return await verify(log, anchor, partitions=partitions)
 
     return asyncio.run(read())

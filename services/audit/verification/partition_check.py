@@ -11,11 +11,12 @@ from aiokafka import TopicPartition
 
 from contracts.channel import ChannelRegistered
 from contracts.envelope import GENESIS
-from contracts.partitioner import partition_of
-from services.audit.log.recorded_event import FoldedChannels, RecordedEvent, UnreadableEvent, fold, parse_event
+from services.audit.log.homes import Homes
+from services.audit.log.recorded_event import RecordedEvent, UnreadableEvent, fold, parse_event
 from services.audit.log.source import LogPosition, LogRecord, position_of
 from services.audit.timeline.audit_log import audit_entry
 from services.audit.verification.anchor import PartitionAnchor, RunningDigest
+from services.audit.verification.channels import Channels
 from services.audit.verification.finding import DAMAGED, FINDINGS_LIMIT, ChainHead, Finding, numbered
 from services.audit.verification.read_model_snapshot import ReadModelSnapshot
 from services.audit.verification.state_records import StateDifference
@@ -30,15 +31,14 @@ class PartitionCheck:
     def __init__(
         self,
         source: TopicPartition,
-        partitions: int,
+        homes: Homes,
+        channels: Channels,
         anchored: PartitionAnchor | None = None,
         read_models: ReadModelSnapshot | None = None,
     ) -> None:
-        """``partitions`` is 0 where their number is not known."""
-        self.source, self.partitions = source, partitions
-        self.folds = FoldedChannels()
+        self.source, self._homes = source, homes
+        self.chains, self.folds, self.unfolded = channels.chains, channels.folds, channels.unfolded
         self.findings: list[Finding] = []
-        self.unfolded: set[str] = set()
         self.events = 0
         self.last: LogPosition | None = None
         self.partitionsequence = 0
@@ -46,7 +46,6 @@ class PartitionCheck:
         self._anchored, self._read_models = anchored, read_models
         self._catalogue_due = read_models is not None
         self._sequences_due = set() if read_models is None else set(read_models.read_to(source.partition))
-        self.chains: dict[str, ChainHead] = {}
         self._recent: deque[tuple[int, LogPosition, str]] = deque(maxlen=_RECENT_EVENTS)
 
     def process(self, record: LogRecord) -> RecordedEvent | None:
@@ -77,6 +76,10 @@ class PartitionCheck:
         if self._chained(event):
             self._fold(event)
         return event
+
+    def lives_here(self, channel: str) -> bool:
+        """Whether no other partition's check judges the channel at the end."""
+        return self._homes.lives_on(channel, self.source.partition)
 
     def _find(self, position: LogPosition, what: str, channel: str | None = None) -> None:
         if len(self.findings) < FINDINGS_LIMIT:
@@ -109,8 +112,8 @@ class PartitionCheck:
         envelope = event.envelope
         if key != envelope.subject.encode():
             self._find(event.position, "its key is not the channel that the event names", envelope.subject)
-        first = self.partitions and envelope.subject not in self.chains
-        if first and partition_of(envelope.subject, self.partitions) != self.source.partition:
+        may_move = self._homes.growth.growths or envelope.subject not in self.chains
+        if may_move and not self._homes.may_be_at(envelope.subject, self.source, event.position.offset):
             self._find(event.position, "the channel does not live on this partition", envelope.subject)
         body: Any = event.body
         if body is None:
@@ -196,7 +199,11 @@ class PartitionCheck:
             return
         self._catalogue_due = False
         for channel, state in self.folds.items():
-            if channel not in self.unfolded and read_models.catalogue.differs(channel, state):
+            if (
+                self.lives_here(channel)
+                and channel not in self.unfolded
+                and read_models.catalogue.differs(channel, state)
+            ):
                 position = self.chains[channel].position
                 self._find(position, "after it, the intent catalogue shows other intents of the channel", channel)
 
@@ -253,13 +260,13 @@ class PartitionCheck:
         if self._read_models is not None:
             self._compare_catalogue(self._read_models)
         for channel, chain in self.chains.items():
+            if not self.lives_here(channel):
+                continue
             if chain.doubted is not None:
                 self._name_changed_event(channel, chain, intact=heads.get(channel, chain.digest) == chain.digest)
             if self._read_models is not None:
-                offset = chain.position.offset
-                problem = self._read_models.settings.version_problem(
-                    channel, chain.sequence, self.source.partition, offset
-                )
+                at = chain.position
+                problem = self._read_models.settings.version_problem(channel, chain.sequence, at.partition, at.offset)
                 if problem is not None:
                     self._find(chain.position, problem, channel)
         anchored = self._anchored

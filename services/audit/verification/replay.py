@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -11,7 +13,7 @@ from aiokafka import TopicPartition
 
 from contracts import topics
 from services.audit.log.recorded_event import FoldedChannels, fold_unbroken, open_systems
-from services.audit.log.source import Log, LogPosition, LogRecord, Progress, read_until
+from services.audit.log.source import Log, LogPosition, LogRecord, Progress, homes_of, read_until
 from services.audit.timeline.settings_at import read_event
 from services.audit.verification.state_records import StateRecords, compare, read_on_until, read_state
 from services.domain.state import ChannelState
@@ -59,13 +61,17 @@ async def replay(
     done = Replayed()
     states = await log.offset_ranges(topics.CHANNEL_STATE.name) if until is None else {}
     digests: list[tuple[str, bytes]] = []
-    for source in await log.offset_ranges(topics.EVENTS.name):
+    homes, folds = homes_of(log), FoldedChannels()
+    for source in itertools.chain(*homes.families(await log.offset_ranges(topics.EVENTS.name))):
+        if homes.with_ancestors(source) == [source]:
+            folds = FoldedChannels()
+        lives_here = partial(homes.lives_on, partition=source.partition)
         state_source = TopicPartition(topics.CHANNEL_STATE.name, source.partition)
         state = await read_state(log, state_source, states[state_source]) if state_source in states else None
         if state is not None and state.unreadable is not None:
             done.differences.append(f"the checkpoint of channel-state at {state.unreadable} cannot be read")
             state = None
-        folding = _Folding(done, state, until, each)
+        folding = _Folding(done, state, until, each, folds, lives_here)
         at = 0
         async for batch, end in read_until(log, source, folding.covers_state, progress):
             at = end
@@ -79,11 +85,12 @@ async def replay(
                 f"the log has {folding.partitionsequence} events of partition {source.partition}, but channel-state, "
                 f"read after them, counts {state.checkpoint.partitionsequence}: no decider appended the later ones"
             )
-        done.channels += len(folding.folds)
         done.read_to.append(LogPosition(source.topic, source.partition, at))
         if folding.last is not None:
             done.cuts.append(folding.last)
-        digests += [(channel, digest_of(folded)) for channel, folded in folding.folds.items()]
+        ended = [(channel, digest_of(folded)) for channel, folded in folds.items() if lives_here(channel)]
+        done.channels += len(ended)
+        digests += ended
     whole = sha256()
     for channel, digest in sorted(digests):
         whole.update(channel.encode() + b"\0" + digest)
@@ -99,7 +106,8 @@ class _Folding:
     state: StateRecords | None
     until: int | None
     each: Callable[[LogRecord], object]
-    folds: FoldedChannels = field(default_factory=FoldedChannels)
+    folds: FoldedChannels
+    lives_here: Callable[[str], bool]
     last: LogPosition | None = None
     partitionsequence: int = 0
 
@@ -123,10 +131,9 @@ class _Folding:
         self.last, self.partitionsequence = event.position, event.envelope.partitionsequence
         self.each(record)
         if self.state is not None and self.state.checkpoint.partitionsequence == event.envelope.partitionsequence:
-            self.done.compared += len(self.folds)
-            self.done.differences += [
-                f"{one.channel}: {one.what}" for one in compare(self.folds, self.state, frozenset())
-            ]
+            found = compare(self.folds, self.state, frozenset(), self.lives_here)
+            self.done.differences += [f"{one.channel}: {one.what}" for one in found]
+            self.done.compared += sum(map(self.lives_here, self.folds))
 
 
 def digest_of(state: ChannelState) -> bytes:

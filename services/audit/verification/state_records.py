@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field, replace
 
 from aiokafka import TopicPartition
@@ -108,10 +108,15 @@ class StateDifference:
     at_its_end: bool = True
 
 
-def compare(folds: FoldedChannels, state: StateRecords, unfolded: Set[str]) -> Iterator[StateDifference]:
-    """Yields the differences at the same cut, without the ``unfolded`` channels, whose events are broken."""
+def compare(
+    folds: FoldedChannels, state: StateRecords, unfolded: Set[str], lives_here: Callable[[str], bool]
+) -> Iterator[StateDifference]:
+    """Yields the differences at the same cut, without the ``unfolded`` channels, whose events are broken, and without
+    those that have moved to another partition."""
     seen = set()
     for channel, folded in folds.items():
+        if not lives_here(channel):
+            continue
         folded = _as_stored(folded, state.records.get(channel_key(channel)))
         if folded.channel is None:
             continue

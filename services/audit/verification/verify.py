@@ -5,7 +5,8 @@ A partition is read once, in memory that grows with its channels and not with it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,10 @@ from aiokafka import TopicPartition
 
 from contracts import topics
 from services.audit.log.errors import DamagedLog, Unclear
-from services.audit.log.source import Log, LogPosition, OffsetRange, Progress, read_until
+from services.audit.log.homes import Homes
+from services.audit.log.source import Log, LogPosition, OffsetRange, Progress, homes_of, read_until
 from services.audit.verification.anchor import Anchor, PartitionAnchor
+from services.audit.verification.channels import Channels
 from services.audit.verification.finding import DAMAGED, Finding
 from services.audit.verification.partition_check import PartitionCheck
 from services.audit.verification.read_model_snapshot import ReadModelSnapshot
@@ -85,13 +88,11 @@ async def verify(
         live.setdefault(TopicPartition(topics.EVENTS.name, partition), OffsetRange(0, 0))
     for state_source in states:  # a partition without events may have records of state
         live.setdefault(TopicPartition(topics.EVENTS.name, state_source.partition), OffsetRange(0, 0))
-    for number in partitions or ():
-        if TopicPartition(topics.EVENTS.name, number) not in live:
-            raise Unclear(f"The log has no partition {number}.")
     in_log: set[str] = set()
-    for source in sorted(live):
-        if partitions is not None and source.partition not in partitions:
-            continue
+    homes, channels = homes_of(log), Channels()
+    for source in _sources(log, homes, live, partitions):
+        if homes.with_ancestors(source) == [source]:
+            channels = Channels()
         state_source = TopicPartition(topics.CHANNEL_STATE.name, source.partition)
         state = None
         try:
@@ -103,7 +104,7 @@ async def verify(
             report.findings.append(Finding(state.unreadable, "the checkpoint of channel-state cannot be read"))
             state = None
         anchored = None if anchor is None else anchor.partitions.get(source.partition)
-        check = PartitionCheck(source, log.partitions, anchored, read_models)
+        check = PartitionCheck(source, homes, channels, anchored, read_models)
         await _check_partition(log, check, state, report, progress)
         report.anchored += anchored is not None
         in_log |= check.chains.keys()
@@ -126,6 +127,23 @@ async def verify(
     return report
 
 
+def _sources(
+    log: Log, homes: Homes, live: Collection[TopicPartition], partitions: Sequence[int] | None
+) -> Iterator[TopicPartition]:
+    """The partitions to check, each after those where its channels lived before, which are checked with it.
+
+    Raises `Unclear`.
+    """
+    if log.growth.unfinished is not None:
+        raise Unclear("The partitions are growing just now; verify when `switchboard topics grow` is done.")
+    wanted = live if partitions is None else [TopicPartition(topics.EVENTS.name, number) for number in partitions]
+    for source in wanted:
+        if source not in live:
+            raise Unclear(f"The log has no partition {source.partition}.")
+    with_ancestors = {one for source in wanted for one in homes.with_ancestors(source)}
+    return itertools.chain(*homes.families(with_ancestors))
+
+
 async def _check_partition(
     log: Log, check: PartitionCheck, state: StateRecords | None, report: Report, progress: Progress
 ) -> None:
@@ -133,7 +151,7 @@ async def _check_partition(
     cut = 0 if state is None else state.checkpoint.partitionsequence
     differences: list[Finding] | None = None if cut else []
     if state is not None and state.has_checkpoint and not cut:
-        differences = [check.at(one) for one in compare(check.folds, state, check.unfolded)]
+        differences = [check.at(one) for one in compare(check.folds, state, check.unfolded, check.lives_here)]
     at = 0
     try:
         readings = read_until(log, check.source, lambda: check.partitionsequence >= cut, progress, check.damaged)
@@ -142,8 +160,10 @@ async def _check_partition(
             for record in batch:
                 check.process(record)
                 if differences is None and state is not None and check.partitionsequence == cut:
-                    differences = [check.at(one) for one in compare(check.folds, state, check.unfolded)]
-                    report.compared_state += len(check.folds)
+                    differences = [
+                        check.at(one) for one in compare(check.folds, state, check.unfolded, check.lives_here)
+                    ]
+                    report.compared_state += sum(map(check.lives_here, check.chains))
             await check.compare_history()
     except DamagedLog as damage:
         check.ends_unreadable(damage.position)
@@ -161,7 +181,7 @@ async def _check_partition(
         )
         check.findings.append(Finding(last, what))
     report.events += check.events
-    report.channels += len(check.chains)
+    report.channels += sum(map(check.lives_here, check.chains))
     report.findings += check.findings
     report.read_to.append(LogPosition(check.source.topic, check.source.partition, at))
     report.anchors[check.source.partition] = check.running.anchor(-1 if check.last is None else check.last.offset)
