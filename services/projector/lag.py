@@ -63,13 +63,18 @@ async def lags(settings: Settings, pool: Pool) -> list[Lag]:
             record = await last_record(consumer, tp, 0, end)
             for name, (version_name, state) in consumers.items():
                 at = checkpoints[name].get(number, 0)
-                is_behind = record is not None and at <= record.offset
-                events, seconds = await _behind(consumer, tp, at, end, _sequence(record)) if is_behind else (0, 0.0)
+                behind = is_behind(at, record)
+                events, seconds = await _behind(consumer, tp, at, end, _sequence(record)) if behind else (0, 0.0)
                 found.append(Lag(version_name, state, number, at, end, events, seconds))
         return sorted(found, key=lambda one: (one.model, one.state, one.partition))
     finally:
         await asyncio.sleep(0)  # aiokafka cannot stop a consumer whose tasks never ran
         await consumer.stop()
+
+
+def is_behind(next_offset: int, last: Any) -> bool:
+    """Whether the last event, if there is one, is yet to be applied. It may be at the very next offset."""
+    return last is not None and next_offset <= last.offset
 
 
 async def _partitions(settings: Settings) -> int:
