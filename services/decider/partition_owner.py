@@ -31,14 +31,13 @@ from services.decider.partition_state import Fork, PartitionState
 from services.decider.restore import restore
 from services.infrastructure import tracing
 from services.infrastructure.consumer_metrics import ConsumerMetrics
-from services.infrastructure.transactions import TransactionalProducer
+from services.infrastructure.transactions import COMMIT_TIMEOUT_S, TransactionalProducer
 
 log = structlog.stdlib.get_logger(__name__)
 
 COMMANDS_PER_TRANSACTION = 500
 _NAME = "switchboard.decider"
 _START_TIMEOUT_S = 60
-_COMMIT_TIMEOUT_S = 30
 _ALERT_INTERVAL_S = 60
 
 
@@ -200,7 +199,7 @@ class PartitionOwner:
     async def _run_maintenance(self, producer: TransactionalProducer, maintenance: Maintenance) -> None:
         now = _now()
         if records := maintenance.due(now):
-            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await producer.begin()
                 await producer.append(records, now)
                 await producer.commit()
@@ -222,7 +221,7 @@ class PartitionOwner:
             batch = await self._decide(state, recall, incoming, now)
         records = batch.transaction(state.idempotency_window.restorable_from)
         self._on_step("decided")
-        async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+        async with asyncio.timeout(COMMIT_TIMEOUT_S):
             with metrics.TRANSACTION.time():
                 await producer.begin()
                 self._on_step("begun")

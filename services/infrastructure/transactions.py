@@ -22,6 +22,9 @@ from services.infrastructure.library_internals.aiokafka_transactions import (
 )
 
 TRANSACTION_TIMEOUT_MS = 10_000
+COMMIT_TIMEOUT_S = 2 * TRANSACTION_TIMEOUT_MS / 1000
+"""From the begin of a transaction to its end. The broker aborts one after 10 s, and looks for those every 10 s, so
+there is nothing left to wait for. aiokafka's sender can end without a word, and then nothing is ever answered."""
 REQUEST_TIMEOUT_MS = 8_000
 LARGEST_BATCH_BYTES = 900_000
 

@@ -26,7 +26,7 @@ from aiokafka.errors import KafkaError
 from contracts import topics
 from services.infrastructure.log_end import last_record
 from services.infrastructure.postgres import OUTAGES, Pool
-from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
+from services.infrastructure.transactions import COMMIT_TIMEOUT_S, OutgoingRecord, TransactionalProducer
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -38,8 +38,6 @@ _BATCH_BYTES = 4_000_000
 _POLL_S = 1.0
 """Whoever writes in this process says so; another router rarely writes for a partition that it does not own."""
 _START_TIMEOUT_S = 30.0
-_COMMIT_TIMEOUT_S = 20.0
-"""aiokafka's sender can end without a word, and nothing that is then appended is ever answered."""
 
 _DELETE_AND_SELECT = """
     WITH published AS (DELETE FROM message_router.outbox WHERE partition = $1 AND number > $2 AND number <= $3)
@@ -154,7 +152,7 @@ class PartitionPublisher:
         position = str(rows[-1]["number"]).encode()
         records.append(OutgoingRecord(topics.OUTBOX_POSITIONS.name, self._partition, epoch.encode(), position))
         self._on_step("publishing")
-        async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+        async with asyncio.timeout(COMMIT_TIMEOUT_S):
             await producer.begin()
             await producer.append(records, time.time_ns() // 1_000_000)
             self._on_step("sent")

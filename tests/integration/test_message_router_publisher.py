@@ -146,7 +146,7 @@ async def test_a_sender_that_ended_without_a_word_is_replaced(
     publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As aiokafka's may when the broker was killed: what is appended then is never answered."""
-    monkeypatch.setattr(publisher, "_COMMIT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(publisher, "COMMIT_TIMEOUT_S", 1.0)
     name, attempts = fresh("silent"), count()
 
     def end_first_sender(step: str) -> None:
