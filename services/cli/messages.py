@@ -130,7 +130,9 @@ def list_(
     start = parse_time("--since", since)
     chosen = message_log.MessageFilter(channel, account, None, route, None, None, country, start, None, page)  # type: ignore[arg-type]
     messages, following = _with_pool(lambda pool: message_log.list_messages(pool, chosen, limit))
-    print_rows(messages, output, ("message", "state", "category", "country", "route", "rule", "requested_at"))
+    print_rows(
+        messages, output, ("message", "state", "statuses", "category", "country", "route", "rule", "requested_at")
+    )
     if following is not None:
         typer.echo(f"More: --before {following}", err=True)
 

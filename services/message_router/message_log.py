@@ -121,6 +121,7 @@ async def _with_timeline(connection: Connection, row: Any) -> dict[str, Any]:
     return {
         **{name: row[name] for name in ("message", "channel", "account", "state", "category", "country")},
         "requested_at": rfc3339(row["requested_at"]),
+        "statuses": row["seen"],
         "decision": shown_decision(json.loads(row["decision"])) if row["decision"] else None,
         "refusal": json.loads(row["refusal"]) if row["refusal"] else None,
         "reservation": _reservation(row),

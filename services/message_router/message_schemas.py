@@ -53,14 +53,19 @@ class Decision(TypedDict):
 
 
 @with_config(use_attribute_docstrings=True)
+@with_config(use_attribute_docstrings=True)
 class _MessageFacts(TypedDict):
     message: str
     channel: str
     account: str
     state: MessageState
+    """Of its route: what became of the message then is in `statuses`."""
+
     category: Category
     country: str | None
     requested_at: Time
+    statuses: list[str]
+    """Those that counted, each as `via` and `status`."""
 
 
 @with_config(use_attribute_docstrings=True)
@@ -79,9 +84,6 @@ class ListedMessage(_MessageFacts):
 
     sms_fallback: str
     """`none`, or how the SMS fallback stands."""
-
-    statuses: list[str]
-    """Those that counted, each as `via` and `status`."""
 
 
 class MessagePage(TypedDict):
@@ -152,6 +154,7 @@ class TimelineEntry(TypedDict):
     """Of the request, decision, status, or notice: the name of the message on Kafka."""
 
 
+@with_config(use_attribute_docstrings=True)
 class Message(_MessageFacts):
     """A message with its timeline."""
 

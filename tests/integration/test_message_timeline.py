@@ -63,6 +63,9 @@ async def test_what_follows_a_decision_is_kept_in_its_order(router: RouterDataba
     rows = await router.pool.fetch("SELECT message, type, data FROM message_router.notices ORDER BY number")
     assert [(row["message"], row["type"]) for row in rows] == [("m1", "ReservationSettled"), ("m1", "MessageCharged")]
     assert json.loads(rows[0]["data"])["ended"] == "posted"
+    shown = await get_message(router.pool, "acme", "ch", "m1")
+    assert shown is not None
+    assert (shown["state"], sorted(shown["statuses"])) == ("routed", ["chat/read", "chat/sent"])
 
 
 async def test_pages_of_messages_that_came_in_the_same_millisecond(router: RouterDatabase) -> None:
