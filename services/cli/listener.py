@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from contracts.ids import new_id
+from services.cli.backoff import backoff_s
 from services.cli.http_api import ApiRefused, ApiUnavailable, HttpApi
 from services.cli.local_receiver import LocalReceiver, NotForwarded
 
@@ -60,18 +60,19 @@ class Listener:
             await self._fetch(0)
             on_ready()
             async with asyncio.TaskGroup() as tasks:
-                backoff = _Backoff()
+                failures = 0
                 while True:
                     try:
                         calls = await self._fetch(_WAIT_S)
                     except ApiUnavailable as error:
-                        if not backoff.failures:
+                        if not failures:
                             self._on_note(f"{error} Trying again …")
-                        await backoff.wait()
+                        failures += 1
+                        await _back_off(failures)
                         continue
-                    if backoff.failures:
+                    if failures:
                         self._on_note("Listening again.")
-                    backoff.failures = 0
+                    failures = 0
                     for call in calls:
                         self._in_work.add(call["delivery"])
                         tasks.create_task(self._handle(call, time.monotonic() + call["remaining_s"]))
@@ -107,14 +108,15 @@ class Listener:
 
     async def _send(self, delivery: str, answer: dict[str, Any], deadline: float) -> Fate:
         """Sends the answer again and again until somebody has it, or the time of the call is over."""
-        backoff = _Backoff()
+        failures = 0
         while True:
             try:
                 await self._api("PUT", f"{self._path}/answers/{delivery}", answer)
             except ApiUnavailable:
                 if time.monotonic() > deadline:
                     return "unsent"
-                await backoff.wait()
+                failures += 1
+                await _back_off(failures)
             except ApiRefused as refusal:
                 if refusal.problem in _FATES:
                     return _FATES[refusal.problem]
@@ -123,13 +125,5 @@ class Listener:
                 return "counts"
 
 
-class _Backoff:
-    """Waits between tries: 0.25 s, then twice as long each time up to 5 s, less a random half."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-
-    async def wait(self) -> None:
-        self.failures += 1
-        longest = min(5.0, 0.125 * 2**self.failures)
-        await asyncio.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 -- jitter, not a secret
+async def _back_off(failures: int) -> None:
+    await asyncio.sleep(backoff_s(failures, 0.25, 5.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 import typer
 
 import services
+from services.cli.backoff import backoff_s
 from services.cli.run_service import ready_line
 from services.infrastructure.embedded.process import EmbeddedServerError
 
@@ -93,5 +93,5 @@ class Child:
             return
         self.failures = 1 if time.monotonic() - self.started > _STABLE_AFTER_S else self.failures + 1
         say(f"The {self.service} ended and is restarted; see {self.log}")
-        time.sleep(min(30.0, 2.0 ** (self.failures - 1)) * random.uniform(0.8, 1.2))  # noqa: S311 -- jitter
+        time.sleep(backoff_s(self.failures, 1.0, 30.0))
         self.start()
