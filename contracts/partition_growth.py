@@ -2,8 +2,8 @@
 
 Topics keyed by channel grow by a whole multiple: then the channels of a new partition all come from one older
 partition, its parent, because ``hash % 16`` decides ``hash % 8``. Whoever reads a new partition in order reads the
-parent first, up to the cut: the parent's end when the partition was added. The parent's later records are of other
-channels, except for requests of clients that had not heard of the growth yet.
+parent first, up to the cut: the offset after the parent's last record when the growth was finished. The parent's later
+records are of other channels, except for requests of clients that had not heard of the growth yet.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 class PartitionGrowth(BaseModel):
     """A record of `switchboard.partition-growth`, whose key is ``to`` in digits.
 
-    While it is ``begun`` nobody decides. ``cuts`` are the ends of the older partitions by topic and number.
+    While it is ``begun`` nobody decides. ``cuts`` are by topic and number of the older partition: the offset after its
+    last record, so that who has applied that record has reached the cut.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,4 +1,5 @@
-"""The topics and their Kafka configuration. Every topic has the same number of partitions."""
+"""The topics and their Kafka configuration. Every topic is made with the same number of partitions; those whose records
+belong to channels can get more (`GROWING`)."""
 
 from __future__ import annotations
 
@@ -106,3 +107,6 @@ TOPICS: tuple[Topic, ...] = (
     OUTBOX_POSITIONS,
     PARTITION_GROWTH,
 )
+
+GROWING = tuple(topic for topic in TOPICS if topic not in (SCHEDULING_RESOURCES, RATES, ACCESS_LOG, PARTITION_GROWTH))
+"""Keyed by channel. The others keep their number of partitions: a key's last value would stay on its old partition."""

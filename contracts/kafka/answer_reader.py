@@ -1,6 +1,7 @@
 """Reads a topic of answers from its end on, and resolves the futures of those who wait for one.
 
-An answer has the same partition number as its request, and the request's id in the header ``causationid``.
+An answer is on the partition of its channel, and has the request's id in the header ``causationid``. Partitions that
+are added meanwhile are read from their beginning.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ from typing import Any, Generic, Protocol, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from ..partition_growth import Partitions
 from ..topics import Topic
 from .client_shutdown import close_client
 from .errors import PublisherError
 from .log import log
+from .partition_growth import partitions_by
+
+_METADATA_MAX_AGE_MS = 5_000
+"""So long until new partitions are noticed: whose command they answer is waiting."""
 
 
 class Pending(Protocol):
@@ -36,7 +42,11 @@ class AnswerReader(Generic[Waiting]):
     def __init__(self, requests: Topic, answers: Topic, options: dict[str, Any]) -> None:
         self.requests, self.answers = requests, answers
         self._consumer: Any = AIOKafkaConsumer(
-            isolation_level="read_committed", auto_offset_reset="latest", enable_auto_commit=False, **options
+            isolation_level="read_committed",
+            auto_offset_reset="latest",
+            enable_auto_commit=False,
+            metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+            **options,
         )
         self._reading: asyncio.Task[None] | None = None
         self._pending: dict[tuple[bytes, bytes], list[Waiting]] = {}
@@ -53,6 +63,10 @@ class AnswerReader(Generic[Waiting]):
         for topic in (self.requests.name, self.answers.name):
             if topic not in existing:
                 raise PublisherError(f"The broker has no topic {topic}; `switchboard topics apply` makes it.")
+
+    async def growth(self) -> Partitions:
+        """How the number of partitions grew. To be called before `follow`."""
+        return await partitions_by(self._consumer)
 
     async def follow(self, partitions: int) -> None:
         """Starts to read that many partitions from their ends, so that no later answer is missed."""
@@ -98,6 +112,7 @@ class AnswerReader(Generic[Waiting]):
     async def _read(self) -> None:
         while True:
             try:
+                await self._follow_new_partitions()
                 fetched = await self._consumer.getmany(timeout_ms=1_000)
             except KafkaError as error:
                 log.warning("answers cannot be read: %s", type(error).__name__)
@@ -106,6 +121,16 @@ class AnswerReader(Generic[Waiting]):
             for records in fetched.values():
                 for record in records:
                     self._match(record)
+
+    async def _follow_new_partitions(self) -> None:
+        known = self._consumer.assignment()
+        existing = self._consumer.partitions_for_topic(self.answers.name) or ()
+        if not (new := {TopicPartition(self.answers.name, one) for one in existing} - known):
+            return
+        positions = {one: await self._consumer.position(one) for one in known}
+        self._consumer.assign([*known, *new])
+        for partition in known | new:
+            self._consumer.seek(partition, positions.get(partition, 0))
 
     def _match(self, record: Any) -> None:
         candidates = self._pending.get((record.key, dict(record.headers).get("causationid", b"")))

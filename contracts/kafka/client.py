@@ -56,14 +56,17 @@ class Client:
         try:
             await self._reader.start()
             await self._producer.start()
-            self._partitions = await self._producer.partitions_of(requests)
-            answering = await self._producer.partitions_of(answers)
-            if answering != self._partitions:
+            asked, answering = [await self._producer.partitions_of(topic) for topic in (requests, answers)]
+            growth = await self._reader.growth()
+            if answering != asked and growth.unfinished is None:
                 raise PublisherError(
-                    f"{requests} has {self._partitions} partitions and {answers} {answering}; "
+                    f"{requests} has {asked} partitions and {answers} {answering}; "
                     "both topics must have the same number of partitions."
                 )
-            await self._reader.follow(self._partitions)
+            # For as long as the client is open: requests to one channel stay in order. After a growth, those that moved
+            # are forwarded in their order.
+            self._partitions = growth.count(asked)
+            await self._reader.follow(answering)
         except BaseException as error:
             await self._close()
             if isinstance(error, (KafkaError, OSError)):

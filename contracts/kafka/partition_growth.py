@@ -18,23 +18,28 @@ _SOURCE = TopicPartition(topics.PARTITION_GROWTH.name, 0)
 async def read_partitions(**options: Any) -> Partitions:
     """Reads `switchboard.partition-growth` to its end; no growth where there is no such topic. ``options`` are
     aiokafka's. Raises KafkaError."""
-    consumer = AIOKafkaConsumer(
-        isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest", **options
-    )
+    consumer = AIOKafkaConsumer(isolation_level="read_committed", enable_auto_commit=False, **options)
     await consumer.start()
     try:
-        if _SOURCE.topic not in await consumer.topics():
-            return Partitions()
-        consumer.assign([_SOURCE])
-        end = (await consumer.end_offsets([_SOURCE]))[_SOURCE]
-        growths: dict[bytes, PartitionGrowth] = {}
-        while await consumer.position(_SOURCE) < end:
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    try:
-                        growths[record.key] = PartitionGrowth.model_validate_json(record.value or b"")
-                    except ValidationError:
-                        log.warning("the record at %s/0/%s is no growth", record.topic, record.offset)
-        return Partitions(growths.values())
+        return await partitions_by(consumer)
     finally:
         await close_client(consumer)
+
+
+async def partitions_by(consumer: AIOKafkaConsumer) -> Partitions:
+    """As `read_partitions`, by a started consumer that is assigned nothing yet; assigns it the topic."""
+    if _SOURCE.topic not in await consumer.topics():
+        return Partitions()
+    consumer.assign([_SOURCE])
+    # The topic is small: it is compacted, and few installations have grown at all.
+    first, end = await consumer.beginning_offsets([_SOURCE]), await consumer.end_offsets([_SOURCE])
+    consumer.seek(_SOURCE, first[_SOURCE])
+    growths: dict[bytes, PartitionGrowth] = {}
+    while await consumer.position(_SOURCE) < end[_SOURCE]:
+        for records in (await consumer.getmany(timeout_ms=200)).values():
+            for record in records:
+                try:
+                    growths[record.key] = PartitionGrowth.model_validate_json(record.value or b"")
+                except ValidationError:
+                    log.warning("the record at %s/0/%s is no growth", record.topic, record.offset)
+    return Partitions(growths.values())

@@ -33,6 +33,7 @@ from services.cli.send import app as send_app
 from services.cli.settings import app as settings_app
 from services.cli.standard_output import ReaderLeft, discard_output, flush_or_discard, prepare_streams
 from services.cli.state import app as state_app
+from services.cli.topics import app as topics_app
 from services.cli.trigger import app as trigger_app
 from services.cli.usage import app as usage_app
 from services.cli.wording import examples
@@ -47,7 +48,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-topics_app = typer.Typer(help="The topics, rights and quotas on the broker.", no_args_is_help=True)
 database_app = typer.Typer(help="The tables, and who may use them.", no_args_is_help=True)
 
 _RUN, _SETTINGS, _CALLS = "Run it", "Change and follow settings", "Call business systems"
@@ -229,28 +229,3 @@ def database_apply() -> None:
             typer.echo(f"{role_of(service)} has the rights of the {service}.")
         else:
             typer.echo(f"There is no role {role_of(service)}, so the {service} has to log in as the owner.")
-
-
-@topics_app.command("apply")
-def topics_apply(
-    check: Annotated[bool, typer.Option("--check", help="change nothing; exit code 1 if anything differs")] = False,
-) -> None:
-    """Gives topics their settings, and each login its rights and quotas; says what differed."""
-    from services.infrastructure.broker_rights import apply_rights
-    from services.infrastructure.kafka import security_options
-    from services.infrastructure.topics import apply_topics
-
-    settings, broker = with_broker(Settings.from_environment())
-
-    async def apply() -> list[str]:
-        security = security_options()
-        topics = await apply_topics(broker, settings.partitions, security, check=check)
-        return topics + await apply_rights(broker, security, check=check)
-
-    differences = asyncio.run(apply())
-    for difference in differences:
-        typer.echo(difference)
-    if not differences:
-        typer.echo("Nothing differs.")
-    if check and differences:
-        raise typer.Exit(1)

@@ -36,7 +36,7 @@ from services.decider.encoding import command_digest, outcome_headers, outcome_j
 from services.decider.idempotency_window import RememberedOutcome, idempotency_key
 from services.decider.partition_state import Fork, OutcomeNotRead
 from services.decider.random_bytes import RandomBytes
-from services.decider.routing import IncomingCommand, NotForwarded, forward
+from services.decider.routing import IncomingCommand, NotForwarded, forward, is_left_to_another
 from services.domain.state_topic import CHECKPOINT_KEY
 from services.infrastructure import tracing
 from services.infrastructure.dead_letter import dead_letter
@@ -111,14 +111,16 @@ class Batch:
                 return
 
     def process(self, incoming: IncomingCommand) -> None:
-        """Processes one command; whatever it contains, it leads to exactly one outcome, dead letter or forward.
+        """Processes one command; whatever it contains, it leads to exactly one outcome, dead letter or forward, unless
+        it is left to the owner of another partition.
 
         Raises `OutcomeNotRead` and `CheckNeeded` before it changes anything.
         """
         try:
             command = read_command(incoming.value, COMMAND_BYTES_LIMIT)
         except UndecodableEnvelope as finding:
-            self._append_dead_letter(incoming, str(finding))
+            if self.fork.reading is None:
+                self._append_dead_letter(incoming, str(finding))
         except InvalidEnvelope as finding:
             if not self._rerouted(finding.envelope.subject, incoming):
                 self._reject_invalid(finding.envelope, finding.problem)
@@ -146,9 +148,11 @@ class Batch:
         ]
 
     def _rerouted(self, channel: str, incoming: IncomingCommand) -> bool:
-        """Whether the command is not to be decided here; it is then forwarded or a dead letter."""
+        """Whether the command is not to be decided here; it is then forwarded, a dead letter, or left to another."""
         if self.fork.has_channel(channel):
             return False
+        if is_left_to_another(self.config, self.fork.reading, channel, incoming.offset):
+            return True
         try:
             forwarded = forward(self.config, channel, incoming)
         except NotForwarded as reason:
@@ -263,6 +267,7 @@ class Batch:
     def _append_dead_letter(self, incoming: IncomingCommand, reason: str) -> None:
         self.dead_letters += 1
         partition = self.config.partition
-        letter = dead_letter(incoming, topics.COMMANDS.name, partition, reason)
+        source = partition if self.fork.reading is None else self.fork.reading
+        letter = dead_letter(incoming, topics.COMMANDS.name, source, reason)
         headers = [(name, text.encode()) for name, text in letter.headers.items()]
         self.records.append(OutgoingRecord(topics.DEAD_LETTERS.name, partition, letter.key, letter.value, headers))

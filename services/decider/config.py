@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from contracts.partition_growth import Partitions
 from services.decider.idempotency_window import COMMANDS_PER_ACCOUNT
 from services.domain.url_policy import Allowlist
 from services.infrastructure.vault import KeyRing
@@ -21,7 +22,8 @@ class KafkaConfig:
 
 @dataclass(frozen=True, slots=True)
 class DeciderConfig:
-    """What a partition's decisions need besides its state."""
+    """What a partition's decisions need besides its state. ``partitions`` is how many have channels, and ``growth`` how
+    they became so many."""
 
     partition: int
     partitions: int
@@ -31,3 +33,4 @@ class DeciderConfig:
     """Of one account on one partition within 24 hours."""
     schemas: SchemaValidator = field(default_factory=SchemaValidator)
     """One for all partitions of the process."""
+    growth: Partitions = field(default_factory=Partitions)

@@ -6,6 +6,8 @@ id costs about 120 bytes.
 
 A restore must stay short, however many outcomes there are that need not be remembered. So ids are stored in chunks on
 `switchboard.channel-state`, and only the outcomes after the last chunk are read again.
+
+Where the number of partitions grew, a new partition inherits the ids of its parent, whose outcomes stay where they are.
 """
 
 from __future__ import annotations
@@ -60,18 +62,28 @@ def _hash(key: str) -> int:
 
 class StoredChunk(BaseModel):
     """A chunk as a record of `switchboard.channel-state`. ``entries`` are pairs of little-endian 64-bit integers, hash
-    and offset, in base64; ``newest`` is the Unix milliseconds of the newest."""
+    and offset, in base64; ``newest`` is the Unix milliseconds of the newest. ``partition`` has the
+    outcomes; None is the partition itself."""
 
     model_config = ConfigDict(frozen=True)
 
     v: int = 1
+    partition: int | None = None
     newest: int
     accounts: dict[str, int]
     entries: str
 
 
+class Position(NamedTuple):
+    """Where an outcome is; the ``partition`` is None where it is the window's own."""
+
+    partition: int | None
+    offset: int
+
+
 @dataclass(slots=True)
 class _Chunk:
+    partition: int | None
     newest: int
     accounts: Mapping[str, int]
     hashes: array[int]
@@ -92,6 +104,7 @@ class IdempotencyWindow:
     """Changes only with committed transactions. Times are Unix milliseconds."""
 
     _offsets: dict[int, int] = field(default_factory=dict)
+    _inherited: dict[int, Position] = field(default_factory=dict)
     _per_account: Counter[str] = field(default_factory=Counter)
     _chunks: dict[int, _Chunk] = field(default_factory=dict)
     """By number, the oldest first."""
@@ -101,16 +114,18 @@ class IdempotencyWindow:
     _next_offset: int = 0
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._offsets) + len(self._inherited)
 
     @property
     def restorable_from(self) -> int:
         """The offset in `switchboard.outcomes` from which a restore reads, besides the chunks."""
         return self._pending[0].offset if self._pending else self._next_offset
 
-    def offset_of(self, key: str) -> int | None:
-        """The offset of the id's first outcome, or of an outcome after it if that offset is another id's."""
-        return self._offsets.get(_hash(key))
+    def position_of(self, key: str) -> Position | None:
+        """Of the id's first outcome, or of an outcome after it if that offset is another id's."""
+        if (offset := self._offsets.get(_hash(key))) is not None:
+            return Position(None, offset)
+        return self._inherited.get(_hash(key))
 
     def cached(self, key: str) -> RememberedOutcome | None:
         return self._cache.get(key)
@@ -158,14 +173,31 @@ class IdempotencyWindow:
         if self._pending and (
             len(self._pending) >= CHUNK_SIZE or self._next_offset - self._pending[0].offset >= CHUNK_SPAN
         ):
-            entries = array("Q", (number for entry in self._pending for number in (entry.hash, entry.offset)))
-            stored = StoredChunk(
-                newest=max(entry.time for entry in self._pending),
-                accounts=Counter(entry.account for entry in self._pending),
-                entries=base64.b64encode(entries.tobytes()).decode(),
-            )
-            records[_chunk_key(max(self._chunks, default=0) + 1)] = stored.model_dump_json().encode()
+            records[_chunk_key(max(self._chunks, default=0) + 1)] = _record(self._pending_chunk())
         return records
+
+    def _pending_chunk(self) -> StoredChunk:
+        return _stored(
+            None,
+            max(entry.time for entry in self._pending),
+            Counter(entry.account for entry in self._pending),
+            ((entry.hash, entry.offset) for entry in self._pending),
+        )
+
+    def inheritance(self, partition: int) -> dict[bytes, bytes]:
+        """The records of `switchboard.channel-state` with which a new partition knows every id that this one knows;
+        this is ``partition``."""
+        chunks = [self._inherited_chunk(chunk, partition) for _, chunk in sorted(self._chunks.items())]
+        if self._pending:
+            chunks.append(self._pending_chunk().model_copy(update={"partition": partition}))
+        return {_chunk_key(number): _record(chunk) for number, chunk in enumerate(chunks, 1)}
+
+    def _inherited_chunk(self, chunk: _Chunk, partition: int) -> StoredChunk:
+        if chunk.partition is None:
+            entries = ((number, self._offsets[number]) for number in chunk.hashes if number in self._offsets)
+            return _stored(partition, chunk.newest, chunk.accounts, entries)
+        places = ((number, self._inherited[number].offset) for number in chunk.hashes if number in self._inherited)
+        return _stored(chunk.partition, chunk.newest, chunk.accounts, places)
 
     def done(self, records: Mapping[bytes, bytes | None]) -> None:
         """Follows the committed records that `due` returned."""
@@ -181,23 +213,45 @@ class IdempotencyWindow:
         for key in sorted((key for key in records if key.startswith(CHUNK_KEY_PREFIX)), key=_chunk_number):
             stored = StoredChunk.model_validate_json(records[key])
             chunk = self._add_chunk(key, stored)
-            entries = _entries(stored)
-            self._offsets.update(zip(chunk.hashes, entries[1::2], strict=True))
+            offsets = _entries(stored)[1::2]
             self._per_account.update(stored.accounts)
+            if stored.partition is not None:
+                places = (Position(stored.partition, offset) for offset in offsets)
+                self._inherited.update(zip(chunk.hashes, places, strict=True))
+                continue
+            self._offsets.update(zip(chunk.hashes, offsets, strict=True))
             self._next_offset = max(self._next_offset, chunk.last_offset + 1)
 
     def _add_chunk(self, key: bytes, stored: StoredChunk) -> _Chunk:
         entries = _entries(stored)
-        chunk = _Chunk(stored.newest, stored.accounts, entries[0::2], max(entries[1::2], default=0))
+        chunk = _Chunk(stored.partition, stored.newest, stored.accounts, entries[0::2], max(entries[1::2], default=0))
         self._chunks[_chunk_number(key)] = chunk
         return chunk
 
     def _forget(self, chunk: _Chunk) -> None:
         for number in chunk.hashes:
-            if self._offsets.get(number, chunk.last_offset + 1) <= chunk.last_offset:
+            if chunk.partition is not None:
+                self._inherited.pop(number, None)
+            elif self._offsets.get(number, chunk.last_offset + 1) <= chunk.last_offset:
                 del self._offsets[number]
         self._per_account.subtract(chunk.accounts)
         self._per_account += Counter()  # drops the accounts that are at 0
+
+
+def _stored(
+    partition: int | None, newest: int, accounts: Mapping[str, int], entries: Iterable[tuple[int, int]]
+) -> StoredChunk:
+    numbers = array("Q", (number for entry in entries for number in entry))
+    return StoredChunk(
+        partition=partition,
+        newest=newest,
+        accounts=dict(accounts),
+        entries=base64.b64encode(numbers.tobytes()).decode(),
+    )
+
+
+def _record(chunk: StoredChunk) -> bytes:
+    return chunk.model_dump_json(exclude_none=True).encode()
 
 
 def _entries(stored: StoredChunk) -> array[int]:

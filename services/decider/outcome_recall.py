@@ -28,7 +28,7 @@ class OutcomeRecall:
 
     def __init__(self, bootstrap_servers: str, security: dict[str, Any], partition: int) -> None:
         self._bootstrap_servers, self._security = bootstrap_servers, security
-        self._outcomes = TopicPartition(topics.OUTCOMES.name, partition)
+        self._partition = partition
         self._consumer: AIOKafkaConsumer | None = None
 
     async def recall(
@@ -38,19 +38,25 @@ class OutcomeRecall:
 
         Raises KafkaError.
         """
-        offsets = {key: offset for key in command_keys(commands) if (offset := window.offset_of(key)) is not None}
-        found: dict[str, RememberedOutcome | None] = dict.fromkeys(offsets)
-        remaining = sorted(offsets.items(), key=lambda entry: entry[1])
-        while remaining:
-            read = {record.offset: record for record in await self._read_from(remaining[0][1])}
-            last = max(read)
-            for key, offset in remaining:
-                if offset <= last:
-                    found[key] = outcome_of(read[offset], key) if offset in read else _LOST
-            remaining = [(key, offset) for key, offset in remaining if offset > last]
+        by_partition: dict[int, list[tuple[int, str]]] = {}
+        for key in command_keys(commands):
+            if (place := window.position_of(key)) is not None:
+                partition = self._partition if place.partition is None else place.partition
+                by_partition.setdefault(partition, []).append((place.offset, key))
+        found: dict[str, RememberedOutcome | None] = {}
+        for partition, remaining in by_partition.items():
+            remaining.sort()
+            while remaining:
+                records = await self._read_from(TopicPartition(topics.OUTCOMES.name, partition), remaining[0][0])
+                read = {record.offset: record for record in records}
+                last = max(read)
+                for offset, key in remaining:
+                    if offset <= last:
+                        found[key] = outcome_of(read[offset], key) if offset in read else _LOST
+                remaining = [(offset, key) for offset, key in remaining if offset > last]
         return found
 
-    async def _read_from(self, offset: int) -> list[Any]:
+    async def _read_from(self, outcomes: TopicPartition, offset: int) -> list[Any]:
         if self._consumer is None:
             self._consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._bootstrap_servers,
@@ -60,10 +66,11 @@ class OutcomeRecall:
                 **self._security,
             )
             await self._consumer.start()
-            self._consumer.assign([self._outcomes])
-        self._consumer.seek(self._outcomes, offset)
-        fetched = await self._consumer.getmany(self._outcomes, timeout_ms=_WAIT_MS)
-        records = list(fetched.get(self._outcomes, ()))
+        if self._consumer.assignment() != {outcomes}:
+            self._consumer.assign([outcomes])
+        self._consumer.seek(outcomes, offset)
+        fetched = await self._consumer.getmany(outcomes, timeout_ms=_WAIT_MS)
+        records = list(fetched.get(outcomes, ()))
         if not records:
             raise KafkaTimeoutError(f"no outcome came from offset {offset} on")
         return records

@@ -1,7 +1,8 @@
 """The owner of one partition: decides its commands exactly once.
 
 1. Start the partition's producer, which fences any earlier owner. Abort one transaction (see `fencing`). Only then
-   restore the state from Kafka.
+   restore the state from Kafka. While the number of partitions grows, wait: a growth fences every owner before it moves
+   channels, and an owner looks for it after its own fence.
 2. Per batch: decide on a fork; begin, append all records, await all of them, commit; only then adopt the fork.
 3. On any failure or doubt: discard the producer and the state, wait for a short random time, and go back to 1.
 """
@@ -23,8 +24,10 @@ from aiokafka.errors import KafkaError
 from contracts import topics
 from services.decider import metrics
 from services.decider.batch import Batch, TooManyFailures
+from services.decider.command_reader import CommandReader
 from services.decider.config import DeciderConfig, KafkaConfig
 from services.decider.fencing import abort_leftovers, transactional_id
+from services.decider.growth_watch import GrowthWatch
 from services.decider.maintenance import SEGMENT_MS, Maintenance
 from services.decider.outcome_recall import OutcomeRecall
 from services.decider.partition_state import Fork, PartitionState
@@ -63,7 +66,7 @@ class PartitionOwner:
         self.partition = config.partition
         self._commands = TopicPartition(topics.COMMANDS.name, self.partition)
         self._kafka = kafka
-        self._config = config
+        self._growth = GrowthWatch(kafka, config)
         self._on_step = on_step
         self._segment_ms = segment_ms
         self._state: PartitionState | None = None
@@ -78,14 +81,21 @@ class PartitionOwner:
         self._task = asyncio.create_task(self._run(), name=f"owner of partition {self.partition}")
 
     @property
+    def _config(self) -> DeciderConfig:
+        return self._growth.config
+
+    @property
     def commands_per_account(self) -> Mapping[str, int]:
         """How many ids of each account are in the idempotency window."""
         return {} if self._state is None else self._state.idempotency_window.per_account
 
     @property
     def next_offset(self) -> int | None:
-        """The offset of the next command to decide; None before the state is restored."""
-        return None if self._state is None else self._state.checkpoint.next_offset
+        """The offset of the next command to decide; None before the state is restored, and while commands of an older
+        partition are decided."""
+        if self._state is None or self._state.checkpoint.reading is not None:
+            return None
+        return self._state.checkpoint.next_offset
 
     def pause(self) -> None:
         self._running.clear()
@@ -112,6 +122,7 @@ class PartitionOwner:
             try:
                 async with contextlib.AsyncExitStack() as stack:
                     stack.push_async_callback(producer.discard)
+                    await self._growth.until_finished()
                     await self._own(producer, stack)
             except TooManyFailures as failure:
                 self._serve_no_more()
@@ -158,6 +169,8 @@ class PartitionOwner:
             self._on_step("started")
             await self._abort_leftovers(producer)
         self._on_step("fenced")
+        if not await self._growth.is_unchanged():
+            return
         self._state = state = await restore(self._kafka.bootstrap_servers, self._kafka.security, self.partition)
         self._on_step("restored")
         maintenance = Maintenance(state, self.partition, self._segment_ms, self._config.keyring)
@@ -172,9 +185,7 @@ class PartitionOwner:
         )
         stack.push_async_callback(consumer.stop)
         await consumer.start()
-        commands = self._commands
-        consumer.assign([commands])
-        consumer.seek(commands, state.checkpoint.next_offset)
+        commands, reader = self._commands, CommandReader(consumer, state, self._config)
         recall = OutcomeRecall(self._kafka.bootstrap_servers, self._kafka.security, self.partition)
         stack.push_async_callback(recall.close)
         self._lag = ConsumerMetrics(_NAME)
@@ -184,15 +195,14 @@ class PartitionOwner:
         log.info("partition is served", partition=self.partition, next_offset=state.checkpoint.next_offset)
         while not self._stopping:
             await self._running.wait()
-            fetched = await consumer.getmany(commands, timeout_ms=500, max_records=self._batch_limit)
-            incoming = fetched.get(commands)
+            incoming = await reader.fetch(self._batch_limit)
             if incoming:
                 self._lag.begun(commands, incoming[0])
             if incoming and self._running.is_set():
                 await self._transact(producer, state, maintenance, recall, incoming)
             if incoming and state.checkpoint.next_offset <= incoming[-1].offset:
-                consumer.seek(commands, state.checkpoint.next_offset)
-            self._lag.measure(commands, await consumer.position(commands), consumer.last_stable_offset(commands))
+                reader.seek()
+            self._lag.measure(commands, *await reader.progress())
             if self._running.is_set():
                 await self._run_maintenance(producer, maintenance)
 

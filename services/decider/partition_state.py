@@ -38,7 +38,7 @@ class Tail:
 
 @dataclass(slots=True)
 class PartitionState:
-    """Changes only by restoring, and by adopting a committed fork."""
+    """Changes only by restoring, by adopting a committed fork, and by `read_commands_of`."""
 
     records: dict[bytes, bytes] = field(default_factory=dict)
     signatures: dict[bytes, bytes] = field(default_factory=dict)
@@ -83,6 +83,10 @@ class PartitionState:
         for channel, state in fork.channels.items():
             self._cache_decoded(channel, state)
 
+    def read_commands_of(self, reading: int | None) -> None:
+        """Goes on with the next partition's commands from its beginning, the one before being read up to its cut."""
+        self.checkpoint = self.checkpoint.model_copy(update={"reading": reading, "next_offset": 0})
+
     def _cache_decoded(self, channel: str, state: ChannelState) -> None:
         size = len(self.records.get(channel_key(channel), b""))
         for system in state.channel.systems if state.channel else ():
@@ -126,6 +130,7 @@ class Fork:
         self.outcome_count = 0
         self._new_by_account: Counter[str] = Counter()
         self.next_offset = state.checkpoint.next_offset
+        self.reading = state.checkpoint.reading
         self.partitionsequence = state.checkpoint.partitionsequence
         self.checkpoint = state.checkpoint
         self._changes: dict[bytes, bytes | None] | None = None
@@ -146,7 +151,10 @@ class Fork:
     def checkpoint_at(self, outcomes_from: int) -> Checkpoint:
         """The checkpoint of the batch's transaction. Called after the last decision."""
         self.checkpoint = Checkpoint(
-            next_offset=self.next_offset, partitionsequence=self.partitionsequence, outcomes_from=outcomes_from
+            next_offset=self.next_offset,
+            partitionsequence=self.partitionsequence,
+            outcomes_from=outcomes_from,
+            reading=self.reading,
         )
         return self.checkpoint
 
@@ -160,7 +168,7 @@ class Fork:
             return self._recalled[key]
         if (cached := window.cached(key)) is not None:
             return cached
-        if window.offset_of(key) is not None:
+        if window.position_of(key) is not None:
             raise OutcomeNotRead
         return None
 

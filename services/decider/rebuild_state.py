@@ -7,22 +7,24 @@ only reported.
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from contracts import topics
 from contracts.envelope import GENESIS, EventEnvelope
+from contracts.kafka.partition_growth import read_partitions
 from contracts.message import unix_milliseconds
-from services.decider.fencing import abort_leftovers, transactional_id
+from contracts.partition_growth import Parent
+from contracts.partitioner import partition_of
+from services.decider.fencing import append_in_parts, fenced_producer
 from services.decider.partition_state import Fork, PartitionState
 from services.decider.restore import log_reader, read_committed, restore
 from services.decider.service import GROUP
@@ -32,11 +34,10 @@ from services.domain.state import ImpossibleHistory
 from services.domain.state_codec import BUSINESS_SYSTEM, CHANNEL
 from services.domain.state_topic import CHECKPOINT_KEY, Checkpoint
 from services.infrastructure.topics import partition_count
-from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
+from services.infrastructure.transactions import OutgoingRecord
 from services.infrastructure.vault import SignatureAddress
 
 _EVENTS_PER_FORK = 2_000
-_RECORDS_PER_TRANSACTION = 2_000
 
 
 class RebuildRefused(Exception):
@@ -73,11 +74,20 @@ async def rebuild(
 
     Raises `RebuildRefused`. ``progress`` is called with (partition, events so far).
     """
-    partitions = await _idle_partitions(bootstrap_servers, security)
+    existing = await _idle_partitions(bootstrap_servers, security)
+    growth = await read_partitions(bootstrap_servers=bootstrap_servers, **security)
+    if (unfinished := growth.unfinished) is not None:
+        raise RebuildRefused(
+            f"The partitions grow from {unfinished.before} to {unfinished.to}; finish that first: `switchboard topics "
+            f"grow --partitions {unfinished.to}`."
+        )
+    partitions = growth.count(existing)
     for partition in range(partitions):
-        async with _fenced_producer(bootstrap_servers, security, partition, partitions) as producer:
+        async with fenced_producer(bootstrap_servers, security, partition, partitions) as producer:
             state = await _present_state(bootstrap_servers, security, partition)
-            folded, events = await _fold_events(bootstrap_servers, security, partition, progress)
+            older = growth.ancestors(topics.EVENTS.name, partition)
+            async with log_reader(bootstrap_servers, security) as reader:
+                folded, events = await _fold_events(reader, partition, partitions, older, progress)
             report = RebuildReport(partition, events, len(folded.records), lost_secrets=_lost_secrets(folded, state))
             if events and state.checkpoint == Checkpoint():
                 raise RebuildRefused(
@@ -86,7 +96,9 @@ async def rebuild(
                 )
             corrections = _corrections(folded, state, report)
             if write and corrections:
-                await _write(producer, partition, list(corrections.items()))
+                name = topics.CHANNEL_STATE.name
+                records = [OutgoingRecord(name, partition, key, value) for key, value in corrections.items()]
+                await append_in_parts(producer, records)
             yield report
 
 
@@ -111,20 +123,6 @@ async def _idle_partitions(bootstrap_servers: str, security: dict[str, Any]) -> 
     return partitions
 
 
-@asynccontextmanager
-async def _fenced_producer(
-    bootstrap_servers: str, security: dict[str, Any], partition: int, partitions: int
-) -> AsyncIterator[TransactionalProducer]:
-    """A producer with the partition's transactional id, which fences any decider that still runs."""
-    producer = TransactionalProducer(bootstrap_servers, transactional_id(partition), security)
-    try:
-        await producer.start()
-        await abort_leftovers(producer, partition, partitions, _now())
-        yield producer
-    finally:
-        await producer.discard()
-
-
 async def _present_state(bootstrap_servers: str, security: dict[str, Any], partition: int) -> PartitionState:
     try:
         return await restore(bootstrap_servers, security, partition)
@@ -136,15 +134,22 @@ async def _present_state(bootstrap_servers: str, security: dict[str, Any], parti
 
 
 async def _fold_events(
-    bootstrap_servers: str, security: dict[str, Any], partition: int, progress: Callable[[int, int], None]
+    reader: AIOKafkaConsumer,
+    partition: int,
+    partitions: int,
+    older: Sequence[Parent],
+    progress: Callable[[int, int], None],
 ) -> tuple[PartitionState, int]:
-    """The state that the partition's events fold to, and their number."""
+    """The state that the events of the partition's channels fold to, and the number of its own events.
+
+    ``older`` is where channels lived before, the latest first."""
     state, count = PartitionState(), 0
-    async with log_reader(bootstrap_servers, security) as reader:
-        async for records in read_committed(reader, topics.EVENTS.name, partition, at_once=_EVENTS_PER_FORK):
+    for source, cut in (*reversed(older), Parent(partition, sys.maxsize)):
+        state.checkpoint, count = Checkpoint(), 0
+        async for records in read_committed(reader, topics.EVENTS.name, source, at_once=_EVENTS_PER_FORK, end=cut):
             fork = Fork(state)
             for record in records:
-                _apply(fork, record)
+                _apply(fork, record, lambda channel: partition_of(channel, partitions) == partition)
             count += len(records)
             fork.checkpoint_at(0)
             state.adopt(fork, 0, 0)
@@ -152,7 +157,7 @@ async def _fold_events(
     return state, count
 
 
-def _apply(fork: Fork, record: ConsumerRecord) -> None:
+def _apply(fork: Fork, record: ConsumerRecord, is_at_home: Callable[[str], bool] = lambda _: True) -> None:
     try:
         envelope = EventEnvelope.model_validate_json(record.value or b"")
         event: Any = envelope.body()
@@ -171,6 +176,8 @@ def _apply(fork: Fork, record: ConsumerRecord) -> None:
         )
     fork.partitionsequence = envelope.partitionsequence
     channel = envelope.subject
+    if not is_at_home(channel):
+        return
     before = fork.channel(channel)
     version, head = (before.channel.version, before.channel.head) if before.channel else (0, GENESIS)
     if (envelope.sequence, envelope.previoushash) != (version + 1, head):
@@ -231,18 +238,3 @@ def _lasting_secrets(key: bytes, value: bytes) -> list[SignatureAddress]:
         return [SignatureAddress(channel, draft.system, draft.key_id) for draft in CHANNEL.decode(value).drafts]
     signatures = BUSINESS_SYSTEM.decode(value).signatures
     return [SignatureAddress(channel, system, current.key_id) for current in signatures if current.valid_until is None]
-
-
-async def _write(producer: TransactionalProducer, partition: int, records: list[tuple[bytes, bytes | None]]) -> None:
-    """In transactions of a bounded size; after an interruption, the next rebuild writes the rest."""
-    for at in range(0, len(records), _RECORDS_PER_TRANSACTION):
-        await producer.begin()
-        part = records[at : at + _RECORDS_PER_TRANSACTION]
-        await producer.append(
-            [OutgoingRecord(topics.CHANNEL_STATE.name, partition, key, value) for key, value in part], _now()
-        )
-        await producer.commit()
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -59,17 +60,23 @@ async def log_reader(bootstrap_servers: str, security: dict[str, Any]) -> AsyncI
 
 
 async def read_committed(
-    consumer: AIOKafkaConsumer, topic: str, partition: int, start: int = 0, at_once: int | None = None
+    consumer: AIOKafkaConsumer,
+    topic: str,
+    partition: int,
+    start: int = 0,
+    at_once: int | None = None,
+    end: int = sys.maxsize,
 ) -> AsyncIterator[Sequence[ConsumerRecord]]:
-    """Yields every committed record from ``start`` to the partition's present end, at most ``at_once`` at a time."""
+    """Yields every committed record from ``start`` to ``end`` or the partition's present end, at most ``at_once`` at a
+    time."""
     tp = TopicPartition(topic, partition)
     consumer.assign([tp])
     first = (await consumer.beginning_offsets([tp]))[tp]
-    end = (await consumer.end_offsets([tp]))[tp]
+    end = min(end, (await consumer.end_offsets([tp]))[tp])
     consumer.seek(tp, max(first, start))
     while await consumer.position(tp) < end:
         fetched = await consumer.getmany(tp, timeout_ms=_WAIT_MS, max_records=at_once)
-        if records := fetched.get(tp):
+        if records := [record for record in fetched.get(tp, ()) if record.offset < end]:
             yield records
 
 

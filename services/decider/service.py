@@ -106,7 +106,6 @@ async def run(
 
         schemas = SchemaValidator()
         decider = Decider(start_owner)
-        metrics.PARTITIONS.set(partitions)
         metrics.account_shares.read = lambda: [owner.commands_per_account for owner in list(decider.owners.values())]
         try:
             group.subscribe([topics.COMMANDS.name], listener=decider)

@@ -14,7 +14,8 @@ class Checkpoint(BaseModel):
     """How far a partition is decided. It is committed with each batch, and nothing else says so.
 
     ``next_offset`` is the offset of the next command, ``partitionsequence`` the number of the last event, and
-    ``outcomes_from`` the offset in `switchboard.outcomes` from which the idempotency window is restored.
+    ``outcomes_from`` the offset in `switchboard.outcomes` from which the idempotency window is restored. ``reading`` is
+    the older partition whose commands come first, where the number of partitions grew; None is the partition itself.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -23,6 +24,7 @@ class Checkpoint(BaseModel):
     next_offset: int = 0
     partitionsequence: int = 0
     outcomes_from: int = 0
+    reading: int | None = None
 
 
 def channel_key(channel: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -30,3 +30,27 @@ async def last_record(
             return last
         window *= 16
     return None
+
+
+async def last_offsets(consumer: Any, ranges: Mapping[TopicPartition, tuple[int, int]]) -> dict[TopicPartition, int]:
+    """The offset of the last record in each range ``[start, end)``, of many partitions at once; those without a record
+    are missing. Of a partition that grows meanwhile it may be of a later record.
+
+    Assigns the partitions to the consumer.
+    """
+    found: dict[TopicPartition, int] = {}
+    left = {tp: (start, end) for tp, (start, end) in ranges.items() if start < end}
+    window = _FIRST_WINDOW
+    while left:
+        begins = {tp: max(start, end - window) for tp, (start, end) in left.items()}
+        consumer.assign(list(left))
+        for tp, begin in begins.items():
+            consumer.seek(tp, begin)
+        unread = set(left)
+        while unread:
+            for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+                found[tp] = records[-1].offset
+            unread = {tp for tp in unread if await consumer.position(tp) < left[tp][1]}
+        left = {tp: (left[tp][0], begin) for tp, begin in begins.items() if tp not in found and left[tp][0] < begin}
+        window *= 16
+    return found

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from contracts.topics import TOPICS, Topic
+from contracts.kafka.partition_growth import read_partitions
+from contracts.partition_growth import Partitions
+from contracts.topics import GROWING, TOPICS, Topic
 from services.infrastructure.config import SettingsError
 
 _REPLICATED = {"min.insync.replicas": "2"}
@@ -53,12 +55,15 @@ async def apply_topics(
     *,
     check: bool = False,
     topics: Sequence[Topic] = TOPICS,
+    counts: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Creates missing topics and aligns settings; with ``check`` it changes nothing. Returns a sentence per difference.
 
-    Topics get three replicas if there are three brokers. Raises `SettingsError` if a topic has another number
-    of partitions: a channel is assigned to a partition by hash, so the number can never change.
+    ``partitions`` is the number at the beginning, before any growth; ``counts`` has other numbers, by topic. Topics get
+    three replicas if there are three brokers. Raises `SettingsError` if a topic has another number of partitions: a
+    channel is assigned to a partition by hash, so the number changes only as `switchboard topics grow` does it.
     """
+    growth = await read_partitions(bootstrap_servers=bootstrap_servers, **security)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
     await admin.start()
     try:
@@ -66,16 +71,18 @@ async def apply_topics(
         replicas = 3 if brokers >= 3 else 1
         extra = _REPLICATED if replicas == 3 else {}
         existing = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics() if topic["topic"]}
+        counts = _partition_counts(growth, partitions) | dict(counts or {})
         for topic in topics:
-            found = len(existing.get(topic.name, range(partitions)))
-            if found != partitions:
+            found = len(existing.get(topic.name, range(counts[topic.name])))
+            if found != counts[topic.name] and not _is_growing(growth, topic.name, found):
+                first = growth.growths[0].before if growth.growths else found
                 raise SettingsError(
-                    f"Topic {topic.name} has {found} partitions, but SWITCHBOARD_PARTITIONS is {partitions}; "
-                    f"set it to {found}: the number cannot change once there are channels."
+                    f"Topic {topic.name} has {found} partitions, but SWITCHBOARD_PARTITIONS is {partitions}; set it to "
+                    f"{first}: the number grows only with `switchboard topics grow`."
                 )
         missing = [topic for topic in topics if topic.name not in existing]
         if missing and not check:
-            await _create(admin, missing, partitions, replicas, extra)
+            await _create(admin, missing, counts, replicas, extra)
         differences = [f"Topic {topic.name} does not exist." for topic in missing]
         for topic in topics:
             fewest = min((len(one["replicas"]) for one in existing.get(topic.name, ())), default=replicas)
@@ -90,11 +97,22 @@ async def apply_topics(
         await admin.close()
 
 
+def _partition_counts(growth: Partitions, partitions: int) -> dict[str, int]:
+    grown = growth.count(partitions)
+    return {topic.name: grown if topic in GROWING else partitions for topic in TOPICS}
+
+
+def _is_growing(growth: Partitions, name: str, found: int) -> bool:
+    """Whether an interrupted growth has added the topic's partitions already."""
+    grows = any(topic.name == name for topic in GROWING)
+    return grows and growth.unfinished is not None and growth.unfinished.to == found
+
+
 async def _create(
-    admin: AIOKafkaAdminClient, missing: list[Topic], partitions: int, replicas: int, extra: dict[str, str]
+    admin: AIOKafkaAdminClient, missing: list[Topic], counts: Mapping[str, int], replicas: int, extra: dict[str, str]
 ) -> None:
     created = await admin.create_topics(
-        [NewTopic(topic.name, partitions, replicas, topic_configs=topic.settings | extra) for topic in missing]
+        [NewTopic(topic.name, counts[topic.name], replicas, topic_configs=topic.settings | extra) for topic in missing]
     )
     for name, code, message in created.topic_errors:
         error = for_code(code)

@@ -48,14 +48,16 @@ async def restore(
     """
     await _require_empty(bootstrap_servers, security)
     made_at = unix_milliseconds(backup.manifest.made_at)
+    counts = {name: len(offsets) for name, offsets in backup.manifest.offsets.items()}
+    at_first = min(counts.values())  # as many as the topics that never grow
     for wanted in (_WITHOUT_COMMANDS, TOPICS):
         filled = () if wanted is _WITHOUT_COMMANDS else _WITHOUT_COMMANDS
         created = [_with_given_times(topic) for topic in wanted]
-        await apply_topics(bootstrap_servers, backup.manifest.partitions, security, topics=created)
+        await apply_topics(bootstrap_servers, at_first, security, topics=created, counts=counts)
         names = {topic.name for topic in wanted} - {topic.name for topic in filled}
         ranges = {source: offsets for source, offsets in backup.manifest.ranges().items() if source.topic in names}
         await _fill(backup.log, ranges, bootstrap_servers, security, progress, made_at)
-    await apply_topics(bootstrap_servers, backup.manifest.partitions, security)
+    await apply_topics(bootstrap_servers, at_first, security)
 
 
 def _with_given_times(topic: Topic) -> Topic:

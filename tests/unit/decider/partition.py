@@ -109,8 +109,8 @@ class Partition:
     def _recalled(self, incoming: Sequence[Incoming]) -> dict[str, RememberedOutcome | None]:
         """The first outcomes of repeated ids, as the owner reads them from their topic."""
         outcomes, window = self.read(topics.OUTCOMES.name), self.state.idempotency_window
-        offsets = {key: offset for key in command_keys(incoming) if (offset := window.offset_of(key)) is not None}
-        return {key: outcome_of(outcomes[offset], key) for key, offset in offsets.items()}
+        places = {key: place for key in command_keys(incoming) if (place := window.position_of(key)) is not None}
+        return {key: outcome_of(outcomes[place.offset], key) for key, place in places.items()}
 
     def incoming(self, value: dict[str, Any] | bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> Incoming:
         encoded = json.dumps(value).encode() if isinstance(value, dict) else value

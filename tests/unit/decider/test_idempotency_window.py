@@ -13,6 +13,7 @@ from services.decider.idempotency_window import (
     WINDOW_MS,
     IdempotencyWindow,
     NewOutcome,
+    Position,
     RememberedOutcome,
     idempotency_key,
 )
@@ -77,7 +78,7 @@ def test_an_id_is_remembered_for_a_day_however_many_come_after_it() -> None:
         log.now += HOUR
         log.transaction(500, account="stranger")
 
-    assert log.window.offset_of(early) == 0
+    assert log.window.position_of(early) == Position(None, 0)
 
 
 def test_what_is_older_than_a_day_goes_with_its_chunk() -> None:
@@ -86,8 +87,8 @@ def test_what_is_older_than_a_day_goes_with_its_chunk() -> None:
     log.now += WINDOW_MS
     late = log.transaction(20)
 
-    assert [log.window.offset_of(key) for key in early] == [None] * 20
-    assert [log.window.offset_of(key) for key in late] == list(range(20, 40))
+    assert [log.window.position_of(key) for key in early] == [None] * 20
+    assert [log.window.position_of(key) for key in late] == [Position(None, offset) for offset in range(20, 40)]
     assert log.window.used_by("acme") == len(log.window) == 20
 
 
@@ -105,7 +106,7 @@ def test_a_restore_brings_back_the_same_window(steps: list[tuple[int, int, str, 
     restored = log.restored()
 
     keys = [outcome[0] for outcome in log.outcomes if outcome is not None]
-    assert [restored.offset_of(key) for key in keys] == [log.window.offset_of(key) for key in keys]
+    assert [restored.position_of(key) for key in keys] == [log.window.position_of(key) for key in keys]
     assert len(restored) == len(log.window)
     for account in ("acme", "other"):
         assert restored.used_by(account) == log.window.used_by(account)
@@ -131,10 +132,37 @@ def test_an_offset_that_is_another_ids_is_not_taken_away_with_an_older_chunk() -
     log.now += 1
     log.maintain()
 
-    assert log.window.offset_of(key) == 20
+    assert log.window.position_of(key) == Position(None, 20)
 
 
 def test_a_key_is_of_account_channel_and_id() -> None:
     keys = {idempotency_key(account, channel, one) for account in "ab" for channel in "cd" for one in "ef"}
 
     assert len(keys) == 8
+
+
+def test_a_new_partition_knows_the_ids_of_its_parent_for_a_day() -> None:
+    parent = Log()
+    in_a_chunk = parent.transaction(20)
+    pending = parent.transaction(5)
+    child = Log()
+    child.chunks = dict(parent.window.inheritance(3))
+    child.window = child.restored()
+    own = child.transaction(20, account="globex")
+    grandchild = Log()
+    grandchild.chunks = dict(child.window.inheritance(7))
+    grandchild.window = grandchild.restored()
+
+    for window in (child.window, child.restored(), grandchild.window):
+        assert [window.position_of(key) for key in in_a_chunk + pending] == [Position(3, one) for one in range(25)]
+        assert window.restorable_from == (20 if window is not grandchild.window else 0)
+    assert [child.restored().position_of(key) for key in own] == [Position(None, offset) for offset in range(20)]
+    assert [grandchild.window.position_of(key) for key in own] == [Position(7, offset) for offset in range(20)]
+    assert (grandchild.window.used_by("acme"), grandchild.window.used_by("globex")) == (25, 20)
+
+    for log in (child, grandchild):
+        log.now += WINDOW_MS
+        log.maintain()
+        assert len(log.window) == 0
+        assert not log.chunks
+        assert log.window.used_by("acme") == 0
