@@ -19,8 +19,8 @@ async def read_partitions(**options: Any) -> Partitions:
     """Reads `switchboard.partition-growth` to its end; no growth where there is no such topic. ``options`` are
     aiokafka's. Raises KafkaError."""
     consumer = AIOKafkaConsumer(isolation_level="read_committed", enable_auto_commit=False, **options)
-    await consumer.start()
     try:
+        await consumer.start()
         return await partitions_by(consumer)
     finally:
         await close_client(consumer)
