@@ -8,14 +8,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 import uvloop
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from contracts.kafka.partition_growth import read_partitions
+from contracts.partition_growth import Partitions
 from services.infrastructure.config import Settings
+from services.infrastructure.kafka import security_options
 from services.infrastructure.postgres import BY_KEY, OUTAGES, Pool, pool_of
 from services.projector.models import READ_MODELS, ReadModel
 from services.projector.rebuild import BUILDING, Offsets, Progress, RebuildRefused, builder, distance
@@ -41,6 +46,16 @@ def shares_of(behind: Mapping[Key, int], shares: int) -> list[list[Key]]:
     return made
 
 
+def families_of(sources: Iterable[TopicPartition], growth: Partitions) -> dict[TopicPartition, list[TopicPartition]]:
+    """The partitions by the first that their channels were on: those that share channels are built by one process."""
+    families = defaultdict[TopicPartition, list[TopicPartition]](list)
+    for source in sources:
+        ancestors = growth.ancestors(source.topic, source.partition)
+        first = ancestors[-1].partition if ancestors else source.partition
+        families[TopicPartition(source.topic, first)].append(source)
+    return families
+
+
 async def build(
     settings: Settings, pool: Pool, model: ReadModel, version: int, to: Offsets, progress: Progress
 ) -> None:
@@ -51,13 +66,18 @@ async def build(
     left = await distance(pool, model, version)
     if left < WORTHWHILE:
         return
+    growth = await read_partitions(bootstrap_servers=settings.kafka_bootstrap_servers, **security_options())
+    families = families_of(to, growth)
+    work = {family: sum(to[tp] for tp in members) for family, members in families.items()}
     starting: Any = get_context(_START)
     errors: Any = starting.SimpleQueue()
     working = [
         starting.Process(
-            target=_build, args=(settings, model.name, version, {tp: to[tp] for tp in share}, errors), daemon=True
+            target=_build,
+            args=(settings, model.name, version, {tp: to[tp] for family in share for tp in families[family]}, errors),
+            daemon=True,
         )
-        for share in shares_of(to, os.cpu_count() or 1)
+        for share in shares_of(work, os.cpu_count() or 1)
     ]
     for process in working:
         process.start()

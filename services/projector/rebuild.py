@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from pydantic import ValidationError
 from contracts import cursor, topics
 from contracts.cursor import Position
 from contracts.envelope import validation_message
+from contracts.kafka.partition_growth import read_partitions
+from contracts.partition_growth import Partitions
 from projections.events import NotAnEvent
 from projections.settings.fold import SequenceGap
 from services.infrastructure.checkpoints import delete_checkpoints, move_checkpoint, next_offsets, next_positions
@@ -142,6 +145,7 @@ class Builder:
     version: int
     progress: Progress
     new_window: Callable[[], Window]
+    growth: Partitions
 
     @property
     def name(self) -> str:
@@ -161,15 +165,23 @@ class Builder:
         async with self.pool.acquire() as connection:
             behind = await self._behind(connection, to)
             await self._skip_expired(connection, behind)
-            self.consumer.assign(list(behind))
+            # Channels have come from partitions with fewer ancestors, which are therefore read first.
+            older = defaultdict[int, dict[TopicPartition, _Span]](dict)
             for tp, span in behind.items():
-                self.consumer.seek(tp, span.at)
-            while behind:
-                await self._window(connection, behind)
-                done = [tp for tp, span in behind.items() if span.at >= span.end]
-                self.consumer.pause(*done)
-                for tp in done:
-                    del behind[tp]
+                older[len(self.growth.ancestors(tp.topic, tp.partition))][tp] = span
+            for _, spans in sorted(older.items()):
+                await self._catch_up(connection, spans)
+
+    async def _catch_up(self, connection: Connection, behind: dict[TopicPartition, _Span]) -> None:
+        self.consumer.assign(list(behind))
+        for tp, span in behind.items():
+            self.consumer.seek(tp, span.at)
+        while behind:
+            await self._window(connection, behind)
+            done = [tp for tp, span in behind.items() if span.at >= span.end]
+            self.consumer.pause(*done)
+            for tp in done:
+                del behind[tp]
 
     async def _behind(self, connection: Connection, to: Mapping[TopicPartition, int]) -> dict[TopicPartition, _Span]:
         stands = {
@@ -251,7 +263,8 @@ async def builder(
     )
     try:
         await consumer.start()
-        yield Builder(pool, consumer, model, version, progress, model.new_windows())
+        growth = await read_partitions(bootstrap_servers=settings.kafka_bootstrap_servers, **security_options())
+        yield Builder(pool, consumer, model, version, progress, model.new_windows(), growth)
     finally:
         await asyncio.sleep(0)  # aiokafka cannot stop a consumer whose tasks never ran
         await consumer.stop()
