@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from contracts import topics
+from contracts.kafka.aiokafka_internals import network_client
+from contracts.kafka.partition_growth import read_partitions
 from services.infrastructure.log_end import last_record
 
 NO_EVENT = -1
@@ -33,7 +34,7 @@ class KafkaEventLog:
 
     def __init__(self, bootstrap_servers: str, security: dict[str, Any]) -> None:
         self._connection: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, **security}
-        self._partition_count = 0
+        self._existing = self._partition_count = 0
         self._uncommitted: Any = None
         self._committed: Any = None
         self._known: dict[int, tuple[int, int, int]] = {}
@@ -52,6 +53,9 @@ class KafkaEventLog:
             try:
                 await uncommitted.start()
                 await committed.start()
+                anything = TopicPartition(topics.EVENTS.name, 0)
+                committed.assign([anything])  # so that it knows the topic's number of partitions
+                committed.pause(anything)
             except BaseException:
                 await uncommitted.stop()
                 await committed.stop()
@@ -65,17 +69,19 @@ class KafkaEventLog:
         self._uncommitted = self._committed = None
 
     async def partition_count(self) -> int:
-        if self._partition_count == 0:
-            admin = AIOKafkaAdminClient(**self._connection)
-            await admin.start()
-            try:
-                [topic] = await admin.describe_topics([topics.EVENTS.name])
-                if not topic["partitions"]:
-                    raise UnknownTopicOrPartitionError
-                self._partition_count = len(topic["partitions"])
-            finally:
-                await admin.close()
-        return self._partition_count
+        """How many partitions have channels, of this moment: the caller may go by it until it reads a later event."""
+        async with self._asking:
+            await self._connect()
+            # A request that came after an event on a new partition must not be judged by the older number.
+            await network_client(self._committed).force_metadata_update()
+            existing = len(self._committed.partitions_for_topic(topics.EVENTS.name) or ())
+            if not existing:
+                raise UnknownTopicOrPartitionError
+            if existing != self._existing:
+                growth = await read_partitions(**self._connection)
+                self._partition_count = growth.count(existing)
+                self._existing = existing if growth.unfinished is None else 0
+            return self._partition_count
 
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
         async with self._asking:

@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINT_MIGRATIONS
 from services.infrastructure.config import Settings
 from services.infrastructure.embedded.kafka import EmbeddedKafka
+from services.infrastructure.event_log import NO_EVENT, KafkaEventLog
 from services.infrastructure.kafka_to_postgres import Consumer
 from services.infrastructure.postgres import migrate, pool_of
 from tests.event_writer import EVENTS, writer
@@ -25,6 +26,21 @@ async def until(done: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not done():  # noqa: ASYNC110 -- nobody tells
             await asyncio.sleep(0.05)
+
+
+async def test_a_request_is_judged_by_the_partitions_of_its_moment(own_kafka: EmbeddedKafka) -> None:
+    async with writer(own_kafka) as log:
+        event_log = KafkaEventLog(own_kafka.bootstrap_servers, {})
+        try:
+            assert await event_log.partition_count() == 1
+            await log.grow(2, finished=False)
+            assert await event_log.partition_count() == 1
+            await log.grow(2)
+            assert await event_log.partition_count() == 2
+            await log.write(MOVES, partition=1)
+            assert await event_log.last_offsets({}, [0, 1]) == {0: NO_EVENT, 1: 0}
+        finally:
+            await event_log.close()
 
 
 async def test_a_consumer_applies_a_channels_older_events_first(own_kafka: EmbeddedKafka, database_url: str) -> None:
