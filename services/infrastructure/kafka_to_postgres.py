@@ -87,9 +87,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Next position in each assigned partition. A missing one is read from the database."""
         self._sought: set[TopicPartition] = set()
         """Assigned partitions whose position is known not to be behind the checkpoint."""
-        self._parents = ParentPartitions(
-            pool, name, bootstrap_servers=settings.kafka_bootstrap_servers, **security_options()
-        )
+        self._parents = ParentPartitions(pool, name, settings.kafka_bootstrap_servers)
         self._comparing: asyncio.Task[None] | None = None
         self._failing: set[TopicPartition] = set()
         """Partitions whose last batch failed, so that a failure is logged once."""

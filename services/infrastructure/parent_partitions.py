@@ -15,16 +15,22 @@ from contracts.cursor import Position
 from contracts.kafka.partition_growth import read_partitions
 from contracts.partition_growth import Partitions
 from services.infrastructure.checkpoints import next_positions
+from services.infrastructure.kafka import security_options
 from services.infrastructure.postgres import Pool
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-class ParentPartitions:
-    """The waiting partitions of the consumer ``name``. ``options`` are aiokafka's."""
+async def read_growth(bootstrap_servers: str | None) -> Partitions:
+    """How the number of partitions grew, by the security options of this process. Raises KafkaError."""
+    return await read_partitions(bootstrap_servers=bootstrap_servers, **security_options())
 
-    def __init__(self, pool: Pool, name: str, **options: Any) -> None:
-        self._pool, self._name, self._options = pool, name, options
+
+class ParentPartitions:
+    """The waiting partitions of the consumer ``name``."""
+
+    def __init__(self, pool: Pool, name: str, bootstrap_servers: str | None) -> None:
+        self._pool, self._name, self._bootstrap_servers = pool, name, bootstrap_servers
         self._partitions = Partitions()
         self._known: dict[str, int] = {}
         """By topic: how many partitions it had before ``_partitions`` was read."""
@@ -57,7 +63,7 @@ class ParentPartitions:
     async def _has_to_wait(self, consumer: Any, tp: TopicPartition, checkpoints: Mapping[int, Position]) -> bool:
         if tp.partition >= self._known.get(tp.topic, 0):
             existing = len(consumer.partitions_for_topic(tp.topic) or ())
-            self._partitions = await read_partitions(**self._options)
+            self._partitions = await read_growth(self._bootstrap_servers)
             if self._partitions.unfinished is None:
                 self._known[tp.topic] = existing
         parent = self._partitions.parent(tp.topic, tp.partition)

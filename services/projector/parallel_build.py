@@ -17,10 +17,9 @@ import uvloop
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from contracts.kafka.partition_growth import read_partitions
 from contracts.partition_growth import Partitions
 from services.infrastructure.config import Settings
-from services.infrastructure.kafka import security_options
+from services.infrastructure.parent_partitions import read_growth
 from services.infrastructure.postgres import BY_KEY, OUTAGES, Pool, pool_of
 from services.projector.models import READ_MODELS, ReadModel
 from services.projector.rebuild import BUILDING, Offsets, Progress, RebuildRefused, builder, distance
@@ -66,7 +65,7 @@ async def build(
     left = await distance(pool, model, version)
     if left < WORTHWHILE:
         return
-    growth = await read_partitions(bootstrap_servers=settings.kafka_bootstrap_servers, **security_options())
+    growth = await read_growth(settings.kafka_bootstrap_servers)
     families = families_of(to, growth)
     work = {family: sum(to[tp] for tp in members) for family, members in families.items()}
     starting: Any = get_context(_START)

@@ -22,7 +22,6 @@ from pydantic import ValidationError
 from contracts import cursor, topics
 from contracts.cursor import Position
 from contracts.envelope import validation_message
-from contracts.kafka.partition_growth import read_partitions
 from contracts.partition_growth import Partitions
 from projections.events import NotAnEvent
 from projections.settings.fold import SequenceGap
@@ -31,6 +30,7 @@ from services.infrastructure.config import Settings
 from services.infrastructure.database_rights import apply_rights
 from services.infrastructure.event_sequence import take_until_gap
 from services.infrastructure.kafka import security_options
+from services.infrastructure.parent_partitions import read_growth
 from services.infrastructure.postgres import Connection, Pool
 from services.projector import table_diff
 from services.projector.models import ReadModel, Window
@@ -263,7 +263,7 @@ async def builder(
     )
     try:
         await consumer.start()
-        growth = await read_partitions(bootstrap_servers=settings.kafka_bootstrap_servers, **security_options())
+        growth = await read_growth(settings.kafka_bootstrap_servers)
         yield Builder(pool, consumer, model, version, progress, model.new_windows(), growth)
     finally:
         await asyncio.sleep(0)  # aiokafka cannot stop a consumer whose tasks never ran
