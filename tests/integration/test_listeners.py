@@ -14,11 +14,14 @@ from aiohttp import web
 
 from services.domain.webhook_signature import encode_secret, plain_token
 from services.infrastructure.embedded.process import free_port
+from services.infrastructure.postgres import pool_of
 from services.invoker.queue.listeners import LISTENERS_PER_ACCOUNT
 from tests.connections import Connections
 from tests.customer import ACCOUNT, CODE, Customer
 from tests.installation import Answer, Api, Installation, fresh
+from tests.invocation_outcomes import outcome_of
 from tests.laptop import SECRET, developer_key, listening
+from tests.patience import PATIENCE_S
 from tests.receivers import Call, Receiver, verify
 
 
@@ -194,6 +197,68 @@ async def test_a_gateway_is_lost_between_a_call_and_its_answer(
         assert json.loads((await triggered).body["attempt"]["answer"]) == {"answer": "kept"}
     [call] = receiver.calls["local"]
     verify(call, encode_secret(SECRET))
+
+
+async def test_an_invoker_is_lost_while_a_call_waits(
+    installation: Installation, shop: Customer, receiver: Receiver, key: str
+) -> None:
+    """The answer that came while there was no invoker is the call's end, told once; the listener goes on."""
+    await shop.open("crm", receiver.url("never"))
+    invoker_is_lost = asyncio.Event()
+
+    async def when_lost(_: Call) -> web.StreamResponse:
+        await invoker_is_lost.wait()
+        return web.json_response({"answer": "kept"})
+
+    async with listening(installation.address, key, shop.channel, receiver.on("local", when_lost)) as laptop:
+        triggered = trigger(shop)
+        [call] = await receiver.wait_for("local", 1)
+        await asyncio.to_thread(installation.kill, "invoker")
+        invoker_is_lost.set()
+        assert (await laptop.calls.get()).fate == "counts"
+        await end_leases(installation, call.webhook_id)
+        await asyncio.to_thread(installation.restart, "invoker")
+        delivery = await ended(shop, call.webhook_id)
+        await asyncio.wait([triggered])
+        again = (await trigger(shop)).body["delivery"]
+        assert (await laptop.calls.get()).call["delivery"] == again["id"]
+    assert (delivery["state"], delivery["to_listener"]) == ("delivered", True)
+    assert json.loads(delivery["attempt_log"][-1]["answer"]) == {"answer": "kept"}
+    assert (await outcome_of(installation, shop.channel, delivery["request_id"]))["data"]["delivery"] == delivery["id"]
+    assert [one.webhook_id for one in receiver.calls["local"]] == [delivery["id"], again["id"]]
+
+
+async def test_a_gateway_is_restarted_below_a_listener(
+    installation: Installation, shop: Customer, receiver: Receiver, key: str
+) -> None:
+    await shop.open("crm", receiver.url("never"))
+    async with listening(installation.address, key, shop.channel, receiver.url("local")) as laptop:
+        await asyncio.to_thread(installation.kill, "gateway")
+        assert (await laptop.notes.get()).endswith("Trying again …")
+        await asyncio.to_thread(installation.restart, "gateway")
+        assert await laptop.notes.get() == "Listening again."
+        assert (await trigger(shop)).body["delivery"]["state"] == "delivered"
+        assert (await laptop.calls.get()).fate == "counts"
+    assert len(receiver.calls["local"]) == 1
+
+
+async def end_leases(installation: Installation, delivery: str) -> None:
+    """As if the 40 s of a lost invoker's lease were over."""
+    pool = await pool_of(installation.settings, size=1)
+    try:
+        await pool.execute("UPDATE invoker.deliveries SET leased_until = now() WHERE id = $1", delivery)
+    finally:
+        await pool.close()
+
+
+async def ended(shop: Customer, delivery: str) -> dict[str, Any]:
+    """The delivery, once it has ended."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = (await shop.api("GET", f"deliveries/{delivery}")).body
+            if found["ended_at"] is not None:
+                return dict(found)
+            await asyncio.sleep(0.1)
 
 
 async def test_an_account_has_a_limit_of_listeners(installation: Installation) -> None:
