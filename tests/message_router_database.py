@@ -17,13 +17,14 @@ from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINTS
 from services.infrastructure.postgres import Pool, migrate
 from services.infrastructure.vault import KeyRing
 from services.message_router.ingest import Ingest
-from services.message_router.ownership import Ownership
+from services.message_router.ownership import NAME, Ownership
 from services.message_router.pending import PendingRequests
+from services.message_router.publisher import ENSURE, VERIFY
 from services.message_router.rate_book import CurrentRates, apply_rate_books
 from services.message_router.recipients import Recipients
 from services.message_router.requests import RequestReader
 from services.message_router.scheduling_resources import apply_reports
-from services.message_router.service import MIGRATIONS, NAME
+from services.message_router.service import MIGRATIONS
 from services.message_router.settings_replica import apply_events
 from services.message_router.timers import Timers
 
@@ -143,11 +144,18 @@ class RouterDatabase:
         await PendingRequests(self.pool, log, NAME, OWNED, self.rates, lambda _: None, wait_ms=-1).run_once()
 
 
+async def verify_partitions(pool: Pool) -> None:
+    """As their publishers do at their start."""
+    for statement in (ENSURE, VERIFY):
+        await pool.execute(statement, list(range(PARTITIONS)))
+
+
 @asynccontextmanager
 async def router_database(database_url: str) -> AsyncIterator[RouterDatabase]:
     async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
         await migrate(pool, "checkpoints", CHECKPOINTS)
         await migrate(pool, "message_router", MIGRATIONS)
+        await verify_partitions(pool)
         yield RouterDatabase(pool)
 
 

@@ -26,13 +26,14 @@ from contracts.partition_growth import Parent
 from contracts.partitioner import partition_of
 from services.decider.fencing import append_in_parts, fenced_producer
 from services.decider.partition_state import Fork, PartitionState
-from services.decider.restore import log_reader, read_committed, restore
+from services.decider.restore import restore
 from services.decider.service import GROUP
 from services.domain.decision import EventMetadata
 from services.domain.evolve import evolve
 from services.domain.state import ImpossibleHistory
 from services.domain.state_codec import BUSINESS_SYSTEM, CHANNEL
 from services.domain.state_topic import CHECKPOINT_KEY, Checkpoint
+from services.infrastructure.log_reader import log_reader, read_committed
 from services.infrastructure.topics import partition_count
 from services.infrastructure.transactions import OutgoingRecord
 from services.infrastructure.vault import SignatureAddress

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 
 from contracts import topics
 from services.decider.idempotency_window import chunk_keys, idempotency_key
 from services.decider.partition_state import PartitionState, Tail
 from services.domain.state_topic import CHECKPOINT_KEY, Checkpoint
-
-_WAIT_MS = 20
-"""Nothing else is written during a restore. Every topic ends in the fence's aborted records, which a reader does not
-see: aiokafka's defaults would cost one more second per topic, and delay the next by half a second."""
+from services.infrastructure.log_reader import log_reader, read_committed
 
 
 async def restore(bootstrap_servers: str, security: dict[str, Any], partition: int) -> PartitionState:
@@ -38,46 +33,6 @@ async def restore(bootstrap_servers: str, security: dict[str, Any], partition: i
         async for records in outcomes:
             _remember_outcomes(state, records)
     return state
-
-
-@asynccontextmanager
-async def log_reader(bootstrap_servers: str, security: dict[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer for `read_committed`."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=16 * 1024 * 1024,
-        fetch_max_wait_ms=_WAIT_MS,
-        **security,
-    )
-    try:
-        await consumer.start()
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
-async def read_committed(
-    consumer: AIOKafkaConsumer,
-    topic: str,
-    partition: int,
-    start: int = 0,
-    at_once: int | None = None,
-    end: int = sys.maxsize,
-) -> AsyncIterator[Sequence[ConsumerRecord]]:
-    """Yields every committed record from ``start`` to ``end`` or the partition's present end, at most ``at_once`` at a
-    time."""
-    tp = TopicPartition(topic, partition)
-    consumer.assign([tp])
-    first = (await consumer.beginning_offsets([tp]))[tp]
-    end = min(end, (await consumer.end_offsets([tp]))[tp])
-    consumer.seek(tp, max(first, start))
-    while await consumer.position(tp) < end:
-        fetched = await consumer.getmany(tp, timeout_ms=_WAIT_MS, max_records=at_once)
-        if records := [record for record in fetched.get(tp, ()) if record.offset < end]:
-            yield records
 
 
 def _load(table: dict[bytes, bytes], tail: Tail, records: Sequence[ConsumerRecord]) -> None:

@@ -7,10 +7,11 @@ goes on.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
+from contracts.message_routing import MessageRouted
 from services.infrastructure.postgres import Connection
 
 CountKey = tuple[str, str]
@@ -28,6 +29,25 @@ _ADD = """
     SET day = greatest(d.day, excluded.day),
         messages = excluded.messages + CASE WHEN d.day >= excluded.day THEN d.messages ELSE 0 END
 """
+_REPLACE = """
+    INSERT INTO message_router.daily_messages AS d (channel, country, day, messages)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::date[], $4::bigint[])
+    ON CONFLICT (channel, country) DO UPDATE SET day = excluded.day, messages = excluded.messages
+    WHERE d.day <= excluded.day
+"""
+
+
+def counts_today(routed: MessageRouted) -> bool:
+    """Whether the guard's limit counts the message."""
+    return routed.route != "failed" and routed.category == "authentication" and routed.country is not None
+
+
+async def replace_counts(connection: Connection, counts: Mapping[tuple[str, str, date], int]) -> None:
+    """``counts`` by channel, country and day: of each channel and country, the last day's becomes the count."""
+    last = {(channel, country): day for channel, country, day in sorted(counts)}
+    rows = [(*key, day, counts[*key, day]) for key, day in last.items()]
+    if rows:
+        await connection.execute(_REPLACE, *map(list, zip(*rows, strict=True)))
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ from services.domain.message_routing.lifecycle import (
     Settled,
     at_time,
     begin,
+    begin_again,
     with_status,
 )
 from services.domain.message_routing.rates import Rates
@@ -44,7 +45,7 @@ from services.domain.message_routing.route import (
     route,
     utc_day,
 )
-from services.message_router.daily_messages import DailyMessages
+from services.message_router.daily_messages import DailyMessages, counts_today
 from services.message_router.messages import MessageRow
 from services.message_router.notices import Subject, to_json_bytes
 from services.message_router.requests import RouteRequest, StatusReport
@@ -66,14 +67,17 @@ _WITHHELD: dict[WithheldReason, str] = {
 def handle_request(work: Work, request: RouteRequest) -> None:
     """Decides a request, or lets it wait for its settings. One that came before gets its decision again."""
     known = work.messages.get(request.key)
-    if known is None:
-        row = work.messages[request.key] = MessageRow.requested(request, work.now)
-        if is_decidable(row, work.channels):
+    if known is None or known.lacks_request:
+        row = MessageRow.requested(request, work.now) if known is None else known.with_request(request)
+        work.messages[request.key] = row
+        if row.refusal is not None:
+            _refused(work, row, row.refusal)
+        elif is_decidable(row, work.channels):
             decide(work, row)
     elif known.digest != request.digest:
         sentence = "Another message had this id before; give each message an id of its own."
         refused = RoutingRefused(message=request.subject.message, reason="MessageIdReused", sentence=sentence)
-        work.tell(request.subject, refused, request.digest)
+        work.tell(request.subject, refused, request.record)
     elif known.state != "waiting":
         routed = None if known.decision is None else MessageRouted.model_validate_json(known.decision)
         refused_before = None if known.refusal is None else RoutingRefused.model_validate_json(known.refusal)
@@ -84,12 +88,15 @@ def handle_request(work: Work, request: RouteRequest) -> None:
 def decide(work: Work, row: MessageRow) -> None:
     """Decides a message whose settings are known, and applies the statuses that came before."""
     channel = work.channels[row.subject.channel]
+    if row.decision is not None:
+        _take_over(work, row, row.decision, channel.settings.channel_type)
+        return
     if channel.switches.retired:
         refuse(work, row, "ChannelRetired", retired_sentence(row.subject.channel))
         return
     decision, routed = decision_of(row, channel, work.resources, work.daily_messages, work.rates, work.now)
-    if decision.route != "failed" and row.category == "authentication" and row.country.code is not None:
-        work.daily_messages.count(row.subject.channel, row.country.code)
+    if counts_today(routed):
+        work.daily_messages.count(row.subject.channel, row.country.code or "")
     if decision.unit is not None:
         work.resources.take(decision.unit.resource, work.now)
         row.resource = decision.unit.resource
@@ -101,6 +108,19 @@ def decide(work: Work, row: MessageRow) -> None:
         decision.route, decision.reserved_until, row.asked, channel.settings.channel_type, channel.switches, work.now
     )
     _become(work, row, outcome, row.subject, None)
+    _handle_early(work, row)
+
+
+def _take_over(work: Work, row: MessageRow, decision: str, channel_type: str) -> None:
+    """Takes over the decision that was published before the database lost it: its unit and its day are counted."""
+    route = MessageRouted.model_validate_json(decision).route
+    row.state, row.changed = "routed", True
+    decided_at = work.now if row.decided_at is None else row.decided_at
+    _become(work, row, begin_again(row.life, route, row.asked, channel_type, decided_at), row.subject, None)
+    _handle_early(work, row)
+
+
+def _handle_early(work: Work, row: MessageRow) -> None:
     for report in work.early.pop(row.key, ()):
         handle_status(work, report)
 
@@ -169,10 +189,13 @@ def routed_of(
 def refuse(work: Work, row: MessageRow, reason: RoutingRefusal, sentence: str) -> None:
     """Refuses a message for good, and the statuses that came before."""
     refused = RoutingRefused(message=row.subject.message, reason=reason, sentence=sentence)
-    row.state, row.refusal, row.changed = "refused", refused.model_dump_json(), True
     work.tell(row.subject, refused)
-    for report in work.early.pop(row.key, ()):
-        handle_status(work, report)
+    _refused(work, row, refused.model_dump_json())
+
+
+def _refused(work: Work, row: MessageRow, refusal: str) -> None:
+    row.state, row.refusal, row.changed = "refused", refusal, True
+    _handle_early(work, row)
 
 
 def refuse_status(work: Work, report: StatusReport) -> None:

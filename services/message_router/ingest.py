@@ -35,12 +35,12 @@ class Ingest:
 
     async def apply(self, connection: Connection, partition: int, records: Sequence[Any]) -> Done:
         items, rejected = self._reader.read(records, time.time_ns() // 1_000_000)
-        partitions = {item.subject.partition for item in items} | {one.partition for one in rejected}
+        # Its own partition too, so that its checkpoint stays where it is until the partition is verified.
+        partitions = {partition, *(item.subject.partition for item in items), *(one.partition for one in rejected)}
         if items:
             requests = [item for item in items if isinstance(item, RouteRequest)]
             appended_at = max(record.timestamp for record in records)
             due = await self._timers.due_with_batch(connection, partition, len(records))
-            partitions |= {partition} if due else set()
             keys = {item.key for item in items} | set(due)
             work = await load_work(connection, self._rates, partitions, requests, keys, not_before=appended_at)
             self._on_step("loaded")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from contracts.message_routing import Category, FallbackTrigger
@@ -82,13 +82,19 @@ _TAKE_WAITING = """
 """
 
 
+_DELETE = """
+    DELETE FROM message_router.messages m
+    USING unnest($1::text[], $2::text[], $3::text[]) AS w(channel, account, message)
+    WHERE m.channel = w.channel AND m.account = w.account AND m.message = w.message
+"""
+
 NEW_MESSAGE = RoutedMessage()
 
 
 @dataclass(slots=True)
 class MessageRow:
     """A message as it stands in the transaction. ``decision`` is the data of its `MessageRouted`, as JSON,
-    ``refusal`` that of its `RoutingRefused`."""
+    ``refusal`` that of its `RoutingRefused`. Where it has one of these and waits, it was restored from the topics."""
 
     subject: Subject
     digest: str
@@ -108,10 +114,31 @@ class MessageRow:
     life: RoutedMessage = NEW_MESSAGE
     is_new: bool = False
     changed: bool = False
+    is_stored: bool = False
+    """With ``is_new``: another row of the message gives way to this one."""
 
     @property
     def key(self) -> MessageKey:
         return self.subject.channel, self.subject.account, self.subject.message
+
+    @property
+    def lacks_request(self) -> bool:
+        """Whether only what was published is known of it: what was asked for is in its request, which comes again."""
+        return not self.digest
+
+    def with_request(self, request: RouteRequest) -> MessageRow:
+        asked = MessageRow.requested(request, self.requested_at)
+        return replace(
+            asked,
+            subject=self.subject,
+            decided_at=self.decided_at,
+            settings_version=self.settings_version,
+            decision=self.decision,
+            refusal=self.refusal,
+            resource=self.resource,
+            life=self.life,
+            is_stored=True,
+        )
 
     @classmethod
     def requested(cls, request: RouteRequest, now: int) -> MessageRow:
@@ -218,6 +245,9 @@ async def load_messages(
 
 async def save_messages(connection: Connection, rows: Collection[MessageRow]) -> None:
     """The transaction must have locked the partitions: a message that is new to it is new to all."""
+    given_way = [row.key for row in rows if row.is_new and row.is_stored]
+    if given_way:
+        await connection.execute(_DELETE, *_columns(given_way, 3))
     new = [(*row.key, *row.fixed_values(), *row.changing_values()) for row in rows if row.is_new]
     if new:
         columns = (*_KEY, *_FIXED, *_CHANGING)

@@ -2,6 +2,9 @@
 
 The numbers of a partition have no gaps, and each published record bears its own: the tail of the topics tells how far
 the outbox was published.
+
+A database may lose commits, and then not know what was published. So whoever locks a partition must find it verified:
+its publisher compared it with the topics, and restored what it lacked.
 """
 
 from __future__ import annotations
@@ -11,17 +14,25 @@ from typing import NamedTuple
 
 from services.infrastructure.postgres import Connection
 
-_ENSURE = """
-    INSERT INTO message_router.outbox_numbers (partition) SELECT unnest($1::int[]) ON CONFLICT DO NOTHING
+IS_VERIFIED = """
+    EXISTS (SELECT FROM message_router.verified_partitions v WHERE v.partition = o.partition
+        AND v.server_started = pg_postmaster_start_time() AND v.xmin = v.written_by
+        AND v.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
-_LOCK = """
-    SELECT partition, number FROM message_router.outbox_numbers WHERE partition = ANY($1::int[])
-    ORDER BY partition FOR UPDATE
-"""
+"""Of a row ``o`` of ``outbox_numbers``."""
+ALL_VERIFIED = f"NOT EXISTS (SELECT FROM message_router.outbox_numbers o WHERE NOT {IS_VERIFIED})"
+_LOCK = f"""
+    SELECT partition, number FROM message_router.outbox_numbers o WHERE partition = ANY($1::int[]) AND {IS_VERIFIED}
+    ORDER BY partition FOR UPDATE OF o
+"""  # noqa: S608 -- constants of ours
 _MOVE = """
     UPDATE message_router.outbox_numbers o SET number = n.number
     FROM unnest($1::int[], $2::bigint[]) AS n(partition, number) WHERE o.partition = n.partition
 """
+
+
+class NotVerified(ConnectionError):
+    """A partition's rows may lack what was published; its publisher sees to it. Until then, it is an outage."""
 
 
 class OutboxRecord(NamedTuple):
@@ -38,11 +49,11 @@ async def lock_partitions(connection: Connection, partitions: Collection[int]) -
     """Locks the partitions in a fixed order until the transaction ends, and returns their last numbers.
 
     Whoever changes messages of a partition holds its lock, so that changes happen one after another in all processes.
+    Raises `NotVerified`.
     """
     known = await connection.fetch(_LOCK, list(partitions))
     if len(known) < len(partitions):
-        await connection.execute(_ENSURE, sorted(partitions))
-        known = await connection.fetch(_LOCK, list(partitions))
+        raise NotVerified
     return {row["partition"]: row["number"] for row in known}
 
 

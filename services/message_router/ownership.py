@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+NAME = "switchboard.message-router"
+"""The consumer group, and the name of its checkpoints."""
 OVERDUE_MS = 500
 """Work of a partition that waits longer is done by every router: its owner may be gone, and the group not know yet."""
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from services.infrastructure.postgres import OUTAGES, Connection, Pool
 from services.message_router.decisions import decide, refuse
 from services.message_router.messages import MessageRow
 from services.message_router.notices import INTERNAL_ERROR, Subject, notice
-from services.message_router.outbox import add_to_outbox, lock_partitions
+from services.message_router.outbox import NotVerified, add_to_outbox, lock_partitions
 from services.message_router.ownership import OVERDUE_MS, OnCommitted, Ownership
 from services.message_router.poison import count_poison
 from services.message_router.rate_book import CurrentRates
@@ -37,10 +38,12 @@ _POLL_S = 0.1
 _OTHERS_POLL_S = 1.0
 """Another router may have stored a request and died, and tells nobody."""
 
-_ANY_WAITING = "SELECT EXISTS (SELECT FROM message_router.messages WHERE state = 'waiting')"
+# What is restored from the topics waits for its request (its digest) before it waits for its settings.
+_ANY_WAITING = "SELECT EXISTS (SELECT FROM message_router.messages WHERE state = 'waiting' AND digest <> '')"
 _SELECT_NEW = """
     SELECT channel, account, message, partition FROM message_router.messages
-    WHERE state = 'waiting' AND log_end IS NULL AND (partition = ANY($1::int[]) OR requested_at < $2) LIMIT 5000
+    WHERE state = 'waiting' AND digest <> '' AND log_end IS NULL AND (partition = ANY($1::int[]) OR requested_at < $2)
+    LIMIT 5000
 """
 _SET_LOG_END = """
     UPDATE message_router.messages m SET log_end = n.log_end
@@ -52,7 +55,7 @@ _SELECT_RIPE = """
     SELECT m.channel, m.account, m.message, m.partition, m.log_end FROM message_router.messages m
     LEFT JOIN message_router.channels c ON c.channel = m.channel AND c.account = m.account
     LEFT JOIN switchboard.checkpoints p ON p.consumer = $4 AND p.topic = $5 AND p.partition = m.partition
-    WHERE m.state = 'waiting' AND (m.partition = ANY($1::int[]) OR m.requested_at < $2) AND (
+    WHERE m.state = 'waiting' AND digest <> '' AND (m.partition = ANY($1::int[]) OR m.requested_at < $2) AND (
         c.retired OR m.asked_version <= c.version OR (c.channel IS NOT NULL AND m.asked_version IS NULL)
         OR (m.log_end < coalesce(p.next_offset, 0) AND (m.asked_version IS NULL OR m.requested_at < $3)))
     ORDER BY m.requested_at LIMIT $6
@@ -117,7 +120,10 @@ class PendingRequests:
         for row in rows:
             by_partition[row["partition"]].append(row)
         for partition, waiting in by_partition.items():
-            await isolate_poison(waiting, partial(self._resolve, partition), partial(self._refuse_poison, partition))
+            with suppress(NotVerified):  # the other partitions need not wait for it
+                await isolate_poison(
+                    waiting, partial(self._resolve, partition), partial(self._refuse_poison, partition)
+                )
         return len(rows)
 
     async def _set_log_ends(self, owned: list[int], now: int) -> None:

@@ -5,9 +5,10 @@ publisher starts a producer of the partition's id, which fences the earlier one;
 last position; deletes the rows up to there; and publishes the rest, in order. At any doubt it throws the producer away
 and starts over.
 
-The key of a position is the epoch of the partition's numbers in this database: positions of others are passed over. A
-database that lost commits gives numbers a second time. Where it is behind its own position, it begins a new epoch, so
-that nothing new is taken for published; what is then published twice has the same id.
+The key of a position is the epoch of the partition's numbers in this database. A database that lost commits gives
+numbers a second time. Where it is behind its own position, it begins a new epoch, so that nothing new is taken for
+published. Where the last position is another database's, or ahead, the partition lacks what was published: it is
+restored (`restore`) before it is verified, and what is decided or told again is passed over here.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from contracts import topics
 from services.infrastructure.log_end import last_record
 from services.infrastructure.postgres import OUTAGES, Pool
 from services.infrastructure.transactions import COMMIT_TIMEOUT_S, OutgoingRecord, TransactionalProducer
+from services.message_router.outbox import IS_VERIFIED, NotVerified
+from services.message_router.published import published_id
+from services.message_router.restore import restore
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -47,8 +51,20 @@ _DELETE_AND_SELECT = """
     ) AS counted
     WHERE bytes_before IS NULL OR bytes_before < $5 ORDER BY number
 """
-_ENSURE = "INSERT INTO message_router.outbox_numbers (partition) VALUES ($1) ON CONFLICT DO NOTHING"
+ENSURE = """
+    INSERT INTO message_router.outbox_numbers (partition) SELECT unnest($1::int[]) ON CONFLICT DO NOTHING
+"""
 _NUMBERS = "SELECT number, epoch FROM message_router.outbox_numbers WHERE partition = $1"
+_UNVERIFY = "DELETE FROM message_router.verified_partitions WHERE partition = $1"
+VERIFY = """
+    INSERT INTO message_router.verified_partitions (partition, database)
+    SELECT unnest($1::int[]), oid FROM pg_database WHERE datname = current_database()
+    ON CONFLICT (partition) DO UPDATE
+    SET server_started = excluded.server_started, database = excluded.database, written_by = excluded.written_by
+"""
+_IS_VERIFIED = f"SELECT {IS_VERIFIED} FROM message_router.outbox_numbers o WHERE partition = $1"  # noqa: S608
+_ANY_PUBLISHED = "SELECT EXISTS (SELECT FROM message_router.published WHERE partition = $1)"
+_PUBLISHED = "SELECT id FROM message_router.published WHERE partition = $1 AND id = ANY($2::text[])"
 _NEW_EPOCH = """
     UPDATE message_router.outbox_numbers SET epoch = DEFAULT WHERE partition = $1 AND epoch = $2 RETURNING epoch
 """
@@ -117,7 +133,8 @@ class PartitionPublisher:
             await producer.start()
             await self._abort_leftovers(producer)
             self._on_step("fenced")
-            epoch, published = await self._restore()
+        epoch, published = await self._verify(producer)
+        repeats = await self._pool.fetchval(_ANY_PUBLISHED, self._partition)
         log.info("outbox is published", partition=self._partition, after=published)
         deleted = 0
         while True:
@@ -125,8 +142,11 @@ class PartitionPublisher:
             rows = await self._pool.fetch(_DELETE_AND_SELECT, self._partition, deleted, published, _BATCH, _BATCH_BYTES)
             deleted = published
             if rows:
-                await self._publish(producer, epoch, rows)
+                fresh = await self._without_repeats(rows) if repeats else rows
+                await self._publish(producer, epoch, fresh, rows[-1]["number"])
                 published = rows[-1]["number"]
+            elif not await self._pool.fetchval(_IS_VERIFIED, self._partition):
+                raise NotVerified
             else:
                 try:
                     async with asyncio.timeout(_POLL_S):
@@ -134,22 +154,46 @@ class PartitionPublisher:
                 except TimeoutError:
                     pass
 
-    async def _restore(self) -> tuple[str, int]:
-        """The epoch of the partition's numbers, and the last published one. The earlier owner must be fenced."""
-        await self._pool.execute(_ENSURE, self._partition)
-        [(number, epoch)] = await self._pool.fetch(_NUMBERS, self._partition)
-        published = await self._last_position(epoch)
-        if published <= number:
-            return epoch, published
-        log.error("the database lost commits: its numbers begin a new epoch", partition=self._partition)
-        return await self._pool.fetchval(_NEW_EPOCH, self._partition, epoch), 0
+    async def _verify(self, producer: TransactionalProducer) -> tuple[str, int]:
+        """The epoch of the partition's numbers, and the last published one. The earlier owner must be fenced.
 
-    async def _publish(self, producer: TransactionalProducer, epoch: str, rows: Sequence[Any]) -> None:
+        From then on the partition's messages may be worked on.
+        """
+        await self._pool.execute(ENSURE, [self._partition])
+        [(number, epoch)] = await self._pool.fetch(_NUMBERS, self._partition)
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            published, is_last, partitions = await self._positions(epoch)
+        await self._pool.execute(ENSURE, list(range(partitions)))  # so that those which are not verified are known
+        if published > number or not is_last:
+            log.error("the database lacks what was published: restoring it", partition=self._partition)
+            await self._pool.execute(_UNVERIFY, self._partition)
+            await restore(self._pool, self._bootstrap_servers, self._security, self._partition, partitions)
+            if published > number:
+                epoch, published = await self._pool.fetchval(_NEW_EPOCH, self._partition, epoch), 0
+            await self._publish(producer, epoch, (), published)
+        await self._pool.execute(VERIFY, [self._partition])
+        return epoch, published
+
+    async def _without_repeats(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """The rows that were not published before the database lost them."""
+        ids = [published_id(row["topic"], row["value"], _named(row["headers"])) for row in rows]
+        known = await self._pool.fetch(_PUBLISHED, self._partition, [one for one in ids if one is not None])
+        repeated = {row["id"] for row in known}
+        return [row for row, one in zip(rows, ids, strict=True) if one not in repeated]
+
+    async def _publish(self, producer: TransactionalProducer, epoch: str, rows: Sequence[Any], last: int) -> None:
+        """Publishes the rows, and that the outbox is published up to the number ``last``."""
         records = [
-            OutgoingRecord(row["topic"], self._partition, row["key"], row["value"], _headers(row["headers"]))
+            OutgoingRecord(
+                row["topic"],
+                self._partition,
+                row["key"],
+                row["value"],
+                [(name, text.encode()) for name, text in _named(row["headers"]).items()],
+            )
             for row in rows
         ]
-        position = str(rows[-1]["number"]).encode()
+        position = str(last).encode()
         records.append(OutgoingRecord(topics.OUTBOX_POSITIONS.name, self._partition, epoch.encode(), position))
         self._on_step("publishing")
         async with asyncio.timeout(COMMIT_TIMEOUT_S):
@@ -166,8 +210,9 @@ class PartitionPublisher:
         await producer.append(fence_records(self._partition), time.time_ns() // 1_000_000)
         await producer.abort()
 
-    async def _last_position(self, epoch: str) -> int:
-        """The last published number of the epoch; 0 where there is none."""
+    async def _positions(self, epoch: str) -> tuple[int, bool, int]:
+        """The last published number of the epoch, 0 where there is none; that no other epoch's comes after it; and how
+        many partitions there are."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap_servers,
             isolation_level="read_committed",
@@ -178,19 +223,22 @@ class PartitionPublisher:
         try:
             await consumer.start()
             start, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
-            last = await last_record(consumer, tp, start, end, lambda record: _is_position(record, epoch))
-            return 0 if last is None else int(last.value)
+            newest = await last_record(consumer, tp, start, end, _is_position)
+            own, is_last = newest, newest is None or newest.key == epoch.encode()
+            if not is_last:
+                own = await last_record(consumer, tp, start, end, lambda record: _is_position(record, epoch))
+            return 0 if own is None else int(own.value), is_last, len(consumer.partitions_for_topic(tp.topic) or ())
         finally:
             await consumer.stop()
 
 
-def _is_position(record: Any, epoch: str) -> bool:
-    return record.key == epoch.encode() and (record.value or b"").isdigit()
+def _is_position(record: Any, epoch: str | None = None) -> bool:
+    return (epoch is None or record.key == epoch.encode()) and (record.value or b"").isdigit()
 
 
-def _headers(texts: Sequence[str]) -> list[tuple[str, bytes]]:
+def _named(texts: Sequence[str]) -> dict[str, str]:
     """The headers of names and texts in turn."""
-    return [(name, text.encode()) for name, text in zip(texts[::2], texts[1::2], strict=True)]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
 class OutboxPublisher:

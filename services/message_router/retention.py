@@ -28,7 +28,7 @@ _DELETE_OLD = """
     WITH old AS (
         DELETE FROM message_router.messages WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM message_router.messages
-            WHERE partition = $1 AND requested_at < $2 AND state <> 'waiting' AND next_timer IS NULL
+            WHERE partition = $1 AND requested_at < $2 AND (state <> 'waiting' OR digest = '') AND next_timer IS NULL
             ORDER BY requested_at LIMIT $3))
         RETURNING channel, account, message
     ), statuses AS (
@@ -40,6 +40,9 @@ _DELETE_OLD = """
     )
     SELECT count(*) FROM old
 """
+
+
+_DELETE_PUBLISHED = "DELETE FROM message_router.published WHERE partition = $1 AND published_at < $2"
 
 
 class Retention:
@@ -60,6 +63,7 @@ class Retention:
         """Deletes what is too old at ``now`` (Unix milliseconds)."""
         before = now - self._days * _DAY_MS
         for partition in partitions:
+            await self._pool.execute(_DELETE_PUBLISHED, partition, before)
             deleted = _BATCH
             while deleted == _BATCH:
                 deleted = await self._delete(partition, before)

@@ -7,7 +7,7 @@ several routers never hand out the same unit.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import structlog
@@ -19,14 +19,17 @@ from contracts.message import rfc3339, unix_milliseconds
 from contracts.scheduling_resource import ReportSchedulingResource
 from services.domain.message_routing.route import NoUnit, Pool, Unit
 from services.infrastructure.postgres import Connection
+from services.message_router.outbox import ALL_VERIFIED, NotVerified
 
 log = structlog.stdlib.get_logger(__name__)
 
-_READ = """
-    SELECT resource, country, sender, units, as_of, valid_until, withdrawn, taken FROM message_router.resources
+_SELECT = """
+    SELECT resource, country, sender, units, as_of, valid_until, withdrawn, taken{more} FROM message_router.resources
     WHERE country = ANY($1::text[]) OR resource = ANY($2::text[]) ORDER BY resource COLLATE "C"
 """
-_LOCK = f"{_READ} FOR UPDATE"
+_READ = _SELECT.format(more="")
+_LOCK = f"{_SELECT.format(more=f', {ALL_VERIFIED} AS all_verified')} FOR UPDATE"
+_LOCK_ALL = 'SELECT FROM message_router.resources ORDER BY resource COLLATE "C" FOR UPDATE'
 _SAVE = """
     UPDATE message_router.resources r SET taken = n.taken
     FROM unnest($1::text[], $2::bigint[]) AS n(resource, taken) WHERE r.resource = n.resource
@@ -45,6 +48,11 @@ _COUNT_TAKEN = """
         SELECT count(*) FROM message_router.messages
         WHERE resource = $1 AND decided_at >= $2 AND reservation IN ('reserved', 'posted'))
     WHERE resource = $1
+"""
+_COUNT_ALL_TAKEN = """
+    UPDATE message_router.resources r SET taken = (
+        SELECT count(*) FROM message_router.messages m
+        WHERE m.resource = r.resource AND m.decided_at >= r.as_of AND m.reservation IN ('reserved', 'posted'))
 """
 
 
@@ -67,6 +75,9 @@ class Resource:
         return self.units - self.taken
 
 
+_COLUMNS = tuple(one.name for one in fields(Resource) if one.name != "changed")
+
+
 class LockedResources:
     """The locked resources of some countries, and some by name, within a transaction."""
 
@@ -80,7 +91,10 @@ class LockedResources:
     async def lock(cls, connection: Connection, countries: Collection[str], names: Collection[str]) -> LockedResources:
         if not countries and not names:
             return cls(())
-        return cls(await connection.fetch(_LOCK, list(countries), list(names)))
+        rows = await connection.fetch(_LOCK, list(countries), list(names))
+        if countries and not all(row["all_verified"] for row in rows):
+            raise NotVerified  # a partition that is not restored yet may have taken any unit
+        return cls({name: row[name] for name in _COLUMNS} for row in rows)
 
     @classmethod
     async def read(cls, connection: Connection, countries: Collection[str]) -> LockedResources:
@@ -116,8 +130,8 @@ class LockedResources:
         self._count(resource, decided_at, -1)
 
     def _count(self, resource: str, decided_at: int, units: int) -> None:
-        one = self._by_name[resource]
-        if decided_at >= one.as_of:
+        one = self._by_name.get(resource)  # None where a lost database is not yet told of it again
+        if one is not None and decided_at >= one.as_of:
             one.taken += units
             one.changed = True
 
@@ -125,6 +139,12 @@ class LockedResources:
         changed = [one for one in self._by_name.values() if one.changed]
         if changed:
             await connection.execute(_SAVE, [one.resource for one in changed], [one.taken for one in changed])
+
+
+async def count_taken(connection: Connection) -> None:
+    """Counts the taken units of each resource from the messages, which is what the counts stand for."""
+    await connection.execute(_LOCK_ALL)
+    await connection.execute(_COUNT_ALL_TAKEN)
 
 
 def choose(fresh: Sequence[Resource], *, any_reported: bool) -> Pool:

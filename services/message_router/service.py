@@ -21,7 +21,7 @@ from services.infrastructure.outages import retry_during_outage
 from services.infrastructure.postgres import BY_KEY, migrate, pool_of
 from services.infrastructure.vault import KeyRing
 from services.message_router.ingest import Ingest
-from services.message_router.ownership import Ownership
+from services.message_router.ownership import NAME, Ownership
 from services.message_router.pending import SETTINGS_VERSION_WAIT_MS, PendingRequests
 from services.message_router.poison import set_aside_record
 from services.message_router.publisher import OutboxPublisher
@@ -36,7 +36,6 @@ from services.message_router.timers import Timers
 
 log = structlog.stdlib.get_logger(__name__)
 
-NAME = "switchboard.message-router"
 MIGRATIONS = Path(__file__).with_name("migrations")
 _MAX_RECORDS = 4_000
 """About 500 of each of eight partitions: the statements of a transaction cost as much as a dozen decisions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 
@@ -22,6 +22,8 @@ _ADD = """
     ON CONFLICT (day, account, channel, country, fee_class, currency, correction_of)
     DO UPDATE SET messages = u.messages + excluded.messages, amount = u.amount + excluded.amount
 """
+_CHANNELS = "SELECT DISTINCT channel FROM message_router.usage WHERE day >= $1"
+_DELETE = "DELETE FROM message_router.usage WHERE day >= $1 AND channel = ANY($2::text[])"
 
 
 def usage_key(account: str, channel: str, charged: MessageCharged) -> UsageKey:
@@ -44,7 +46,22 @@ def fold_usage(charges: Iterable[tuple[str, str, MessageCharged]]) -> dict[Usage
 
 
 async def add_usage(connection: Connection, charged: Iterable[tuple[Subject, MessageCharged]]) -> None:
-    totals = fold_usage((subject.account, subject.channel, data) for subject, data in charged)
+    await _add(connection, fold_usage((subject.account, subject.channel, data) for subject, data in charged))
+
+
+async def replace_usage(
+    connection: Connection,
+    totals: Mapping[UsageKey, tuple[int, Decimal]],
+    since: date,
+    is_meant: Callable[[str], bool],
+) -> None:
+    """Makes ``totals`` the rollup of the days from ``since``, of the channels that are meant."""
+    channels = [row["channel"] for row in await connection.fetch(_CHANNELS, since)]
+    await connection.execute(_DELETE, since, [channel for channel in channels if is_meant(channel)])
+    await _add(connection, totals)
+
+
+async def _add(connection: Connection, totals: Mapping[UsageKey, tuple[int, Decimal]]) -> None:
     if not totals:
         return
     rows = [

@@ -103,9 +103,11 @@ async def load_work(
     current = await rates.load(connection)
     undecided = [row for row in messages.values() if row.state == "waiting"]
     undecided += [MessageRow.requested(one, 0) for one in requests if one.key not in messages]
-    decidable = [row for row in undecided if is_decidable(row, channels)]
+    decidable = [row for row in undecided if row.refusal is not None or is_decidable(row, channels)]
     if with_statuses:
         with_statuses &= {*(row.key for row in decidable), *refused}
+    # What is restored from the topics is not decided again.
+    decidable = [row for row in decidable if row.refusal is None and row.decision is None]
     taken = await take_waiting_statuses(connection, with_statuses)
     countries = {code for row in decidable if (code := _scheduled_country(row, channels)) is not None}
     names = {row.resource for row in messages.values() if row.resource is not None}

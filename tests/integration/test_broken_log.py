@@ -30,6 +30,7 @@ from services.invoker import service as invoker
 from services.invoker.settings_replica import event_handlers as invoker_replica
 from services.message_router import service as message_router
 from services.message_router import settings_replica as message_router_replica
+from services.message_router.ownership import NAME as ROUTER
 from services.projector.service import projections
 from tests.event_writer import EVENTS, writer
 from tests.patience import PATIENCE_S
@@ -166,7 +167,7 @@ async def test_every_consumer_of_the_events_stops_at_a_gap_and_says_the_same(
     settings = Settings.from_environment(environment)
     appliers = projections() | {
         invoker.NAME: {EVENTS: invoker_replica.apply_events},
-        message_router.NAME: {EVENTS: message_router_replica.apply_events},
+        ROUTER: {EVENTS: message_router_replica.apply_events},
     }
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(writer(own_kafka))

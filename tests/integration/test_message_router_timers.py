@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from services.message_router import timers
-from services.message_router.ownership import Ownership
-from services.message_router.service import NAME
+from services.message_router.ownership import NAME, Ownership
 from services.message_router.timers import Timers
 from tests.message_router_database import (
     INDIAN,

@@ -18,7 +18,7 @@ from services.infrastructure.postgres import Pool, migrate
 from services.invoker import metrics as invoker_metrics
 from services.invoker.requests.ingest import Ingest
 from services.message_router.metrics import exposition
-from services.message_router.service import NAME
+from services.message_router.ownership import NAME
 from services.schema_validation.validator import SchemaValidator
 from tests import ingest_database
 from tests.installation import Installation, fresh

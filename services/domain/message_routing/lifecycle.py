@@ -9,7 +9,7 @@ came before has no effect.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never
 
 from contracts.message_routing import FallbackTrigger, Route
 from contracts.message_status import Status, Via, WithheldReason
@@ -195,3 +195,35 @@ def next_timer(message: RoutedMessage) -> int | None:
     if expires_at is None:
         return fires_at
     return expires_at if fires_at is None else min(expires_at, fires_at)
+
+
+def with_published(message: RoutedMessage, effect: Effect) -> RoutedMessage:
+    """The message once an effect is found among what was published; one that it has already changes nothing."""
+    match effect:
+        case Settled("posted", late):
+            return replace(message, reservation="posted", posted_late=late)
+        case Settled(ended, _):
+            return replace(message, reservation=ended) if message.reservation == "reserved" else message
+        case FallbackDue():
+            return replace(message, fallback="due")
+        case FallbackWithheld():
+            return replace(message, fallback="withheld")
+        case DoubleCharge():
+            return replace(message, double_charge_told=True)
+        case _:
+            assert_never(effect)
+
+
+def begin_again(
+    message: RoutedMessage, route: Route, asked: Asked | None, channel_type: str, decided_at: int
+) -> Outcome:
+    """A message whose decision and effects were published, once its request is known again.
+
+    A fallback of which nothing was published is armed, whatever the switches were: its timer looks at them.
+    """
+    switches = Switches(sms_enabled=True, retired=False)
+    begun = begin(route, message.reserved_until, asked, channel_type, switches, decided_at)
+    if message.fallback != "none":
+        return Outcome(replace(message, fallback_asked=begun.message.fallback_asked), ())
+    fallback, fallback_asked = begun.message.fallback, begun.message.fallback_asked
+    return Outcome(replace(message, fallback=fallback, fallback_asked=fallback_asked), begun.effects)

@@ -19,7 +19,7 @@ from tests.faults.message_router.log import Log
 
 _PROOFS = ("sent", "delivered", "read")
 _REPEATED = ("MessageIdReused",)
-"""Refusals that each copy of a request gets, under one id for each content."""
+"""Refusals that each copy of a request gets."""
 OFF_MARGIN_S = 1.0
 """A fallback that fires at the moment of the switch may be committed a little later."""
 
@@ -47,7 +47,7 @@ def _ids(facts: Facts) -> Iterator[str]:
     """Nothing is published twice: 12, 14 and 15 for whoever reads without looking at ids."""
     notices = [one for message in facts.messages.values() for one in (*message.notices, *message.charges)]
     notices += [*facts.refusals_of_invalid, *facts.other]
-    counted = Counter((one.id, one.type) for one in notices if one.data.get("reason") not in _REPEATED)
+    counted = Counter((one.id, one.type) for one in notices)
     yield from (f"{kind} {one} is published {count} times" for (one, kind), count in counted.items() if count > 1)
 
 

@@ -19,7 +19,9 @@ from tests.faults.faulty_service import SignalOptions, say_ready, serve, signal_
 Step = Literal["loaded", "ingested", "committed", "timed", "fenced", "publishing", "sent", "published"]
 STEPS: tuple[Step, ...] = ("loaded", "ingested", "committed", "timed", "fenced", "publishing", "sent", "published")
 
-Sabotage = Literal["no-fence", "no-lock", "new-usage-id", "forgotten-timer", "blind-fallback", "old-switch"]
+Sabotage = Literal[
+    "no-fence", "no-lock", "new-usage-id", "forgotten-timer", "blind-fallback", "old-switch", "no-restore"
+]
 
 RESERVATION_MS = 3_000
 FALLBACK_WAIT_S = 2
@@ -40,17 +42,26 @@ class ProcessOptions(SignalOptions):
 def _shorten_waits() -> None:
     route.RESERVATION_MS = RESERVATION_MS
     timers._BACKLOG = _BACKLOG
-    begin = lifecycle.begin
+    begin, begin_again = lifecycle.begin, lifecycle.begin_again
 
     def begin_with_short_wait(
         chosen: Any, until: int | None, asked: lifecycle.Asked | None, *rest: Any
     ) -> lifecycle.Outcome:
-        if asked is not None and asked.wait_seconds is not None:
-            asked = asked._replace(wait_seconds=FALLBACK_WAIT_S)
-        return begin(chosen, until, asked, *rest)
+        return begin(chosen, until, _with_short_wait(asked), *rest)
+
+    def begin_again_with_short_wait(
+        message: Any, chosen: Any, asked: lifecycle.Asked | None, *rest: Any
+    ) -> lifecycle.Outcome:
+        return begin_again(message, chosen, _with_short_wait(asked), *rest)
 
     change: Any = decisions
-    change.begin = begin_with_short_wait
+    change.begin, change.begin_again = begin_with_short_wait, begin_again_with_short_wait
+
+
+def _with_short_wait(asked: lifecycle.Asked | None) -> lifecycle.Asked | None:
+    if asked is None or asked.wait_seconds is None:
+        return asked
+    return asked._replace(wait_seconds=FALLBACK_WAIT_S)
 
 
 def _step_clock(clock: tuple[tuple[float, int], ...]) -> None:
@@ -96,6 +107,13 @@ def _sabotage(kind: Sabotage) -> None:
 
             change = timers.Timers
             change._look_at_log = believe_the_replica
+        case "no-restore":
+
+            async def restore_nothing(*_: Any) -> None:
+                pass
+
+            change = publisher
+            change.restore = restore_nothing
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from tests.faults.message_router.checker import Switches, check, rollup_violations
 from tests.faults.message_router.facts import facts_of
@@ -28,9 +28,6 @@ ROUNDS_ON_ONE_BROKER = 25
 CONTROL_ROUNDS = 5
 
 Fault = Literal[
-    "kill", "two", "zombie", "down", "postgres-kill", "postgres-restart", "kafka-kill", "kafka-restart", "clock"
-]
-FAULTS: tuple[Fault, ...] = (
     "kill",
     "two",
     "zombie",
@@ -40,7 +37,10 @@ FAULTS: tuple[Fault, ...] = (
     "kafka-kill",
     "kafka-restart",
     "clock",
-)
+    "database-lost",
+    "database-older",
+]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
 CONTROLS: dict[Sabotage, tuple[Fault, Step]] = {
     "no-fence": ("zombie", "publishing"),
     "no-lock": ("two", "loaded"),
@@ -48,6 +48,7 @@ CONTROLS: dict[Sabotage, tuple[Fault, Step]] = {
     "forgotten-timer": ("kill", "timed"),
     "blind-fallback": ("down", "loaded"),
     "old-switch": ("down", "loaded"),
+    "no-restore": ("database-lost", "loaded"),
 }
 """The fault by which the absence of a safeguard shows."""
 _MIN_OCCURRENCES: dict[Step, int] = {
@@ -205,6 +206,28 @@ def _server(name: Literal["postgres", "kafka"], how: Literal["kill", "restart"])
     return fault
 
 
+def _database(how: Literal["lost", "older"]) -> Any:
+    """The database comes back empty, or as it was some seconds ago, with every router stopped; two go on."""
+
+    async def fault(testbed: Testbed, turn: Round) -> None:
+        router = testbed.router(turn.options())
+        await asyncio.wait_for(router.ready.wait(), SETTLE_TIMEOUT_S)
+        if how == "older":
+            await asyncio.sleep(turn.delay_s)
+            await testbed.stop_routers()
+            await testbed.copy_database()
+            testbed.router(turn.options())
+        await asyncio.sleep(4 + turn.delay_s)
+        for one in testbed.routers:
+            one.process.kill()
+        await testbed.stop_routers()
+        await testbed.lose_database(copied=how == "older")
+        for _ in range(2):
+            testbed.router(turn.options())
+
+    return fault
+
+
 _FAULTS: dict[Fault, Callable[[Testbed, Round], Coroutine[Any, Any, None]]] = {
     "kill": _kill,
     "two": _two,
@@ -215,6 +238,8 @@ _FAULTS: dict[Fault, Callable[[Testbed, Round], Coroutine[Any, Any, None]]] = {
     "kafka-kill": _server("kafka", "kill"),
     "kafka-restart": _server("kafka", "restart"),
     "clock": _clock,
+    "database-lost": _database("lost"),
+    "database-older": _database("older"),
 }
 
 _ARMED = """

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
@@ -21,7 +22,7 @@ from contracts.kafka.client_shutdown import close_client
 from contracts.kafka.publisher import Publisher
 from contracts.outcome import CommandAccepted
 from services.infrastructure.embedded.kafka import EmbeddedKafka
-from services.infrastructure.embedded.postgres import EmbeddedPostgres
+from services.infrastructure.embedded.postgres import USER, EmbeddedPostgres
 from services.infrastructure.postgres import migrate, pool_of
 from services.message_router.service import MIGRATIONS
 from tests.faults.message_router.process import ProcessOptions
@@ -30,7 +31,10 @@ from tests.faults.service_process import ServiceProcess
 from tests.installation import Installation
 
 _DECIDED_WITHIN_S = 180
-_AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError)
+_AWAY = (
+    *(OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError),
+    *(asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError),  # it was lost, and no router has begun yet
+)
 
 
 @dataclass(slots=True)
@@ -123,6 +127,26 @@ class Testbed:
                     await connection.close()
             except _AWAY:
                 await asyncio.sleep(0.2)
+
+    async def copy_database(self) -> None:
+        """Nobody may be connected to it."""
+        name = urlsplit(self.postgres.dsn).path[1:]
+        await self._beside("DROP DATABASE IF EXISTS older", f"CREATE DATABASE older TEMPLATE {name} OWNER {USER}")
+
+    async def lose_database(self, *, copied: bool) -> None:
+        """The copy takes its place, or an empty one."""
+        name = urlsplit(self.postgres.dsn).path[1:]
+        other = f"ALTER DATABASE older RENAME TO {name}" if copied else f"CREATE DATABASE {name} OWNER {USER}"
+        await self._beside(f"DROP DATABASE {name} WITH (FORCE)", other)
+
+    async def _beside(self, *statements: str) -> None:
+        password = (self.installation.directory.parent / "postgres" / "superuser-password").read_text().strip()
+        connection = await asyncpg.connect(self.postgres.dsn, user="postgres", password=password, database="postgres")
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
 
     async def switch(self, plan: Plan, *, on: bool) -> float:
         """Switches SMS on the round's first channel, and returns when (Unix seconds): sent for on, answered for off."""

@@ -1,0 +1,2 @@
+DROP TABLE message_router.published;
+DROP TABLE message_router.verified_partitions;
