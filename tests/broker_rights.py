@@ -21,14 +21,14 @@ MAY = """
     switchboard.outcomes                rw  r   -   -   r   r
     switchboard.channel-state           rws -   -   -   r   -
     switchboard.signatures              rws -   r   -   -   -
-    switchboard.dead-letters            w   -   w   w   -   -
+    switchboard.dead-letters            w   -   w   rw  -   -
     switchboard.invocation-requests     -   -   r   -   w   w
     switchboard.invocations             -   -   w   -   -   r
     switchboard.message-requests        -   -   -   r   w   w
-    switchboard.message-decisions       -   -   -   w   r   r
+    switchboard.message-decisions       -   -   -   rw  r   r
     switchboard.scheduling-resources    -   -   -   r   w   -
     switchboard.rates                   -   -   -   r   w   -
-    switchboard.usage                   -   -   -   w   -   -
+    switchboard.usage                   -   -   -   rw  -   -
     switchboard.access-log              -   -   -   -   w   -
     switchboard.outbox-positions        -   -   -   rw  -   -
     switchboard.partition-growth        r   r   r   r   r   r

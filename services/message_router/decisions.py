@@ -216,7 +216,8 @@ def handle_status(work: Work, report: StatusReport) -> None:
         refuse_status(work, report)
     else:
         work.counted.append(report)
-        _become(work, row, with_status(row.life, report.status, report.via, work.now), report.subject, report)
+        outcome = with_status(row.life, report.status, report.via, work.now, report.received_at)
+        _become(work, row, outcome, report.subject, report)
 
 
 def handle_timer(work: Work, row: MessageRow) -> None:

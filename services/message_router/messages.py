@@ -34,6 +34,7 @@ _CHANGING = {
     "fires_at": "bigint",
     "seen": "text",
     "double_charge_told": "bool",
+    "due_at": "bigint",
     "next_timer": "bigint",
 }
 _VALUES = {"decision": "n.decision::json", "refusal": "n.refusal::json", "seen": "string_to_array(n.seen, ' ')"}
@@ -83,11 +84,9 @@ _TAKE_WAITING = """
 
 
 _DELETE = """
-    DELETE FROM message_router.messages m
-    USING unnest($1::text[], $2::text[], $3::text[]) AS w(channel, account, message)
-    WHERE m.channel = w.channel AND m.account = w.account AND m.message = w.message
+    DELETE FROM message_router.messages m USING unnest($1::text[], $2::text[], $3::text[]) AS w(channel, account, name)
+    WHERE m.channel = w.channel AND m.account = w.account AND m.message = w.name
 """
-
 NEW_MESSAGE = RoutedMessage()
 
 
@@ -169,6 +168,7 @@ class MessageRow:
             fallback_asked=None if on is None else Fallback(on, row["fires_at"]),
             seen=frozenset(cast("tuple[Via, Status]", tuple(one.split("/"))) for one in row["seen"]),
             double_charge_told=row["double_charge_told"],
+            due_at=row["due_at"],
         )
         return cls(
             subject,
@@ -225,6 +225,7 @@ class MessageRow:
             None if life.fallback_asked is None else life.fallback_asked.fires_at,
             [f"{via}/{status}" for via, status in sorted(life.seen)],
             life.double_charge_told,
+            life.due_at,
             next_timer(life) if self.state == "routed" else None,
         )
 
@@ -254,8 +255,9 @@ async def save_messages(connection: Connection, rows: Collection[MessageRow]) ->
         await connection.copy_records_to_table("messages", schema_name="message_router", records=new, columns=columns)
     changed = [(*row.key, *row.changing_values()) for row in rows if row.changed and not row.is_new]
     if changed:
-        *values, seen, told, timers = _columns(changed, len(_KEY) + len(_CHANGING))
-        await connection.execute(_UPDATE, *values, [" ".join(one) for one in seen], told, timers)
+        values = dict(zip((*_KEY, *_CHANGING), _columns(changed, len(_KEY) + len(_CHANGING)), strict=True))
+        values["seen"] = [" ".join(one) for one in values["seen"]]
+        await connection.execute(_UPDATE, *values.values())
 
 
 async def add_statuses(connection: Connection, reports: Sequence[StatusReport], now: int) -> None:

@@ -58,7 +58,7 @@ class RouteRequest:
 
 @dataclass(slots=True)
 class StatusReport:
-    """``subject`` is that of the reported message. ``received_at`` (Unix milliseconds) stays while it waits for it."""
+    """``subject`` is that of the reported message. ``received_at`` (Unix milliseconds) is when it came to the topic."""
 
     subject: Subject
     status: Status
@@ -106,7 +106,7 @@ class RequestReader:
         for record in records:
             try:
                 envelope = read_command(record.value)
-                items.append(self._item(envelope, _name(record), now))
+                items.append(self._item(envelope, record))
             except UndecodableEnvelope as error:
                 rejected.append(dead_letter_record(record, str(error)))
             except InvalidEnvelope as error:
@@ -126,7 +126,7 @@ class RequestReader:
         except Exception:  # noqa: BLE001 -- this may be what raises; the record is a dead letter all the same
             return None
 
-    def _item(self, envelope: CommandEnvelope, record: str, now: int) -> Item:
+    def _item(self, envelope: CommandEnvelope, record: Any) -> Item:
         if envelope.dryrun:
             raise _InvalidRequest("'dryrun' is wrong: a dry run is asked for over HTTP, by ?dry_run=true.")
         kind = _TYPES.get(envelope.type)
@@ -138,9 +138,9 @@ class RequestReader:
             raise _InvalidRequest(validation_message(error, "data")) from None
         if isinstance(body, ReportStatus):
             subject = self._subject(envelope, body.message)
-            return StatusReport(subject, body.status, body.via, body.at, _redact_error(body.error), now)
+            return StatusReport(subject, body.status, body.via, body.at, _redact_error(body.error), record.timestamp)
         assert isinstance(body, RouteMessage)  # noqa: S101 -- the only other type
-        return self._route_request(envelope, body, record)
+        return self._route_request(envelope, body, _name(record))
 
     def _route_request(self, envelope: CommandEnvelope, body: RouteMessage, record: str) -> RouteRequest:
         subject, fallback = self._subject(envelope, envelope.id), body.sms_fallback

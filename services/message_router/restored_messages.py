@@ -49,7 +49,7 @@ def restore_message(messages: dict[MessageKey, MessageRow], told: Published, req
     elif row is not None:
         life = _with_status_refused(row.life, told, data) if isinstance(data, StatusRefused) else row.life
         if (effect := _effect(told)) is not None:
-            life = with_published(life, effect)
+            life = with_published(life, effect, told.at)
         if life != row.life:
             row.life, row.changed = life, True
 

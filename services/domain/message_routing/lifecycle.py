@@ -28,7 +28,10 @@ class Fallback(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RoutedMessage:
-    """``seen`` are the statuses that counted, as (via, status)."""
+    """``seen`` are the statuses that counted, as (via, status).
+
+    ``due_at`` is when the fallback was due, of a message that was restored: its receipts from before come again.
+    """
 
     reservation: ReservationState = "none"
     reserved_until: int | None = None
@@ -37,6 +40,7 @@ class RoutedMessage:
     fallback_asked: Fallback | None = None
     seen: frozenset[tuple[Via, Status]] = frozenset()
     double_charge_told: bool = False
+    due_at: int | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -109,15 +113,15 @@ def begin(
     return Outcome(message, ())
 
 
-def with_status(message: RoutedMessage, status: Status, via: Via, now: int) -> Outcome:
-    """The message after a status. The same one again changes nothing."""
+def with_status(message: RoutedMessage, status: Status, via: Via, now: int, received_at: int | None = None) -> Outcome:
+    """The message after a status, which came at ``received_at``, or now. The same one again changes nothing."""
     if (via, status) in message.seen:
         return Outcome(message, ())
     seen = message.seen | {(via, status)}
     if via == "sms":
         return Outcome(replace(message, seen=seen), ())
     message, settled = _settle(replace(message, seen=seen), status)
-    message, fallback = _fall_back(message, status, now)
+    message, fallback = _fall_back(message, status, now, now if received_at is None else received_at)
     return Outcome(message, (*settled, *fallback))
 
 
@@ -130,8 +134,10 @@ def _settle(message: RoutedMessage, status: Status) -> Outcome:
     return Outcome(message, ())
 
 
-def _fall_back(message: RoutedMessage, status: Status, now: int) -> Outcome:
+def _fall_back(message: RoutedMessage, status: Status, now: int, received_at: int) -> Outcome:
     if status in _RECEIPTS and message.fallback == "due" and not message.double_charge_told:
+        if message.due_at is not None and received_at < message.due_at:
+            return Outcome(message, ())
         return Outcome(replace(message, double_charge_told=True), (DoubleCharge(status),))
     asked = message.fallback_asked
     if message.fallback not in ("armed", "failed") or asked is None:
@@ -197,7 +203,7 @@ def next_timer(message: RoutedMessage) -> int | None:
     return expires_at if fires_at is None else min(expires_at, fires_at)
 
 
-def with_published(message: RoutedMessage, effect: Effect) -> RoutedMessage:
+def with_published(message: RoutedMessage, effect: Effect, at: int) -> RoutedMessage:
     """The message once an effect is found among what was published; one that it has already changes nothing."""
     match effect:
         case Settled("posted", late):
@@ -205,7 +211,7 @@ def with_published(message: RoutedMessage, effect: Effect) -> RoutedMessage:
         case Settled(ended, _):
             return replace(message, reservation=ended) if message.reservation == "reserved" else message
         case FallbackDue():
-            return replace(message, fallback="due")
+            return message if message.fallback == "due" else replace(message, fallback="due", due_at=at)
         case FallbackWithheld():
             return replace(message, fallback="withheld")
         case DoubleCharge():

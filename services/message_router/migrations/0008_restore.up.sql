@@ -8,6 +8,8 @@ CREATE UNLOGGED TABLE message_router.verified_partitions (
     written_by xid NOT NULL DEFAULT pg_current_xact_id()::xid
 );
 
+ALTER TABLE message_router.messages ADD due_at bigint;
+
 -- What was found on the topics when a partition's rows were restored: none of it is published again.
 CREATE TABLE message_router.published (
     partition integer NOT NULL,

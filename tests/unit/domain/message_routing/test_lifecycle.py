@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contracts.message_status import Status, Via
@@ -20,7 +20,9 @@ from services.domain.message_routing.lifecycle import (
     Switches,
     at_time,
     begin,
+    begin_again,
     next_timer,
+    with_published,
     with_status,
 )
 
@@ -163,3 +165,30 @@ def test_a_timer_runs_as_long_as_one_is_needed(steps: list[tuple[Any, Switches]]
         assert after.message != message
         message = after.message
     assert message.is_settled
+
+
+@example([(("delivered", "chat"), ON), (UNTIL, ON)], ALL)  # the receipt is no risk: it came before the fallback
+@given(STEPS, st.sampled_from([None, ALL, Asked(frozenset({"failed"}), None), Asked(frozenset({"unread"}), 90)]))
+def test_a_message_restored_from_what_was_told_tells_nothing_again(
+    steps: list[tuple[Any, Switches]], asked: Asked | None
+) -> None:
+    """Its statuses come again, its timers do not; then it goes on as the one that was lost."""
+    message, restored = _scheduled(asked), RoutedMessage(reservation="reserved", reserved_until=UNTIL)
+    for moment, (what, switches) in enumerate(steps):
+        message, effects = _apply(message, what, switches)
+        for effect in effects:
+            restored = with_published(restored, effect, moment)
+            assert with_published(restored, effect, moment) == restored, "the same again changes nothing"
+    restored, effects = begin_again(restored, "scheduled", asked, "whatsapp", NOW)
+    assert effects == ()
+    for moment, (what, _) in enumerate(steps):
+        if not isinstance(what, int):
+            status, via = what
+            restored, effects = with_status(restored, status, via, NOW, moment)
+            assert effects == ()
+    shown = "reservation", "posted_late", "fallback", "seen", "double_charge_told"
+    assert [getattr(restored, name) for name in shown] == [getattr(message, name) for name in shown]
+    assert next_timer(restored) == next_timer(message)
+    assert at_time(restored, 2**60, ON).effects == at_time(message, 2**60, ON).effects
+    after, later = with_status(restored, "read", "chat", NOW, len(steps)), with_status(message, "read", "chat", NOW)
+    assert after.effects == later.effects
