@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from services.infrastructure.poison_messages import AnotherProcess
 from services.infrastructure.postgres import Connection
 
 IS_VERIFIED = """
@@ -25,6 +26,9 @@ _LOCK = f"""
     SELECT partition, number FROM message_router.outbox_numbers o WHERE partition = ANY($1::int[]) AND {IS_VERIFIED}
     ORDER BY partition FOR UPDATE OF o
 """  # noqa: S608 -- constants of ours
+_LOCK_UNVERIFIED = f"""
+    SELECT FROM message_router.outbox_numbers o WHERE partition = $1 AND NOT {IS_VERIFIED} FOR UPDATE OF o
+"""
 _MOVE = """
     UPDATE message_router.outbox_numbers o SET number = n.number
     FROM unnest($1::int[], $2::bigint[]) AS n(partition, number) WHERE o.partition = n.partition
@@ -55,6 +59,12 @@ async def lock_partitions(connection: Connection, partitions: Collection[int]) -
     if len(known) < len(partitions):
         raise NotVerified
     return {row["partition"]: row["number"] for row in known}
+
+
+async def lock_unverified(connection: Connection, partition: int) -> None:
+    """Locks a partition that is being restored. Raises `AnotherProcess` where it was verified meanwhile."""
+    if not await connection.fetch(_LOCK_UNVERIFIED, partition):
+        raise AnotherProcess
 
 
 async def add_to_outbox(connection: Connection, last: dict[int, int], records: Sequence[OutboxRecord]) -> None:

@@ -21,6 +21,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts import topics
+from contracts.kafka.partition_growth import read_partitions
 from contracts.message_routing import MessageRouted
 from contracts.partitioner import partition_of
 from contracts.topics import Topic
@@ -30,6 +31,7 @@ from services.infrastructure.log_reader import log_reader, read_committed
 from services.infrastructure.postgres import Pool
 from services.message_router.daily_messages import counts_today, replace_counts
 from services.message_router.messages import load_messages, save_messages
+from services.message_router.outbox import lock_unverified
 from services.message_router.ownership import NAME
 from services.message_router.published import Published, published_id, read_published
 from services.message_router.restored_messages import restore_message
@@ -90,18 +92,29 @@ class _Totals:
 async def restore(
     pool: Pool, bootstrap_servers: str, security: dict[str, Any], partition: int, partitions: int
 ) -> None:
-    """Nobody else may publish for the partition, or work on its messages: it is not verified."""
+    """Nobody else may publish for the partition, or work on its messages: it is not verified.
+
+    ``partitions`` is how many there are.
+    """
+    grown = await read_partitions(bootstrap_servers=bootstrap_servers, **security)
+    homes = grown.count(partitions)
     async with log_reader(bootstrap_servers, security) as reader:
         since = await _since(pool, reader, partition, partitions)
         totals = _Totals(since.day)
-        async for records in _read(reader, topics.MESSAGE_DECISIONS, partition, since.decisions):
-            await _restore_messages(pool, partition, records, since.requests, totals)
-        async for records in _read(reader, topics.USAGE, partition, since.charges):
-            await _restore_messages(pool, partition, records, since.requests, totals)
+        for topic, begin in ((topics.MESSAGE_DECISIONS, since.decisions), (topics.USAGE, since.charges)):
+            # A channel's records from before the number of partitions grew are where it lived then.
+            for source in [*(one.partition for one in reversed(grown.ancestors(topic.name, partition))), partition]:
+                async for records in _read(reader, topic, source, begin):
+                    own = [one for one in records if _is_at_home(one, partition, homes)]
+                    await _restore_messages(pool, partition, own, since.requests, totals)
         async for records in _read(reader, topics.DEAD_LETTERS, partition, since.decisions):
             await _remember_published(pool, partition, records)
-    await _restore_totals(pool, partition, partitions, since.day, totals)
+    await _restore_totals(pool, partition, homes, since.day, totals)
     log.warning("what the database lacked is restored from the topics", partition=partition)
+
+
+def _is_at_home(record: Any, partition: int, homes: int) -> bool:
+    return partition_of((record.key or b"").decode(errors="replace"), homes) == partition
 
 
 async def _since(pool: Pool, reader: AIOKafkaConsumer, partition: int, partitions: int) -> _Since:
@@ -135,6 +148,7 @@ async def _restore_messages(
     await _remember_published(pool, partition, records)
     told = [one for record in records if (one := read_published(partition, record.value)) is not None]
     async with pool.acquire() as connection, connection.transaction():
+        await lock_unverified(connection, partition)
         keys = {(one.subject.channel, one.subject.account, one.subject.message) for one in told}
         messages, _ = await load_messages(connection, keys)
         for one in told:
@@ -156,15 +170,14 @@ async def _remember_published(pool: Pool, partition: int, records: Sequence[Any]
     await pool.execute(_ADD_PUBLISHED, partition, list(found), list(found.values()))
 
 
-async def _restore_totals(pool: Pool, partition: int, partitions: int, day: date, totals: _Totals) -> None:
+async def _restore_totals(pool: Pool, partition: int, homes: int, day: date, totals: _Totals) -> None:
     async with pool.acquire() as connection, connection.transaction():
+        await lock_unverified(connection, partition)
         # What was decided and is still to be published counts too.
         names = [topics.MESSAGE_DECISIONS.name, topics.USAGE.name]
         for row in await connection.fetch(_OUTBOX, partition, names):
             if (told := read_published(partition, row["value"])) is not None:
                 totals.add(told)
-        await replace_usage(
-            connection, totals.usage, day, lambda channel: partition_of(channel, partitions) == partition
-        )
+        await replace_usage(connection, totals.usage, day, lambda channel: partition_of(channel, homes) == partition)
         await replace_counts(connection, totals.daily)
         await count_taken(connection)
