@@ -59,7 +59,7 @@ async def privileges(dsn: str, role: str) -> dict[str, str]:
         rows = await connection.fetch(
             f"SELECT nspname, relname, p, has_table_privilege($1, c.oid, p) AS may FROM pg_class c "  # noqa: S608
             f"JOIN pg_namespace n ON n.oid = relnamespace, unnest($2::text[]) AS p "
-            f"WHERE relkind IN ('r', 'v') AND {_OURS}",
+            f"WHERE relkind IN ('r', 'v') AND {_OURS} ORDER BY array_position($2, p)",
             role,
             list(_PRIVILEGES),
         )
