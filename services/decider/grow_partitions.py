@@ -34,9 +34,10 @@ from contracts.partition_growth import PartitionGrowth
 from contracts.partitioner import partition_of
 from services.decider.fencing import append_in_parts, fenced_producer
 from services.decider.partition_state import PartitionState
-from services.decider.restore import log_reader, restore
+from services.decider.restore import restore
 from services.domain.state_topic import CHECKPOINT_KEY, RESERVED_PREFIX, Checkpoint
 from services.infrastructure.log_end import last_offsets
+from services.infrastructure.log_reader import log_reader
 from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
 
 _ATTEMPTS = 20
