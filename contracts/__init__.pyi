@@ -52,8 +52,6 @@ from .invocation import InvokeIntent as InvokeIntent
 from .invocation import MakeTestCall as MakeTestCall
 from .invocation import TriggerIntent as TriggerIntent
 from .kafka.change import Change as Change
-from .kafka.changes import BEGINNING as BEGINNING
-from .kafka.changes import NOW as NOW
 from .kafka.changes import Changes as Changes
 from .kafka.errors import NotOpen as NotOpen
 from .kafka.errors import OutcomeTimeout as OutcomeTimeout
@@ -65,6 +63,8 @@ from .kafka.outcome_reader import Outcome as Outcome
 from .kafka.publisher import Publisher as Publisher
 from .kafka.router import Router as Router
 from .kafka.router import Routing as Routing
+from .kafka.start_position import BEGINNING as BEGINNING
+from .kafka.start_position import NOW as NOW
 from .kafka.subscriber import Subscriber as Subscriber
 from .kafka.sync_publisher import SyncPublisher as SyncPublisher
 from .message import CommandData as CommandData

@@ -6,7 +6,7 @@ import base64
 import re
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
@@ -47,16 +47,32 @@ class Position:
         text = str(self.offset) if self.sequence is None else f"{self.offset}-{self.sequence}"
         object.__setattr__(self, "text", text)
 
+    @classmethod
+    def at(cls, offset: int) -> Self:
+        """The sequence before an offset is known only at the beginning of the log."""
+        return cls(offset, 0 if offset == 0 else None)
+
+
+FIRST_POSITION = Position(0, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """A position in every partition, by its number, and the Kafka cluster id that they belong to.
 
-    The position is None for a partition that another member of the group reads.
+    The position is None for a partition that another member of the group reads. Partitions that were added since are
+    read from their beginning.
     """
 
     deployment: str
     positions: tuple[Position | None, ...]
+
+    def extended(self, partitions: int) -> Self:
+        """The same place in a log of at least so many partitions."""
+        if len(self.positions) >= partitions:
+            return self
+        added = (FIRST_POSITION,) * (partitions - len(self.positions))
+        return type(self)(self.deployment, (*self.positions, *added))
 
     def __str__(self) -> str:
         """An opaque text of letters, digits and ``. _ -``, safe in headers and URLs."""
@@ -81,12 +97,12 @@ class Cursor:
             sentence = "This is not a cursor: give one exactly as a change or a response carried it."
             raise InvalidCursor(sentence) from None
 
-    def require(self, deployment: str, partitions: int, *, whole: bool = True) -> Self:
-        """Returns the cursor if it belongs to this deployment and, with ``whole``, has all positions.
+    def require(self, deployment: str, counts: Collection[int], *, whole: bool = True) -> Self:
+        """Returns the cursor, extended, if it belongs to this deployment and, with ``whole``, has all positions.
 
-        Raises `InvalidCursor`.
+        ``counts`` are the numbers of partitions that the log has had. Raises `InvalidCursor`.
         """
-        if self.deployment != deployment or len(self.positions) != partitions:
+        if self.deployment != deployment or len(self.positions) not in counts:
             raise InvalidCursor(
                 "This cursor comes from another deployment, which has another log. "
                 "Read the settings again, and resume from the cursor in the response."
@@ -95,7 +111,7 @@ class Cursor:
             raise InvalidCursor(
                 "This cursor comes from a member of a group; it lacks the partitions of the other members."
             )
-        return self
+        return self.extended(max(counts))
 
 
 @lru_cache(16)
@@ -166,6 +182,18 @@ class PositionTracker:
     def __init__(self, deployment: str, positions: Sequence[Position | None]) -> None:
         self.deployment = deployment
         self._positions = list(positions)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def extend(self, partitions: int, position: Position | None) -> None:
+        """Adds partitions until there are so many."""
+        self._positions += [position] * (partitions - len(self._positions))
+
+    def next_offset(self, partition: int) -> int:
+        """The offset to read next; 0 where that is not known."""
+        position = self._positions[partition] if partition < len(self) else None
+        return 0 if position is None else position.offset
 
     def __getitem__(self, partition: int) -> Position | None:
         return self._positions[partition]

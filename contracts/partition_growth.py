@@ -62,6 +62,10 @@ class Partitions:
             return finished[-1]
         return self.growths[0].before if self.growths else existing
 
+    def counts(self, existing: int) -> set[int]:
+        """How many partitions there have been at any time, the ``existing`` included."""
+        return {existing, *(growth.before for growth in self.growths)}
+
     def parent(self, topic: str, partition: int) -> Parent | None:
         """What is read before the partition; None for an original one, and for one of a topic that did not grow."""
         for growth in self.growths:

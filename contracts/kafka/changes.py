@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from pydantic import ValidationError
 
 from .. import topics
-from ..cursor import ChannelVersions, Cursor, EventFilter, InvalidCursor, Position, PositionTracker, SequenceGap
+from ..cursor import FIRST_POSITION, ChannelVersions, Cursor, EventFilter, Position, PositionTracker, SequenceGap
 from ..envelope import EventEnvelope
 from .change import Change
 from .client_shutdown import close_client
 from .errors import SubscriberError
 from .group_listener import GroupListener
-from .group_offsets import position_from, to_offset
+from .group_offsets import Commits, committed_positions, retried
 from .log import log
+from .parent_order import METADATA_MAX_AGE_MS, ParentOrder
+from .start_position import BEGINNING, NOW, start_position
 from .subscriber_failure import subscriber_failure
 
-BEGINNING = "beginning"
-NOW = "now"
 _TOPIC = topics.EVENTS.name
-_COMMIT_EVERY_S = 1.0
 _RETRY_AFTER_S = 1.0
-_GROUP_METADATA_MAX_AGE_MS = 5_000
-"""After a broker restart aiokafka's assignor can leave a group without partitions until its metadata refreshes."""
 
 
 class Changes:
@@ -52,9 +48,11 @@ class Changes:
         self._admin: Any = None
         self._buffer: deque[Any] = deque()
         self._tracker = PositionTracker("", ())
-        self._to_commit: dict[TopicPartition, Position] = {}
+        self._parents = ParentOrder(None, _TOPIC, options)
+        self._group_positions: Mapping[TopicPartition, Position] = {}
+        """Where the group was when it was last asked."""
+        self._commits = Commits()
         self._yielded: tuple[TopicPartition, Position] | None = None
-        self._committed_at = 0.0
         self._versions = ChannelVersions()
 
     @property
@@ -82,7 +80,7 @@ class Changes:
         if self._consumer is None:
             await self.open()
         if self._yielded is not None:
-            self._to_commit[self._yielded[0]] = self._yielded[1]
+            self._commits.waiting[self._yielded[0]] = self._yielded[1]
             self._yielded = None
         try:
             return await self._next()
@@ -132,7 +130,7 @@ class Changes:
             enable_auto_commit=False,
             auto_offset_reset="none" if self._group is None else "earliest",
             max_partition_fetch_bytes=topics.FETCH_BYTES_PER_PARTITION,
-            **({} if self._group is None else {"metadata_max_age_ms": _GROUP_METADATA_MAX_AGE_MS}),
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
             **self._options,
         )
         try:
@@ -143,8 +141,11 @@ class Changes:
             if not count:
                 raise SubscriberError(f"The broker has no topic {_TOPIC}; `switchboard topics apply` makes it.")
             deployment = str((await self._admin.describe_cluster())["cluster_id"])
+            self._parents = ParentOrder(self._consumer, _TOPIC, self._options)
+            await (self._parents.start() if self._group is None else self._parents.read_growth())
             if cursor is not None:
-                cursor.require(deployment, count, whole=self._group is None)
+                counts = self._parents.growth.counts(count)
+                cursor = cursor.require(deployment, counts, whole=self._group is None)
             self._tracker = PositionTracker(deployment, [None] * count)
             await self._seek_to_start(cursor, [TopicPartition(_TOPIC, number) for number in range(count)])
         except (KafkaError, OSError) as error:
@@ -159,8 +160,14 @@ class Changes:
         ends = await self._consumer.end_offsets(partitions)
         if not self._endless:
             self._ends = ends
-        starts = {tp: self._start_position(cursor, tp, first[tp], ends[tp]) for tp in partitions}
+        starts = {tp: start_position(self._since, cursor, tp.partition, first[tp], ends[tp]) for tp in partitions}
         if self._group is not None:
+            if self._parents.growth.growths:
+                await retried(self._read_group_positions, self._is_open, raises_lasting=True)
+            known = {tp.partition for tp in self._group_positions if tp.topic == _TOPIC}
+            for tp in partitions:  # what was added since the group has read their parents comes next
+                if any(one.partition in known for one in self._parents.growth.ancestors(_TOPIC, tp.partition)):
+                    starts[tp] = FIRST_POSITION
             joined = asyncio.Event()
             self._consumer.subscribe([_TOPIC], listener=GroupListener(self, starts, joined))
             while not joined.is_set():
@@ -168,23 +175,13 @@ class Changes:
                 fetched = await self._consumer.getmany(timeout_ms=200)
                 self._buffer.extend(record for records in fetched.values() for record in records)
             return
-        self._consumer.assign(partitions)
         for tp, position in starts.items():
             self._tracker[tp.partition] = position
-            self._consumer.seek(tp, position.offset)
+        self._parents.assign({tp: position.offset for tp, position in starts.items()}, self._next_offset)
 
-    def _start_position(self, cursor: Cursor | None, tp: TopicPartition, first: int, end: int) -> Position:
-        position: Position | None = None if cursor is None else cursor.positions[tp.partition]
-        if position is not None:
-            if not first <= position.offset <= end:
-                raise InvalidCursor(
-                    f"The log has no offset {position.offset} in partition {tp.partition}: it goes from {first} to "
-                    f"{end}. Read the settings again, and resume from the cursor in the response."
-                )
-            return position
-        if self._since == NOW:
-            return Position(end, 0 if end == 0 else None)
-        return Position(first, 0 if first == 0 else None)
+    def _next_offset(self, partition: int) -> int:
+        elsewhere = self._group_positions.get(TopicPartition(_TOPIC, partition), FIRST_POSITION)
+        return self._tracker.next_offset(partition) or elsewhere.offset
 
     async def aclose(self) -> None:
         """Commits the positions of a group and closes the clients."""
@@ -197,7 +194,7 @@ class Changes:
         await asyncio.sleep(0)  # aiokafka cannot stop a consumer whose tasks never ran
         if consumer is not None:
             if self._group is not None:
-                await self._commit(consumer)
+                await self._commits.commit(consumer)
             await close_client(consumer)
         if admin is not None:
             await admin.close()
@@ -214,9 +211,10 @@ class Changes:
         return True
 
     async def _fetch(self) -> None:
-        if self._group is not None and time.monotonic() - self._committed_at > _COMMIT_EVERY_S:
-            await self._commit(self._consumer)
+        if self._group is not None and self._commits.is_due:
+            await self._commits.commit(self._consumer)
         try:
+            await self._follow_growth()
             fetched = await self._consumer.getmany(timeout_ms=200, max_records=500)
         except OffsetOutOfRangeError:
             raise SequenceGap("The log no longer has the next events; read the settings again.") from None
@@ -226,6 +224,13 @@ class Changes:
             return
         for records in fetched.values():
             self._buffer.extend(records)
+
+    async def _follow_growth(self) -> None:
+        if self._group is not None and self._parents.held and self._parents.is_look_due:
+            await self._read_group_positions()
+        known = len(self._tracker) if self._endless and self._group is None else None
+        for number in await self._parents.follow(known, self._next_offset):
+            self._tracker.extend(number + 1, FIRST_POSITION)
 
     def _to_change(self, record: Any) -> Change | None:
         """The record as a change; None where it is filtered out, revoked, or was delivered before."""
@@ -241,55 +246,45 @@ class Changes:
         tp, position = TopicPartition(_TOPIC, partition), Position(record.offset + 1, event.partitionsequence)
         if not self._filter.fits(event.accountid, event.subject, event.type, event.resource):
             if self._group is not None:
-                self._to_commit[tp] = position
+                self._commits.waiting[tp] = position
             return None
         self._yielded = (tp, position)
         return Change(event, record.value, partition, record.offset, self._tracker.cursor())
 
-    async def _commit(self, consumer: Any) -> None:
-        """Commits the processed positions to the group. After a failure the next commit includes them."""
-        assigned = consumer.assignment()
-        done = {tp: position for tp, position in self._to_commit.items() if tp in assigned}
-        self._committed_at = time.monotonic()
-        if not done:
-            return
-        try:
-            await consumer.commit({tp: to_offset(position) for tp, position in done.items()})
-        except KafkaError as error:
-            log.info("positions not committed: %s", type(error).__name__)
-        else:
-            self._to_commit.clear()
-
     async def revoked(self, tps: Iterable[TopicPartition]) -> None:
         if self._consumer is None:  # closing commits by itself
             return
-        await self._commit(self._consumer)
+        await self._commits.commit(self._consumer)
         for tp in tps:
             self._tracker[tp.partition] = None
-            self._to_commit.pop(tp, None)
+            self._commits.waiting.pop(tp, None)
             if self._yielded is not None and self._yielded[0] == tp:
                 self._yielded = None  # not committed: it is delivered again, here or elsewhere
         self._versions.clear()  # another member may deliver later events before the partition comes back
         self._buffer = deque(record for record in self._buffer if self._tracker[record.partition] is not None)
 
-    async def assigned(self, tps: Iterable[TopicPartition], starts: dict[TopicPartition, Position]) -> None:
-        committed_offsets = await self._committed_offsets()
+    async def assigned(self, tps: Iterable[TopicPartition], starts: Mapping[TopicPartition, Position]) -> None:
+        if self._consumer is None:
+            return
+        tps = list(tps)
+        existing = max(self._parents.existing(), *(tp.partition + 1 for tp in tps), 0)
+        if existing > len(self._tracker):
+            await retried(self._parents.read_growth, self._is_open)
+            self._tracker.extend(existing, None)
+        await retried(self._read_group_positions, self._is_open)
         if self._consumer is None:
             return
         for tp in tps:
-            position = position_from(committed_offsets.get(tp)) or starts[tp]
+            position = self._group_positions.get(tp) or starts.get(tp, FIRST_POSITION)
             self._tracker[tp.partition] = position
-            self._to_commit.setdefault(
+            self._commits.waiting.setdefault(
                 tp, position
             )  # commits the position of "now", so that it does not move before the first change
             self._consumer.seek(tp, position.offset)
+        self._parents.hold(tps, self._next_offset)
 
-    async def _committed_offsets(self) -> dict[TopicPartition, OffsetAndMetadata]:
-        """Retries until it succeeds: aiokafka ignores what its listener raises, and would read from anywhere."""
-        while self._consumer is not None:
-            try:
-                return dict(await self._admin.list_consumer_group_offsets(self._group))
-            except (KafkaError, OSError) as error:
-                log.warning("the group's positions cannot be read: %s", type(error).__name__)
-                await asyncio.sleep(_RETRY_AFTER_S)
-        return {}
+    def _is_open(self) -> bool:
+        return self._consumer is not None
+
+    async def _read_group_positions(self) -> None:
+        self._group_positions = await committed_positions(self._admin, self._group)

@@ -18,8 +18,9 @@ from typing import Any
 from ..cursor import EventFilter
 from ..message_types import EVENTS
 from .change import Change
-from .changes import BEGINNING, NOW, Changes
+from .changes import Changes
 from .errors import SubscriberError
+from .start_position import BEGINNING, NOW
 
 __all__ = ["BEGINNING", "NOW", "Change", "Changes", "Subscriber", "SubscriberError"]
 

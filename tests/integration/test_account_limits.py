@@ -96,7 +96,7 @@ async def test_polls_from_the_beginning_are_served_in_turns(installation: Instal
     headers = await bearer(installation, Scope(other))
     path = "changes?cursor=beginning"
     async with gateway(installation, account, preload=0) as (api, feed):
-        async with feed.catch_up_turn(account):
+        async with feed.catch_up_turns.turn(account):
             polls = [asyncio.create_task(api("GET", path)) for _ in range(5)]
             assert len((await api("GET", path, headers=headers)).body["changes"]) == 1
             await asyncio.sleep(1)

@@ -17,7 +17,8 @@ from contracts.cursor import Cursor, EventFilter, InvalidCursor, Position, Seque
 from contracts.kafka.subscriber import Change, Changes, Subscriber
 from projections import MIGRATIONS as PROJECTION_MIGRATIONS
 from services.gateway.feed.caught_up import ReadResult
-from services.gateway.feed.feed import CutOff, Feed
+from services.gateway.feed.event_buffer import CutOff
+from services.gateway.feed.feed import Feed
 from services.gateway.feed.follower import Follower
 from services.infrastructure import kafka_to_postgres
 from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINT_MIGRATIONS

@@ -14,7 +14,9 @@ from contracts.cursor import EventFilter
 from contracts.sms import ToggleSms
 from services.gateway.authentication import api_keys
 from services.gateway.feed import event_stream, follower
-from services.gateway.feed.feed import MAX_CONCURRENT_CATCH_UPS, CutOff, Feed
+from services.gateway.feed.catch_up_turns import MAX_CONCURRENT_CATCH_UPS
+from services.gateway.feed.event_buffer import CutOff
+from services.gateway.feed.feed import Feed
 from services.gateway.feed.follower import Follower
 from services.infrastructure.postgres import pool_of
 from tests.gateways import gateway
@@ -137,7 +139,7 @@ async def test_a_reader_that_waits_for_a_catch_up_turn_gets_heartbeats_and_may_d
     async with gateway(installation, account, preload=0) as (api, feed), asyncio.timeout(PATIENCE_S):
         async with AsyncExitStack() as turns:
             for _ in range(MAX_CONCURRENT_CATCH_UPS):
-                await turns.enter_async_context(feed.catch_up_turn(None))
+                await turns.enter_async_context(feed.catch_up_turns.turn(None))
             staying, leaving = (asyncio.create_task(one.read(api, "changes?cursor=beginning")) for one in streams)
             await until(lambda: all(one.comments > 3 for one in streams))
             leaving.cancel()

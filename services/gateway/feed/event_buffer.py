@@ -21,6 +21,14 @@ SIGNALS_AT_ONCE = 32
 LONGEST_PAUSE_S = 0.25
 
 
+class CutOff(Exception):
+    """The follower's next events are not in memory, mostly because it was slow. It can reconnect with its cursor."""
+
+
+class FeedClosed(Exception):
+    """The gateway is stopping. Followers can reconnect with their cursors."""
+
+
 class EventFields(Struct, gc=False):
     """The fields of an event that the feed itself needs. Readers get the event as the log has it."""
 

@@ -20,8 +20,8 @@ from starlette.types import Message, Receive, Scope, Send
 from contracts.cursor import InvalidCursor, SequenceGap
 from contracts.kafka.subscriber import SubscriberError
 from services.gateway.feed.caught_up import CatchUpBatch
-from services.gateway.feed.event_buffer import Signal, frame_of
-from services.gateway.feed.feed import CutOff, Feed, FeedClosed
+from services.gateway.feed.event_buffer import CutOff, FeedClosed, Signal, frame_of
+from services.gateway.feed.feed import Feed
 from services.gateway.feed.follower import Follower
 from services.infrastructure.library_internals.uvicorn import abort_connection
 

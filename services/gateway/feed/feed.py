@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakValueDictionary
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,10 +21,20 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPar
 from msgspec import DecodeError
 
 from contracts import topics
-from contracts.cursor import Cursor, InvalidCursor, Position, PositionTracker, SequenceGap
+from contracts.cursor import FIRST_POSITION, Cursor, Position, PositionTracker, SequenceGap
+from contracts.kafka.parent_order import METADATA_MAX_AGE_MS, ParentOrder
 from contracts.kafka.subscriber import Subscriber
+from services.gateway.feed.catch_up_turns import CatchUpTurns
 from services.gateway.feed.caught_up import CaughtUp
-from services.gateway.feed.event_buffer import BufferedEvent, EventBuffer, FrameBatch, Signal, decode_event
+from services.gateway.feed.event_buffer import (
+    BufferedEvent,
+    CutOff,
+    EventBuffer,
+    FeedClosed,
+    FrameBatch,
+    Signal,
+    decode_event,
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -34,19 +43,10 @@ MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 PRELOADED_OFFSETS = 1_000
 """How far before its end each partition is read at the start, so that readers that reconnect are served from memory."""
 
-MAX_CONCURRENT_CATCH_UPS = 4
 _MAX_POLL_RECORDS = 1_000
 """How many events are buffered before waiting followers are notified."""
 
 _BROKEN_LOG = (SequenceGap, DecodeError, OffsetOutOfRangeError)
-
-
-class CutOff(Exception):
-    """The follower's next events are not in memory, mostly because it was slow. It can reconnect with its cursor."""
-
-
-class FeedClosed(Exception):
-    """The gateway is stopping. Followers can reconnect with their cursors."""
 
 
 class Feed:
@@ -61,6 +61,7 @@ class Feed:
         preload: int = PRELOADED_OFFSETS,
     ) -> None:
         self._options: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, **security}
+        self.subscriber = Subscriber(**self._options)
         self._max_events, self._preload = max_events, preload
         self._buffers: dict[str | None, EventBuffer] = {None: EventBuffer(0)}
         """By account; None has the events of all accounts."""
@@ -68,16 +69,15 @@ class Feed:
         self._beginning: list[int] = []
         self._bytes = 0
         self._consumer: Any = None
+        self._parents = ParentOrder(None, topics.EVENTS.name, self._options)
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self.positions = PositionTracker("", ())
         self.buffered_from: list[int] = []
         """For each partition, the offset from which memory is complete."""
-        self.first_index = self.next_index = 0
+        self.first_index = self.next_index = self.open_streams = 0
         self.caught_up = CaughtUp()
-        self._catch_ups = asyncio.Semaphore(MAX_CONCURRENT_CATCH_UPS)
-        self._account_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self.open_streams = 0
+        self.catch_up_turns = CatchUpTurns()
 
     @property
     def deployment(self) -> str:
@@ -87,11 +87,20 @@ class Feed:
     def partitions(self) -> int:
         return len(self.buffered_from)
 
+    @property
+    def partition_counts(self) -> set[int]:
+        return self._parents.growth.counts(self.partitions)
+
     async def __aenter__(self) -> Self:
         admin = AIOKafkaAdminClient(**self._options)
         self._consumer = AIOKafkaConsumer(
-            isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="none", **self._options
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
+            **self._options,
         )
+        self._parents = ParentOrder(self._consumer, topics.EVENTS.name, self._options)
         try:
             await admin.start()
             await self._consumer.start()
@@ -99,6 +108,7 @@ class Feed:
             partitions = (await admin.describe_topics([topics.EVENTS.name]))[0]["partitions"]
             if not partitions:
                 raise UnknownTopicOrPartitionError(topics.EVENTS.name)
+            await self._parents.start()
             await self._load(deployment, len(partitions))
         except BaseException:
             await self._consumer.stop()
@@ -114,6 +124,7 @@ class Feed:
         try:
             while not all([await self._consumer.position(tp) >= end for tp, end in ends.items()]):
                 self._append_records(await self._consumer.getmany(timeout_ms=200))
+                await self._follow_growth()
         except _BROKEN_LOG as error:
             _log_restart(error)
             await self._seek(deployment, count, 0)
@@ -123,15 +134,20 @@ class Feed:
         partitions = [TopicPartition(topics.EVENTS.name, number) for number in range(count)]
         beginnings = await self._consumer.beginning_offsets(partitions)
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
-        self._consumer.assign(partitions)
         self._clear()
         self._beginning = [beginnings[tp] for tp in partitions]
         self.buffered_from = [max(beginnings[tp], ends[tp] - preload) for tp in partitions]
-        self.positions = PositionTracker(deployment, [_position_at(offset) for offset in self.buffered_from])
+        self.positions = PositionTracker(deployment, [Position.at(offset) for offset in self.buffered_from])
         self._by_partition = [[] for _ in partitions]
-        for tp, offset in zip(partitions, self.buffered_from, strict=True):
-            self._consumer.seek(tp, offset)
+        self._parents.assign(dict(zip(partitions, self.buffered_from, strict=True)), self.positions.next_offset)
         return ends
+
+    async def _follow_growth(self) -> None:
+        added = await self._parents.follow(self.partitions, self.positions.next_offset)
+        self.positions.extend(self.partitions + len(added), FIRST_POSITION)
+        self._beginning += [0] * len(added)
+        self.buffered_from += [0] * len(added)
+        self._by_partition += [[] for _ in added]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -153,11 +169,11 @@ class Feed:
 
     def beginning(self) -> Cursor:
         """Returns the cursor before the first event that the log still has."""
-        return Cursor(self.deployment, tuple(_position_at(offset) for offset in self._beginning))
+        return Cursor(self.deployment, tuple(Position.at(offset) for offset in self._beginning))
 
     async def end_offset(self, partition: int) -> int:
-        tp = TopicPartition(topics.EVENTS.name, partition)
-        return int((await self._consumer.end_offsets([tp]))[tp])
+        [end] = (await self._consumer.end_offsets([TopicPartition(topics.EVENTS.name, partition)])).values()
+        return int(end)
 
     async def _run(self) -> None:
         """Reads the log until cancelled. At a gap, it cuts off all followers and restarts at the end of the log."""
@@ -168,6 +184,7 @@ class Feed:
                     await self._seek(self.deployment, self.partitions, 0)
                     broken = False
                     self._notify_all()
+                await self._follow_growth()
                 records = await self._consumer.getmany(timeout_ms=1_000, max_records=_MAX_POLL_RECORDS)
                 for buffer in self._append_records(records):
                     buffer.notify_soon()
@@ -257,13 +274,6 @@ class Feed:
     def add_follower(self, follower: Any, account: str | None) -> None:
         self._buffer(account).followers.add(follower)
 
-    @asynccontextmanager
-    async def catch_up_turn(self, account: str | None) -> AsyncIterator[None]:
-        """Waits for a turn to read Kafka: few at once, and one of each account, so that one cannot take them all."""
-        turns = asyncio.Lock() if account is None else self._account_turns.setdefault(account, asyncio.Lock())
-        async with turns, self._catch_ups:
-            yield
-
     def follower_count(self, account: str | None) -> int:
         return len(self._buffer(account).followers)
 
@@ -277,23 +287,13 @@ class Feed:
         finally:
             buffer.signals.discard(signal)
 
-    def require_consistent(self, partition: int, position: Position) -> None:
-        """Checks that the event after the position has the next sequence. Raises `InvalidCursor`."""
+    def sequence_before(self, partition: int, offset: int) -> int | None:
+        """The number of the last event before the offset; None where memory does not tell."""
         events, known = self._by_partition[partition], self.positions[partition]
-        if known is None or position.offset < self.buffered_from[partition]:
-            return  # reading on from there checks it
-        at = bisect_left(events, position.offset, key=lambda event: event.offset)
-        last = events[at].event.partitionsequence - 1 if at < len(events) else known.sequence
-        if None not in (position.sequence, last) and position.sequence != last:
-            raise InvalidCursor("This cursor does not fit the log: other events follow it than in the log it is from.")
-
-    def subscriber(self) -> Subscriber:
-        return Subscriber(**self._options)
-
-
-def _position_at(offset: int) -> Position:
-    """The sequence before an offset is known only at the beginning of the log."""
-    return Position(offset, 0 if offset == 0 else None)
+        if known is None or offset < self.buffered_from[partition]:
+            return None
+        at = bisect_left(events, offset, key=lambda event: event.offset)
+        return events[at].event.partitionsequence - 1 if at < len(events) else known.sequence
 
 
 def _log_restart(error: Exception) -> None:

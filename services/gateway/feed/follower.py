@@ -10,6 +10,7 @@ import asyncio
 from contextlib import AbstractContextManager, suppress
 
 from contracts.cursor import Cursor, EventFilter, InvalidCursor, Position
+from contracts.kafka.parent_order import METADATA_MAX_AGE_MS
 from services.gateway.feed.caught_up import CatchUpBatch, ReadResult
 from services.gateway.feed.event_buffer import BufferedEvent, Signal, frame_of, one_line
 from services.gateway.feed.feed import Feed
@@ -17,6 +18,9 @@ from services.gateway.feed.feed import Feed
 CATCH_UP_TURN_S = 2.0
 CATCH_UP_TURN_BYTES = 256 * 1024
 """A turn of catching up ends after this time, or once it has found so much."""
+
+_ADDED_PARTITIONS_TIMEOUT_S = 1.5 * METADATA_MAX_AGE_MS / 1000
+_POLL_INTERVAL_S = 0.05
 
 
 class Follower:
@@ -44,12 +48,16 @@ class Follower:
     @property
     def is_behind(self) -> bool:
         """Whether the next events may not be in memory. False for ever once memory was read."""
-        pairs = zip(self._cursor.positions, self._feed.buffered_from, strict=True)
-        return self._index < 0 and any((position.offset if position else 0) < first for position, first in pairs)
+        if self._index >= 0:
+            return False
+        positions = self._cursor.extended(self._feed.partitions).positions
+        pairs = zip(positions, self._feed.buffered_from, strict=False)  # Kafka may have newer partitions
+        return any((position.offset if position else 0) < first for position, first in pairs)
 
     async def start(self) -> None:
         """Checks the cursor against the log. Raises `InvalidCursor`."""
-        self._cursor.require(self._feed.deployment, self._feed.partitions)
+        await self._until_feed_has_partitions()
+        self._cursor = self._cursor.require(self._feed.deployment, self._feed.partition_counts)
         for partition, position in enumerate(self._cursor.positions):
             known = self._feed.positions[partition]
             if position is None or known is None:
@@ -60,7 +68,24 @@ class Follower:
                     raise InvalidCursor(f"The log has no offset {position.offset} in partition {partition}.")
                 self._ahead[partition] = position
             else:
-                self._feed.require_consistent(partition, position)
+                self._require_consistent(partition, position)
+
+    async def _until_feed_has_partitions(self) -> None:
+        """The cursor may come from who noticed earlier that partitions were added."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ADDED_PARTITIONS_TIMEOUT_S):
+                while self._is_of_more_partitions():  # noqa: ASYNC110 -- its metadata is refreshed by a timer
+                    await asyncio.sleep(_POLL_INTERVAL_S)
+
+    def _is_of_more_partitions(self) -> bool:
+        cursor, feed = self._cursor, self._feed
+        return cursor.deployment == feed.deployment and len(cursor.positions) > feed.partitions
+
+    def _require_consistent(self, partition: int, position: Position) -> None:
+        """Checks that the event after the position has the next sequence. Raises `InvalidCursor`."""
+        last = self._feed.sequence_before(partition, position.offset)  # where it is not known, reading on checks it
+        if None not in (position.sequence, last) and position.sequence != last:
+            raise InvalidCursor("This cursor does not fit the log: other events follow it than in the log it is from.")
 
     async def catch_up(self) -> ReadResult:
         """Reads one turn from Kafka and returns what it found. Call it again while `is_behind`."""
@@ -77,7 +102,7 @@ class Follower:
         Readers that begin at the same cursor, as after a restart of theirs, get what one of them has read.
         """
         key = (self._filter, str(self._cursor))
-        async with self._feed.catch_up_turn(self.account):
+        async with self._feed.catch_up_turns.turn(self.account):
             batch = self._feed.caught_up.get(key)
             if batch is None:
                 batch = await self._read_kafka()
@@ -87,7 +112,7 @@ class Follower:
     async def _read_kafka(self) -> CatchUpBatch:
         size = 0
         found: ReadResult = []
-        changes = self._feed.subscriber().changes(
+        changes = self._feed.subscriber.changes(
             str(self._cursor),
             account=self.account,
             channels=self._filter.channels,
@@ -127,7 +152,7 @@ class Follower:
         for partition, position in list(self._ahead.items()):
             known = self._feed.positions[partition]
             if known is not None and known.offset >= position.offset:
-                self._feed.require_consistent(partition, self._ahead.pop(partition))
+                self._require_consistent(partition, self._ahead.pop(partition))
         while True:
             events, after, self._index = self._feed.read(self.account, self._index)
             accepted = [(event, self._cursor) for event in events if self._accept(event)]
@@ -137,7 +162,7 @@ class Follower:
 
     def _accept(self, event: BufferedEvent) -> bool:
         """Moves the cursor after the event. Returns False if it is filtered out, or the cursor was already after it."""
-        fields, own = event.event, self._cursor.positions[event.partition]
+        fields, own = event.event, self._cursor.extended(event.partition + 1).positions[event.partition]
         is_new = self._aligned or own is None or event.offset >= own.offset
         self._advance_to(event.after)
         return is_new and self._filter.fits(fields.accountid, fields.subject, fields.type, fields.resource)
@@ -145,7 +170,9 @@ class Follower:
     def _advance_to(self, feed_cursor: Cursor) -> None:
         """Takes the later position of both cursors in every partition, until the feed's is later in all of them."""
         if not self._aligned:
-            pairs = list(zip(self._cursor.positions, feed_cursor.positions, strict=True))
+            own_cursor = self._cursor.extended(len(feed_cursor.positions))
+            feed_cursor = feed_cursor.extended(len(own_cursor.positions))
+            pairs = list(zip(own_cursor.positions, feed_cursor.positions, strict=True))
             if all(own is None or (feed is not None and feed.offset >= own.offset) for own, feed in pairs):
                 self._aligned = True
             else:

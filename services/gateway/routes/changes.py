@@ -23,8 +23,9 @@ from projections.settings import queries as settings_queries
 from services.gateway.authentication.caller import Authenticated, Caller
 from services.gateway.authentication.revocations import Revocations
 from services.gateway.feed.caught_up import ReadResult
+from services.gateway.feed.event_buffer import CutOff, FeedClosed
 from services.gateway.feed.event_stream import EventStream, cursor_problem
-from services.gateway.feed.feed import CutOff, Feed, FeedClosed
+from services.gateway.feed.feed import Feed
 from services.gateway.feed.follower import Follower
 from services.gateway.limits import Places
 from services.gateway.long_polls import long_poll

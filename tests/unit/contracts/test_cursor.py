@@ -16,6 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from contracts.cursor import Cursor, EventFilter, InvalidCursor, Position, PositionTracker, SequenceGap
+from contracts.kafka.parent_order import ParentOrder
 from contracts.kafka.subscriber import Change, Changes, Subscriber
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "events.jsonl"
@@ -72,10 +73,17 @@ def test_a_cursor_is_short_enough_for_every_event() -> None:
 @pytest.mark.parametrize(("deployment", "partitions"), [("another", 4), ("cluster", 5)])
 def test_a_cursor_of_another_deployment_is_refused(deployment: str, partitions: int) -> None:
     with pytest.raises(InvalidCursor, match="another deployment"):
-        CURSOR.require(deployment, partitions)
-    assert CURSOR.require("cluster", 4, whole=False) is CURSOR
+        CURSOR.require(deployment, {partitions})
+    assert CURSOR.require("cluster", {4}, whole=False) is CURSOR
     with pytest.raises(InvalidCursor, match="member of a group"):
-        CURSOR.require("cluster", 4)
+        CURSOR.require("cluster", {4})
+
+
+def test_a_cursor_from_before_a_growth_begins_the_added_partitions() -> None:
+    extended = CURSOR.require("cluster", {2, 4, 8}, whole=False)
+    assert extended.positions == CURSOR.positions + (Position(0, 0),) * 4
+    with pytest.raises(InvalidCursor, match="another deployment"):
+        CURSOR.require("cluster", {2, 8}, whole=False)
 
 
 def test_what_is_wanted() -> None:
@@ -151,7 +159,7 @@ async def test_a_change_whose_partition_went_to_another_member_does_not_count_as
     assert len(looked_at(changes, record(1))) == 1
     await changes.revoked([tp])
     assert changes._yielded is None
-    assert tp not in changes._to_commit
+    assert tp not in changes._commits.waiting
 
 
 class Coordinator:
@@ -169,12 +177,17 @@ class Coordinator:
 
 async def test_a_group_whose_positions_cannot_be_read_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its position, what comes of a partition would be passed over without a word."""
-    monkeypatch.setattr("contracts.kafka.changes._RETRY_AFTER_S", 0)
+    monkeypatch.setattr("contracts.kafka.group_offsets._RETRY_AFTER_S", 0)
     changes, sought = opened(Position(0, 0)), []
+    tp = TopicPartition("switchboard.events", 0)
     changes._tracker[0] = None
     changes._admin = Coordinator()
-    changes._consumer = SimpleNamespace(seek=lambda tp, offset: sought.append((tp.partition, offset)))
-    tp = TopicPartition("switchboard.events", 0)
+    changes._consumer = SimpleNamespace(
+        seek=lambda tp, offset: sought.append((tp.partition, offset)),
+        partitions_for_topic=lambda _: {0},
+        pause=lambda *_: None,
+    )
+    changes._parents = ParentOrder(changes._consumer, tp.topic, {})
     await changes.assigned([tp], {tp: Position(0, 0)})
     assert (changes._admin.asked, sought) == (2, [(0, 5)])
     assert len(looked_at(changes, record(1), record(2), record(3))) == 1

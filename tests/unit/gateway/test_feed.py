@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from contracts import topics
 from contracts.cursor import Cursor, EventFilter, InvalidCursor, Position, PositionTracker
+from contracts.kafka.parent_order import ParentOrder
 from services.gateway.feed.caught_up import CatchUpBatch, CaughtUp, ReadResult
-from services.gateway.feed.event_buffer import Signal
-from services.gateway.feed.feed import CutOff, Feed
+from services.gateway.feed.event_buffer import CutOff, Signal
+from services.gateway.feed.feed import Feed
 from services.gateway.feed.follower import Follower
 
 
@@ -217,9 +219,13 @@ class FollowedLog(Log):
         super().__init__(max_events=10)
         self._polls: asyncio.Queue[dict[str, list[Any]]] = asyncio.Queue()
         self.feed._consumer = self
+        self.feed._parents = ParentOrder(self, topics.EVENTS.name, {})
 
     def _take(self, records: dict[str, list[Any]]) -> None:
         self._polls.put_nowait(records)
+
+    def partitions_for_topic(self, _: str) -> set[int]:
+        return {0}
 
     async def getmany(self, **_: Any) -> dict[str, list[Any]]:
         return await self._polls.get()
