@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from .. import topics
 from ..cursor import FIRST_POSITION, ChannelVersions, Cursor, EventFilter, Position, PositionTracker, SequenceGap
 from ..envelope import EventEnvelope
+from ..partition_growth import Partitions
 from .change import Change
 from .client_shutdown import close_client
 from .errors import SubscriberError
@@ -37,8 +38,16 @@ class Changes:
     """
 
     def __init__(
-        self, options: dict[str, Any], group: str | None, since: str, event_filter: EventFilter, *, endless: bool
+        self,
+        options: dict[str, Any],
+        group: str | None,
+        since: str,
+        event_filter: EventFilter,
+        *,
+        endless: bool,
+        growths: dict[int, Partitions] | None = None,
     ) -> None:
+        """``growths`` are what is known of them, as `ParentOrder.start` takes them."""
         self._options, self._group, self._since, self._filter = options, group, since, event_filter
         self._ends: dict[TopicPartition, int] | None = None
         self._endless = endless
@@ -49,6 +58,7 @@ class Changes:
         self._buffer: deque[Any] = deque()
         self._tracker = PositionTracker("", ())
         self._parents = ParentOrder(None, _TOPIC, options)
+        self._growths = {} if growths is None else growths
         self._group_positions: Mapping[TopicPartition, Position] = {}
         """Where the group was when it was last asked."""
         self._commits = Commits()
@@ -142,7 +152,7 @@ class Changes:
                 raise SubscriberError(f"The broker has no topic {_TOPIC}; `switchboard topics apply` makes it.")
             deployment = str((await self._admin.describe_cluster())["cluster_id"])
             self._parents = ParentOrder(self._consumer, _TOPIC, self._options)
-            await (self._parents.start() if self._group is None else self._parents.read_growth())
+            await self._parents.start(count, self._growths, in_group=self._group is not None)
             if cursor is not None:
                 counts = self._parents.growth.counts(count)
                 cursor = cursor.require(deployment, counts, whole=self._group is None)

@@ -41,9 +41,20 @@ class ParentOrder:
         """Whether it is time to look again at what is elsewhere: the growth, and the positions of other readers."""
         return time.monotonic() - self._looked_at > _LOOK_EVERY_S
 
-    async def start(self) -> None:
-        """Reads the growths by the consumer, which is assigned nothing yet."""
-        self.growth = await partitions_by(self._consumer)
+    async def start(self, existing: int, known: dict[int, Partitions], *, in_group: bool = False) -> None:
+        """Reads the growths by the consumer, which is assigned nothing yet, unless they are known.
+
+        ``known`` are those of earlier consumers, by the number of partitions, which these are added to.
+        """
+        if existing in known:
+            self.growth = known[existing]
+            return
+        if in_group:
+            await self.read_growth()  # a consumer that subscribes cannot be assigned anything
+        else:
+            self.growth = await partitions_by(self._consumer)
+        if self.growth.unfinished is None:
+            known[existing] = self.growth
 
     async def read_growth(self) -> None:
         """Reads the growths when there are new partitions."""

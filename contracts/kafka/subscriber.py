@@ -17,6 +17,7 @@ from typing import Any
 
 from ..cursor import EventFilter
 from ..message_types import EVENTS
+from ..partition_growth import Partitions
 from .change import Change
 from .changes import Changes
 from .errors import SubscriberError
@@ -37,6 +38,7 @@ class Subscriber:
             raise ValueError("a group needs a name")
         self._group = group
         self._options: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, **security}
+        self._growths: dict[int, Partitions] = {}
 
     def changes(
         self,
@@ -61,4 +63,4 @@ class Subscriber:
             hint = f"; did you mean {alike[0]}?" if alike else f"; there are {', '.join(EVENTS)}"
             raise ValueError(f"no event has the type {unknown!r}{hint}")
         event_filter = EventFilter.of(account, channels, types, resources)
-        return Changes(self._options, self._group, since, event_filter, endless=endless)
+        return Changes(self._options, self._group, since, event_filter, endless=endless, growths=self._growths)

@@ -108,7 +108,7 @@ class Feed:
             partitions = (await admin.describe_topics([topics.EVENTS.name]))[0]["partitions"]
             if not partitions:
                 raise UnknownTopicOrPartitionError(topics.EVENTS.name)
-            await self._parents.start()
+            await self._parents.start(len(partitions), {})
             await self._load(deployment, len(partitions))
         except BaseException:
             await self._consumer.stop()
