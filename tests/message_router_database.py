@@ -168,5 +168,8 @@ class LogWithEnd:
     async def partition_count(self) -> int:
         return PARTITIONS
 
+    async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
+        return {channel: [partition_of(channel, PARTITIONS)] for channel in channels}
+
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:  # noqa: ARG002
         return dict.fromkeys(partitions, self.last)

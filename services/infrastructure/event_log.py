@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
@@ -12,14 +12,27 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from contracts import topics
 from contracts.kafka.aiokafka_internals import network_client
 from contracts.kafka.partition_growth import read_partitions
+from contracts.partition_growth import Partitions
+from contracts.partitioner import partition_of
 from services.infrastructure.log_end import last_record
 
 NO_EVENT = -1
 """The last offset where there is no event."""
 
 
+class LogEnd(NamedTuple):
+    """Once the event at the offset is applied, so are all earlier ones of the channel; `NO_EVENT` where all are."""
+
+    partition: int
+    offset: int
+
+
 class EventLog(Protocol):
     async def partition_count(self) -> int: ...
+
+    async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
+        """By channel: the partition where it lives, and those where it lived before, the latest first."""
+        ...
 
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
         """The offset of the last event now, by partition.
@@ -29,12 +42,28 @@ class EventLog(Protocol):
         ...
 
 
+async def log_ends(log: EventLog, applied: Mapping[int, int], channels: Collection[str]) -> dict[str, LogEnd]:
+    """How far the log must be applied until all is known that happened to each channel. Raises KafkaError."""
+    lineages = await log.lineage(channels)
+    offsets = await log.last_offsets(applied, {one for lineage in lineages.values() for one in lineage})
+    return {channel: _log_end(lineage, applied, offsets) for channel, lineage in lineages.items()}
+
+
+def _log_end(lineage: list[int], applied: Mapping[int, int], offsets: Mapping[int, int]) -> LogEnd:
+    for partition in lineage:
+        # What is applied of a partition is applied after the partitions before it; where nothing is, they decide.
+        if offsets[partition] != NO_EVENT or applied.get(partition, 0):
+            return LogEnd(partition, offsets[partition])
+    return LogEnd(lineage[-1], NO_EVENT)
+
+
 class KafkaEventLog:
     """Connects when it is first used; close it at the end. Several tasks may ask at once."""
 
     def __init__(self, bootstrap_servers: str, security: dict[str, Any]) -> None:
         self._connection: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, **security}
         self._existing = self._partition_count = 0
+        self._growth = Partitions()
         self._uncommitted: Any = None
         self._committed: Any = None
         self._known: dict[int, tuple[int, int, int]] = {}
@@ -78,10 +107,18 @@ class KafkaEventLog:
             if not existing:
                 raise UnknownTopicOrPartitionError
             if existing != self._existing:
-                growth = await read_partitions(**self._connection)
-                self._partition_count = growth.count(existing)
-                self._existing = existing if growth.unfinished is None else 0
+                self._growth = await read_partitions(**self._connection)
+                self._partition_count = self._growth.count(existing)
+                self._existing = existing if self._growth.unfinished is None else 0
             return self._partition_count
+
+    async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
+        count = await self.partition_count()
+        homes = {channel: partition_of(channel, count) for channel in channels}
+        return {
+            channel: [home, *(one.partition for one in self._growth.ancestors(topics.EVENTS.name, home))]
+            for channel, home in homes.items()
+        }
 
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
         async with self._asking:

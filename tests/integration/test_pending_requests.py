@@ -34,6 +34,9 @@ class FakeLog:
     async def partition_count(self) -> int:
         return 1
 
+    async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
+        return {channel: [0] for channel in channels}
+
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
         self.asked += 1
         return {one: self.last if applied.get(one, 0) <= self.last else NO_EVENT for one in partitions}
@@ -73,6 +76,30 @@ async def test_a_request_is_refused_once_the_log_before_it_is_applied(pool: Pool
     assert await states(pool) == {delivery: "refused"}
     assert events.asked == 1
     assert not await pending.run_once()
+
+
+class GrownLog(FakeLog):
+    """The channel moved to partition 1, where it has no event yet."""
+
+    async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
+        return {channel: [1, 0] for channel in channels}
+
+    async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
+        return await super().last_offsets(applied, partitions) | {1: NO_EVENT}
+
+
+@pytest.mark.parametrize("came", ["before", "after"])
+async def test_a_request_of_a_channel_that_moved_waits_for_its_earlier_partition(pool: Pool, came: str) -> None:
+    """Whether the request came before the partitions grew or after it."""
+    before = FakeLog(last=41) if came == "before" else GrownLog(last=41)
+    await applied(pool, 30)
+    [delivery] = await add(pool, "crm", 1, state="waiting")
+    await PendingRequests(pool, before, "invoker", SchemaValidator(), LIMITS, lambda: None).run_once()
+    assert await states(pool) == {delivery: "waiting"}
+    await applied(pool, 42)
+    grown = GrownLog(last=41)
+    await PendingRequests(pool, grown, "invoker", SchemaValidator(), LIMITS, lambda: None).run_once()
+    assert await states(pool) == {delivery: "refused"}
 
 
 async def test_old_pending_requests_delay_no_others(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,8 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from contracts.invocation import InvocationFailed
-from contracts.partitioner import partition_of
 from services.infrastructure.checkpoints import next_offsets
-from services.infrastructure.event_log import EventLog
+from services.infrastructure.event_log import EventLog, LogEnd, log_ends
 from services.infrastructure.poison_messages import isolate_poison
 from services.infrastructure.postgres import OUTAGES, Connection, Pool
 from services.invoker.limits import Limits
@@ -45,18 +44,22 @@ _POLL_S = 0.1
 _IDLE_S = 0.5
 
 _SELECT_NEW = """
-    SELECT id, channel FROM invoker.deliveries WHERE state = 'waiting' AND log_end IS NULL ORDER BY created_at LIMIT $1
+    SELECT id, channel FROM invoker.deliveries
+    WHERE state = 'waiting' AND num_nulls(log_end, log_end_partition) > 0 ORDER BY created_at LIMIT $1
 """
 _SET_LOG_ENDS = """
-    UPDATE invoker.deliveries d SET log_end = r.log_end
-    FROM unnest($1::text[], $2::bigint[]) AS r(id, log_end) WHERE d.id = r.id AND d.log_end IS NULL
+    UPDATE invoker.deliveries d SET log_end = r.log_end, log_end_partition = r.log_end_partition
+    FROM unnest($1::text[], $2::int[], $3::bigint[]) AS r(id, log_end_partition, log_end)
+    WHERE d.id = r.id AND num_nulls(d.log_end, d.log_end_partition) > 0
 """
 _SELECT_PENDING = """
     SELECT created_at, id FROM invoker.deliveries
-    WHERE state = 'waiting' AND log_end IS NOT NULL AND (created_at, id) > ($1, $2) ORDER BY created_at, id LIMIT $3
+    WHERE state = 'waiting' AND num_nulls(log_end, log_end_partition) = 0 AND (created_at, id) > ($1, $2)
+    ORDER BY created_at, id LIMIT $3
 """
 _LOCK = f"""
-    SELECT d.template, d.request, d.created_at, d.log_end, {DELIVERY_COLUMNS} FROM invoker.deliveries d
+    SELECT d.template, d.request, d.created_at, d.log_end_partition, d.log_end, {DELIVERY_COLUMNS}
+    FROM invoker.deliveries d
     WHERE d.id = ANY($1::text[]) AND d.state = 'waiting' ORDER BY d.created_at, d.id FOR UPDATE SKIP LOCKED
 """  # noqa: S608 -- a constant of ours
 _REFUSE_POISON = f"""
@@ -79,18 +82,18 @@ _UPDATE = """
 
 
 class PendingRequest(NamedTuple):
-    """A delivery in state ``waiting``. ``log_end``: the offset of the channel's last event when it was read."""
+    """A delivery in state ``waiting``. ``log_end``: how far the log must be applied before it can be refused."""
 
     template: str | None
     request: str
     created_at: datetime
-    log_end: int
+    log_end: LogEnd
     delivery: Delivery
 
     @classmethod
     def of(cls, row: Any) -> PendingRequest:
-        template, request, created_at, log_end, *delivery = row
-        return cls(template, request, created_at, log_end, Delivery._make(delivery))
+        template, request, created_at, partition, offset, *delivery = row
+        return cls(template, request, created_at, LogEnd(partition, offset), Delivery._make(delivery))
 
     def call(self) -> CallRequest:
         content, delivery = json.loads(self.request), self.delivery
@@ -168,18 +171,16 @@ class PendingRequests:
 
     async def _set_log_ends(self, channels: dict[str, str]) -> None:
         """``channels`` by delivery id."""
-        count = await self._event_log.partition_count()
-        partitions = {delivery_id: partition_of(channel, count) for delivery_id, channel in channels.items()}
         applied = await next_offsets(self._pool, self._consumer)
-        ends = await self._event_log.last_offsets(applied, set(partitions.values()))
-        log_ends = [ends[partition] for partition in partitions.values()]
-        await self._pool.execute(_SET_LOG_ENDS, list(partitions), log_ends)
+        ends = await log_ends(self._event_log, applied, set(channels.values()))
+        found = [ends[channel] for channel in channels.values()]
+        partitions, offsets = [one.partition for one in found], [one.offset for one in found]
+        await self._pool.execute(_SET_LOG_ENDS, list(channels), partitions, offsets)
 
     async def _validate(self, connection: Connection, pending: Sequence[PendingRequest]) -> None:
         applied = await next_offsets(connection, self._consumer)  # before the settings, which are then at least as new
         calls = [request.call() for request in pending]
         settings = await load_settings(connection, calls)
-        count = await self._event_log.partition_count()
         now = datetime.now(UTC)
         updates: list[_Update] = []
         refusals: list[OutboxRecord] = []
@@ -190,7 +191,7 @@ class PendingRequests:
                 state = "parked" if validation.parked else "due"
                 updates.append(_Update(delivery.id, state, validation.body, None))
                 continue
-            caught_up = applied.get(partition_of(delivery.channel, count), 0) > request.log_end
+            caught_up = applied.get(request.log_end.partition, 0) > request.log_end.offset
             waited_s = (now - request.created_at).total_seconds()
             if is_final(call, validation, caught_up=caught_up, waited_s=waited_s, limits=self._limits):
                 updates.append(_Update(delivery.id, "refused", None, validation.reason))

@@ -1,0 +1,1 @@
+ALTER TABLE invoker.deliveries DROP COLUMN log_end_partition;
