@@ -108,5 +108,15 @@ TOPICS: tuple[Topic, ...] = (
     PARTITION_GROWTH,
 )
 
-GROWING = tuple(topic for topic in TOPICS if topic not in (SCHEDULING_RESOURCES, RATES, ACCESS_LOG, PARTITION_GROWTH))
-"""Keyed by channel. The others keep their number of partitions: a key's last value would stay on its old partition."""
+GROWING = (
+    COMMANDS,
+    EVENTS,
+    OUTCOMES,
+    CHANNEL_STATE,
+    SIGNATURES,
+    DEAD_LETTERS,
+    INVOCATION_REQUESTS,
+    INVOCATIONS,
+)
+"""Of these the partitions can grow. The message router's keep their number: its messages, timers and outbox are by
+partition. Rates and scheduling resources do too: a key's last value would stay on its old partition."""

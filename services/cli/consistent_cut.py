@@ -14,7 +14,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from contracts.topics import CHANNEL_STATE, SIGNATURES, TOPICS
+from contracts.topics import CHANNEL_STATE, MESSAGE_REQUESTS, SIGNATURES, TOPICS
 from services.audit.log.kafka_log import KafkaLog
 from services.audit.log.source import OffsetRange
 from services.decider import fencing as decider
@@ -38,12 +38,15 @@ async def consistent_cut(
     first, before they can be compacted beyond the cut.
     """
     ends: dict[TopicPartition, int] = {}
+    for source in await log.offset_ranges(MESSAGE_REQUESTS.name):
+        name, records = (
+            message_router.transactional_id(source.partition),
+            message_router.fence_records(source.partition),
+        )
+        ends |= await _fenced_ends(bootstrap_servers, security, name, records)
     for partition in range(log.partitions):
-        for name, records in (
-            (message_router.transactional_id(partition), message_router.fence_records(partition)),
-            (decider.transactional_id(partition), decider.fence_records(partition, log.partitions)),
-        ):
-            ends |= await _fenced_ends(bootstrap_servers, security, name, records)
+        name, records = decider.transactional_id(partition), decider.fence_records(partition, log.partitions)
+        ends |= await _fenced_ends(bootstrap_servers, security, name, records)
     ranges = await log.offset_ranges(*(topic.name for topic in TOPICS))
     cut = {
         source: OffsetRange(now.first, ends[source] if source.topic in _WRITTEN_BY_OWNERS else now.end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from services.infrastructure.kafka import security_options
 from services.infrastructure.kafka_to_postgres import Consumer
 from services.infrastructure.outages import retry_during_outage
 from services.infrastructure.postgres import BY_KEY, migrate, pool_of
+from services.infrastructure.topics import partition_count
 from services.infrastructure.vault import KeyRing
 from services.message_router.ingest import Ingest
 from services.message_router.ownership import NAME, Ownership
@@ -66,7 +68,8 @@ async def run(
 
     try:
         await migrate(pool, "message_router", MIGRATIONS)
-        partitions = await retry_during_outage(event_log.partition_count, (KafkaError, OSError), "broker")
+        count = partial(partition_count, bootstrap, topics.MESSAGE_REQUESTS.name, security)
+        partitions = await retry_during_outage(count, (KafkaError, OSError), "broker")
         rates = CurrentRates()
 
         def notify(changed: Collection[int]) -> None:
