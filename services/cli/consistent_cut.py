@@ -14,7 +14,9 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from contracts.kafka.partition_growth import read_partitions
 from contracts.topics import CHANNEL_STATE, MESSAGE_REQUESTS, SIGNATURES, TOPICS
+from services.audit.log.errors import AuditError
 from services.audit.log.kafka_log import KafkaLog
 from services.audit.log.source import OffsetRange
 from services.decider import fencing as decider
@@ -35,8 +37,13 @@ async def consistent_cut(
     The ends of the topics that others write are taken last, of the commands too: a command that a decider forwarded
     before its cut is then among those of its home. One that it forwards later may be there as well, and is forwarded
     again, which its id makes harmless. The order of the result is that of reading: the decider's compacted topics are
-    first, before they can be compacted beyond the cut.
+    first, before they can be compacted beyond the cut. Raises `AuditError` while the partitions grow.
     """
+    if (unfinished := (await read_partitions(bootstrap_servers=bootstrap_servers, **security)).unfinished) is not None:
+        raise AuditError(
+            f"The partitions grow from {unfinished.before} to {unfinished.to}; finish that first: `switchboard topics "
+            f"grow --partitions {unfinished.to}`."
+        )
     ends: dict[TopicPartition, int] = {}
     for source in await log.offset_ranges(MESSAGE_REQUESTS.name):
         name, records = (

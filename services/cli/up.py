@@ -20,6 +20,7 @@ from services.cli.demo import CHANNEL, DEMO_ACCOUNT, Demo
 from services.cli.demo_messages import route_messages
 from services.cli.service_child import READY_TIMEOUT_S, Child, say
 from services.cli.service_settings import SERVICES
+from services.decider.grow_partitions import finish_growth
 from services.gateway.authentication import api_keys
 from services.gateway.authentication.authenticator import authenticate
 from services.gateway.authentication.roles import PLATFORM, Scope
@@ -79,6 +80,8 @@ def run_everything(settings: Settings, *, demo: bool, cluster: bool = False) -> 
         given = Settings.from_environment(environment)
         as_admin, as_customer = environment | logins(ADMIN), environment | logins(CUSTOMER)
         asyncio.run(apply_topics(given.kafka_bootstrap_servers or "", given.partitions, security_options(as_admin)))
+        if asyncio.run(finish_growth(given.kafka_bootstrap_servers or "", security_options(as_admin))) is not None:
+            step("The partitions have grown, which was interrupted.")
         asyncio.run(_apply_database(given))
         step("The topics and the tables are there.")
         children = [

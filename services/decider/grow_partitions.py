@@ -84,6 +84,12 @@ async def grow(
         await producer.discard()
 
 
+async def finish_growth(bootstrap_servers: str, security: dict[str, Any]) -> GrowReport | None:
+    """Goes on with an interrupted growth; None where there is none. Raises as `grow` does."""
+    unfinished = (await read_partitions(bootstrap_servers=bootstrap_servers, **security)).unfinished
+    return None if unfinished is None else await grow(bootstrap_servers, security, unfinished.to)
+
+
 class _Growing:
     def __init__(self, bootstrap_servers: str, security: dict[str, Any], on_step: Callable[[str], None]) -> None:
         self._bootstrap_servers, self._security = bootstrap_servers, security
