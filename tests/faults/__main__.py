@@ -27,6 +27,7 @@ from tests.faults.cluster.testbed import ClusterTestbed
 from tests.faults.decider import faults as decider
 from tests.faults.decider import suite
 from tests.faults.decider.testbed import Testbed
+from tests.faults.growth import rounds as growth
 from tests.faults.invoker import rounds as invoker
 from tests.faults.message_router import rounds as message_router
 from tests.faults.projector import rounds as projector
@@ -51,6 +52,7 @@ KINDS = {
     "message-router": Kind(message_router.FAULTS, message_router.play_rounds),
     "subscriber": Kind(("kill",), subscriber.play_rounds),
     "verify": Kind(tuple(verify.FAULTS), verify.play_rounds),
+    "growth": Kind(("kill",), growth.play_rounds),
     "restarts": Kind(restarts.FAULTS, restarts.play_rounds),
 }
 ON_THREE_BROKERS = ("cluster", "restarts")
