@@ -62,6 +62,10 @@ class Partitions:
             return finished[-1]
         return self.growths[0].before if self.growths else existing
 
+    def count_at_first(self, existing: int) -> int:
+        """How many partitions there were before any growth, which is what topics have that do not grow."""
+        return self.growths[0].before if self.growths else existing
+
     def counts(self, existing: int) -> set[int]:
         """How many partitions there have been at any time, the ``existing`` included."""
         return {existing, *(growth.before for growth in self.growths)}

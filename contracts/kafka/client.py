@@ -9,6 +9,7 @@ from typing import Any, Self
 from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError, ProducerClosed
 
 from ..partitioner import partition_of
+from ..topics import GROWING
 from .answer_reader import AnswerReader, Pending
 from .command_envelope import command_envelope
 from .errors import NotOpen, OutcomeTimeout, PublisherError
@@ -32,7 +33,7 @@ class Client:
         self._options: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, **security}
         self._producer: IdempotentProducer
         self._reader: AnswerReader[Any]
-        self._partitions = 0
+        self._partitions = self._partitions_at_first = 0
 
     def _new_reader(self) -> AnswerReader[Any]:
         raise NotImplementedError
@@ -65,7 +66,7 @@ class Client:
                 )
             # For as long as the client is open: requests to one channel stay in order. After a growth, those that moved
             # are forwarded in their order.
-            self._partitions = growth.count(asked)
+            self._partitions, self._partitions_at_first = growth.count(asked), growth.count_at_first(asked)
             await self._reader.follow(answering)
         except BaseException as error:
             await self._close()
@@ -119,7 +120,9 @@ class Client:
     def _on_partition_of(self, topic: str, channel: str, value: bytes | None) -> Record:
         if not self._partitions:
             raise NotOpen(type(self).__name__)
-        return topic, partition_of(channel, self._partitions), channel.encode(), value
+        grows = any(topic == growing.name for growing in GROWING)
+        partitions = self._partitions if grows else self._partitions_at_first
+        return topic, partition_of(channel, partitions), channel.encode(), value
 
     def _resolve_account(self, account: str | None) -> str:
         account = account or self._account

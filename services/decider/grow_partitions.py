@@ -134,6 +134,8 @@ class _Growing:
         for topic in topics.GROWING:
             if existing[topic.name] != before:
                 raise GrowRefused(f"{topic.name} has {existing[topic.name]} partitions, not {before} as the others.")
+        if to == before:
+            raise GrowRefused(f"There are {before} partitions already.")
         if to <= before or to % before:
             raise GrowRefused(
                 f"There are {before} partitions; they grow to a multiple of that, such as {2 * before}, so that the "

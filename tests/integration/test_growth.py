@@ -19,6 +19,7 @@ from contracts.envelope import GENESIS
 from contracts.kafka.command_envelope import command_envelope
 from contracts.kafka.partition_growth import read_partitions
 from contracts.kafka.publisher import Publisher
+from contracts.message_routing import RouteMessage
 from contracts.partitioner import partition_of
 from contracts.signature import RefreshSignature
 from contracts.sms import ToggleSms
@@ -128,6 +129,8 @@ async def test_partitions_grow_under_load(installation: Installation) -> None:
         )
         await _stale(servers, MOVED[0], late)
         assert (await publisher.send(ToggleSms(enabled=True), channel=MOVED[0], command_id="late")).accepted
+        message = RouteMessage(recipient="+911234567890", category="authentication")
+        await publisher.publish(message, channel=MOVED[0])  # to a topic that does not grow
 
     log = await read_log(servers, AFTER)
     _require_order(log)

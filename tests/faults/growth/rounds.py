@@ -16,6 +16,7 @@ from typing import Any
 from contracts import topics
 from contracts.channel import RegisterChannel
 from contracts.envelope import GENESIS
+from contracts.kafka.partition_growth import read_partitions
 from contracts.kafka.publisher import OutcomeTimeout, Publisher, PublisherError
 from contracts.partitioner import partition_of
 from contracts.signature import RefreshSignature
@@ -126,11 +127,10 @@ async def play(testbed: Testbed, rng: random.Random) -> tuple[str, list[str]]:
                     testbed.start(options)
                 await growing.wait()
                 done.append(f"{to}: {step} {count}")
-                if growing.returncode == 0:
+                if (await read_partitions(bootstrap_servers=servers)).count(0) == to:
                     break
             else:
-                if step != "finished":
-                    await grow(servers, {}, to)
+                await grow(servers, {}, to)
         await load.progress(rng.randrange(2, 6))
         load.end()
         await loading
