@@ -14,6 +14,7 @@ import asyncpg
 from contracts.message import rfc3339
 from contracts.partitioner import partition_of
 from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINTS
+from services.infrastructure.event_log import NO_EVENT
 from services.infrastructure.postgres import Pool, migrate
 from services.infrastructure.vault import KeyRing
 from services.message_router.ingest import Ingest
@@ -173,3 +174,15 @@ class LogWithEnd:
 
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:  # noqa: ARG002
         return dict.fromkeys(partitions, self.last)
+
+
+class GrownLog(LogWithEnd):
+    """The channels moved to a partition that was added; each partition's last event has the offset ``last``."""
+
+    ADDED = PARTITIONS
+
+    async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
+        return {channel: [self.ADDED, *before] for channel, before in (await super().lineage(channels)).items()}
+
+    async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
+        return {one: self.last if applied.get(one, 0) <= self.last else NO_EVENT for one in partitions}

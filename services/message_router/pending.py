@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from contracts.message_routing import RoutingRefusal, RoutingRefused
 from contracts.topics import EVENTS
 from services.infrastructure.checkpoints import next_offsets
-from services.infrastructure.event_log import EventLog
+from services.infrastructure.event_log import NO_EVENT, EventLog, LogEnd, log_ends
 from services.infrastructure.poison_messages import isolate_poison
 from services.infrastructure.postgres import OUTAGES, Connection, Pool
 from services.message_router.decisions import decide, refuse
@@ -82,6 +82,8 @@ class PendingRequests:
         self._pool, self._event_log, self._consumer, self._ownership = pool, event_log, consumer, ownership
         self._rates, self._on_committed, self._wait_ms = rates, on_committed, wait_ms
         self._wake = asyncio.Event()
+        self._elsewhere: dict[MessageKey, LogEnd] = {}
+        """What must be applied first, where the channel's events are on an added partition."""
 
     def notify(self) -> None:
         """There may be a new request that waits."""
@@ -131,9 +133,19 @@ class PendingRequests:
         rows = await self._pool.fetch(_SELECT_NEW, owned, now - OVERDUE_MS)
         if rows:
             applied = await next_offsets(self._pool, self._consumer)
-            ends = await self._event_log.last_offsets(applied, {row["partition"] for row in rows})
-            keys = [[row[name] for row in rows] for name in ("channel", "account", "message")]
-            await self._pool.execute(_SET_LOG_END, *keys, [ends[row["partition"]] for row in rows])
+            ends = await self._ends(rows, applied)
+            # An added partition is not the message's own: its end is kept here until it is applied.
+            known = {row: end.offset for row, end in ends.items() if end.partition == row["partition"]}
+            elsewhere = {row: end for row, end in ends.items() if row not in known}
+            known |= {row: NO_EVENT for row, end in elsewhere.items() if applied.get(end.partition, 0) > end.offset}
+            self._elsewhere = {_key(row): end for row, end in elsewhere.items() if row not in known}
+            keys = [[row[name] for row in known] for name in ("channel", "account", "message")]
+            await self._pool.execute(_SET_LOG_END, *keys, list(known.values()))
+
+    async def _ends(self, rows: Sequence[Any], applied: Mapping[int, int]) -> dict[Any, LogEnd]:
+        new = {row["channel"] for row in rows if _key(row) not in self._elsewhere}
+        ends = await log_ends(self._event_log, applied, new) if new else {}
+        return {row: self._elsewhere.get(_key(row)) or ends[row["channel"]] for row in rows}
 
     async def _resolve(self, partition: int, waiting: Sequence[Any]) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
@@ -194,3 +206,7 @@ class PendingRequests:
             f"is {channel.settings.version}."
         )
         return "SettingsNotKnown", sentence
+
+
+def _key(row: Any) -> MessageKey:
+    return row["channel"], row["account"], row["message"]

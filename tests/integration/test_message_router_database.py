@@ -11,11 +11,13 @@ import pytest
 
 from contracts.usage import MessageCharged
 from services.message_router.outbox import NotVerified
+from services.message_router.ownership import NAME
 from services.message_router.publisher import VERIFY
 from services.message_router.usage_rollup import fold_usage
 from tests.message_router_database import (
     INDIAN,
     PARTITION,
+    GrownLog,
     LogWithEnd,
     RouterDatabase,
     command,
@@ -170,6 +172,18 @@ async def test_an_unknown_channel_is_refused_only_once_the_log_is_read(router: R
     assert await router.told() == told
     await router.apply(status("m1", "sent"), status("m1", "sent"))
     assert await router.told() == told
+
+
+async def test_a_request_of_a_channel_that_moved_waits_for_its_new_partition(router: RouterDatabase) -> None:
+    """The message's own partition is that of the router's topics, which do not grow."""
+    await router.apply(message("m1"))
+    applied = "INSERT INTO switchboard.checkpoints VALUES ($1, 'switchboard.events', $2, 6)"
+    await router.pool.execute(applied, NAME, PARTITION)
+    await router.resolve(GrownLog(5))
+    assert await router.told() == []
+    await router.pool.execute(applied, NAME, GrownLog.ADDED)
+    await router.resolve(GrownLog(5))
+    assert await router.told() == [("m1", "RoutingRefused", "ChannelUnknown")]
 
 
 async def test_a_decision_waits_for_the_version_that_it_names(router: RouterDatabase) -> None:
