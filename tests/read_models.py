@@ -156,7 +156,7 @@ async def folded(bootstrap_servers: str, read_to: Mapping[int, int]) -> dict[str
     await consumer.start()
     states: dict[str, ChannelState] = {}
     try:
-        for number, end in read_to.items():
+        for number, end in sorted(read_to.items()):  # an added partition after the one that its channels come from
             partition = TopicPartition(topics.EVENTS.name, number)
             consumer.assign([partition])
             consumer.seek(partition, 0)
