@@ -172,6 +172,9 @@ class LogWithEnd:
     async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
         return {channel: [partition_of(channel, PARTITIONS)] for channel in channels}
 
+    async def family(self, partition: int) -> list[int]:
+        return [partition]
+
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:  # noqa: ARG002
         return dict.fromkeys(partitions, self.last)
 
@@ -180,6 +183,9 @@ class GrownLog(LogWithEnd):
     """The channels moved to a partition that was added; each partition's last event has the offset ``last``."""
 
     ADDED = PARTITIONS
+
+    async def family(self, partition: int) -> list[int]:
+        return [partition, self.ADDED]
 
     async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
         return {channel: [self.ADDED, *before] for channel, before in (await super().lineage(channels)).items()}

@@ -34,6 +34,10 @@ class EventLog(Protocol):
         """By channel: the partition where it lives, and those where it lived before, the latest first."""
         ...
 
+    async def family(self, partition: int) -> list[int]:
+        """An original partition, and those that were added and where channels of it may live now."""
+        ...
+
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
         """The offset of the last event now, by partition.
 
@@ -119,6 +123,11 @@ class KafkaEventLog:
             channel: [home, *(one.partition for one in self._growth.ancestors(topics.EVENTS.name, home))]
             for channel, home in homes.items()
         }
+
+    async def family(self, partition: int) -> list[int]:
+        count = await self.partition_count()
+        growths = self._growth.growths
+        return list(range(partition, count, growths[0].before if growths else count))
 
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
         async with self._asking:

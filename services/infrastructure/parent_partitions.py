@@ -1,6 +1,6 @@
-"""Before a partition that was added, its parent is read: the partition where its channels lived before, up to the cut.
+"""Before a partition that was added, its ancestors are read: where its channels lived before, up to the cuts.
 
-Nothing is applied of the new partition before that, whichever process has the parent: its checkpoint tells.
+Nothing is applied of the new partition before that, whichever process has those: their checkpoints tell.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ log = structlog.stdlib.get_logger(__name__)
 async def read_growth(bootstrap_servers: str | None) -> Partitions:
     """How the number of partitions grew, by the security options of this process. Raises KafkaError."""
     return await read_partitions(bootstrap_servers=bootstrap_servers, **security_options())
+
+
+_BEGINNING = Position(0, 0)
 
 
 class ParentPartitions:
@@ -66,12 +69,13 @@ class ParentPartitions:
             self._partitions = await read_growth(self._bootstrap_servers)
             if self._partitions.unfinished is None:
                 self._known[tp.topic] = existing
-        parent = self._partitions.parent(tp.topic, tp.partition)
-        if parent is None:
-            return bool(tp.partition >= self._partitions.count(tp.partition + 1))
-        at = checkpoints.get(parent.partition)
-        if at is not None and at.offset >= parent.cut:
-            return False
+        if tp.partition >= self._partitions.count(tp.partition + 1):
+            return True
+        unread = {
+            TopicPartition(tp.topic, ancestor.partition): ancestor.cut
+            for ancestor in self._partitions.ancestors(tp.topic, tp.partition)
+            if checkpoints.get(ancestor.partition, _BEGINNING).offset < ancestor.cut
+        }
         # What expired before it was read is not waited for.
-        source = TopicPartition(tp.topic, parent.partition)
-        return bool((await consumer.beginning_offsets([source]))[source] < parent.cut)
+        first = await consumer.beginning_offsets(list(unread)) if unread else {}
+        return any(first[source] < cut for source, cut in unread.items())

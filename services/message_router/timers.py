@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import structlog
@@ -78,9 +79,12 @@ _FORGET_NUMBERS = """
 
 
 class _LookedAt(NamedTuple):
-    """Where the log of events ended at a moment (Unix milliseconds): timers up to it may be applied from there on."""
+    """Where the log of events ended at a moment (Unix milliseconds): timers up to it may be applied from there on.
 
-    log_end: int
+    ``log_ends`` are of the partition, and of those that were added for its channels.
+    """
+
+    log_ends: Mapping[int, int]
     moment: int
 
 
@@ -153,7 +157,11 @@ class Timers:
             return 0
         await self._look_at_log(due, now)
         applied = await next_offsets(self._pool, self._consumer)
-        ready = {one for one in due & self._looked_at.keys() if applied.get(one, 0) > self._looked_at[one].log_end}
+        ready = {
+            one
+            for one in due & self._looked_at.keys()
+            if all(applied.get(number, 0) > end for number, end in self._looked_at[one].log_ends.items())
+        }
         for partition in [one for one in ready if self._has_backlog(one)]:
             self._with_batches[partition] = self._looked_at.pop(partition)
             ready.remove(partition)
@@ -171,10 +179,12 @@ class Timers:
                 continue
             try:
                 async with asyncio.timeout(_LOG_END_TIMEOUT_S):
-                    ends = await self._event_log.last_offsets(applied, several)
+                    families = {one: await self._event_log.family(one) for one in several}
+                    ends = await self._event_log.last_offsets(applied, set(chain(*families.values())))
             except TimeoutError:
                 continue
-            self._looked_at |= {partition: _LookedAt(log_end, now) for partition, log_end in ends.items()}
+            for partition, family in families.items():
+                self._looked_at[partition] = _LookedAt({one: ends[one] for one in family}, now)
 
     def _has_backlog(self, partition: int) -> bool:
         return partition not in self._apart and self._backlog_until.get(partition, 0) > time.monotonic()
@@ -199,7 +209,8 @@ class Timers:
 
     async def _due(self, connection: Connection | Pool, partition: int, looked_at: _LookedAt) -> list[MessageKey]:
         rows = await connection.fetch(
-            *(_SELECT_DUE, partition, looked_at.moment, looked_at.log_end, self._consumer, EVENTS.name, _BATCH)
+            *(_SELECT_DUE, partition, looked_at.moment, looked_at.log_ends[partition], self._consumer),
+            *(EVENTS.name, _BATCH),
         )
         return [(row["channel"], row["account"], row["message"]) for row in rows]
 

@@ -14,6 +14,7 @@ from tests.message_router_database import (
     INDIAN,
     PARTITION,
     PARTITIONS,
+    GrownLog,
     LogWithEnd,
     RouterDatabase,
     message,
@@ -38,12 +39,12 @@ def _timers(router: RouterDatabase, log_end: int = -1, owned: Ownership | None =
     return Timers(router.pool, LogWithEnd(log_end), NAME, ownership, router.rates, lambda _: None)
 
 
-async def _applied(router: RouterDatabase, next_offset: int) -> None:
+async def _applied(router: RouterDatabase, next_offset: int, partition: int = PARTITION) -> None:
     await router.pool.execute(
         "INSERT INTO switchboard.checkpoints VALUES ($1, 'switchboard.events', $2, $3) "
         "ON CONFLICT (consumer, topic, partition) DO UPDATE SET next_offset = excluded.next_offset",
         NAME,
-        PARTITION,
+        partition,
         next_offset,
     )
 
@@ -56,6 +57,20 @@ async def test_a_fallback_waits_for_the_events_that_the_router_missed(router: Ro
     assert [told[1] for told in await router.told()] == ["MessageRouted"]
     await router.event("SmsDeactivated", 4, {})  # at offset 7
     await _applied(router, 8)
+    await catching_up.run_once(now_ms())
+    assert await router.told() == [("m1", "MessageRouted", "failed"), ("m1", "SmsFallbackWithheld", "failed")]
+
+
+async def test_a_fallback_waits_for_the_events_on_a_partition_that_was_added(router: RouterDatabase) -> None:
+    """A channel's settings may have moved there; its messages stay."""
+    await router.apply(message("m1", sms_fallback=FALLBACK), status("m1", "failed"))
+    ownership = Ownership(frozenset({PARTITION}))
+    catching_up = Timers(router.pool, GrownLog(7), NAME, ownership, router.rates, lambda _: None)
+    await _applied(router, 8)
+    await catching_up.run_once(now_ms())
+    assert [told[1] for told in await router.told()] == ["MessageRouted"]
+    await router.event("SmsDeactivated", 4, {})
+    await _applied(router, 8, GrownLog.ADDED)
     await catching_up.run_once(now_ms())
     assert await router.told() == [("m1", "MessageRouted", "failed"), ("m1", "SmsFallbackWithheld", "failed")]
 

@@ -37,6 +37,9 @@ class FakeLog:
     async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
         return {channel: [0] for channel in channels}
 
+    async def family(self, partition: int) -> list[int]:
+        return [partition]
+
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
         self.asked += 1
         return {one: self.last if applied.get(one, 0) <= self.last else NO_EVENT for one in partitions}
