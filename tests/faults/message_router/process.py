@@ -103,7 +103,7 @@ def _sabotage(kind: Sabotage) -> None:
         case "old-switch":
 
             async def believe_the_replica(self: timers.Timers, due: set[int], now: int) -> None:
-                self._looked_at |= {partition: timers._LookedAt(-1, now) for partition in due}
+                self._looked_at |= {partition: timers._LookedAt({partition: -1}, now) for partition in due}
 
             change = timers.Timers
             change._look_at_log = believe_the_replica
