@@ -13,10 +13,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
 
 from contracts.kafka.publisher import Publisher
-from contracts.partition_growth import PartitionGrowth, Partitions
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.postgres import Pool, pool_of
 from services.projector import parallel_build, rebuild
@@ -202,18 +200,6 @@ async def test_processes_build_side_by_side_and_end_with_who_started_them(
         await settled(running, pool, publisher)
 
 
-@pytest.mark.parametrize(
-    ("behind", "shares", "expected"),
-    [
-        ({0: 5, 1: 5, 2: 9}, 2, [[2], [0, 1]]),
-        ({0: 1}, 4, [[0]]),
-        (dict.fromkeys(range(4), 1), 2, [[0, 2], [1, 3]]),
-    ],
-)
-def test_shares_are_alike(behind: dict[int, int], shares: int, expected: list[list[int]]) -> None:
-    assert parallel_build.shares_of(behind, shares) == expected
-
-
 async def test_killed_by_a_signal_at_any_moment(running: Installation, pool: Pool) -> None:
     """Readers and what comes after see either the old version or the new one."""
     random = Random(3)  # noqa: S311 -- repeatable, not secret
@@ -296,15 +282,3 @@ async def test_status_and_what_cannot_be_done(running: Installation, pool: Pool)
     async with rebuild.alone(pool):
         with pytest.raises(rebuild.RebuildRefused, match="Another rebuild"):
             await rebuild_and_swap(running.settings, pool, SETTINGS)
-
-
-def test_partitions_that_share_channels_are_built_by_one_process() -> None:
-    growths = (
-        PartitionGrowth(before=2, to=4, state="finished", cuts={"events": (5, 5)}),
-        PartitionGrowth(before=4, to=8, state="finished", cuts={"events": (9, 9, 9, 9)}),
-    )
-    families = parallel_build.families_of(
-        [TopicPartition(topic, number) for topic in ("events", "other") for number in range(8)], Partitions(growths)
-    )
-    together = {tuple(one.partition for one in several) for several in families.values()}
-    assert together == {(0, 2, 4, 6), (1, 3, 5, 7), *((number,) for number in range(8))}

@@ -20,10 +20,10 @@ from tests.faults.message_router.log import read_log
 from tests.faults.message_router.privacy import numbers_elsewhere, numbers_in_files
 from tests.faults.message_router.process import STEPS, ProcessOptions, Sabotage, Step
 from tests.faults.message_router.recheck import decided_otherwise, handed_out_twice
+from tests.faults.message_router.settled import SETTLE_TIMEOUT_S, Violation, wait_until_settled
 from tests.faults.message_router.testbed import Testbed, open_testbed
 from tests.faults.message_router.traffic import CONTENTIONS_AT_S, Plan, Traffic
 
-SETTLE_TIMEOUT_S = 90.0
 ROUNDS_ON_ONE_BROKER = 25
 CONTROL_ROUNDS = 5
 
@@ -62,10 +62,6 @@ _MIN_OCCURRENCES: dict[Step, int] = {
     "published": 3,
 }
 """How often a round reaches each step, at least."""
-
-
-class Violation(Exception):
-    """Invariants do not hold; the text says which, with the evidence."""
 
 
 class Round(NamedTuple):
@@ -107,7 +103,7 @@ async def play(
             await testbed.until_a_router_runs()
             tasks.create_task(testbed.send(plan.records))
             tasks.create_task(_settings_change(testbed, plan, switches, stays_off=turn.fault == "down"))
-        await _wait_until_settled(testbed, plan)
+        await wait_until_settled(testbed, plan)
     finally:
         await testbed.stop_routers()
     return await _check(testbed, turn, plan, switches)
@@ -245,39 +241,6 @@ _FAULTS: dict[Fault, Callable[[Testbed, Round], Coroutine[Any, Any, None]]] = {
 _ARMED = """
     SELECT count(*) FROM message_router.messages WHERE channel = $1 AND fallback = 'armed' AND fires_at IS NOT NULL
 """
-_UNSETTLED = """
-    SELECT (SELECT count(*) FROM message_router.messages WHERE account = $1 AND state = 'waiting') AS waiting,
-        (SELECT count(*) FROM message_router.messages WHERE account = $1 AND next_timer IS NOT NULL) AS timers,
-        (SELECT count(*) FROM message_router.outbox) AS unpublished,
-        (SELECT sum(next_offset) FROM switchboard.checkpoints
-            WHERE consumer = 'switchboard.message-router' AND topic = 'switchboard.message-requests') AS read
-"""
-_OPEN = """
-    SELECT m.message, m.partition, m.state, m.requested_at, m.asked_version, m.log_end, m.next_timer, p.next_offset,
-        c.version, (extract(epoch FROM now()) * 1000)::bigint AS now
-    FROM message_router.messages m LEFT JOIN message_router.channels c USING (channel)
-    LEFT JOIN switchboard.checkpoints p ON p.consumer = 'switchboard.message-router'
-        AND p.topic = 'switchboard.events' AND p.partition = m.partition
-    WHERE m.account = $1 AND (m.state = 'waiting' OR m.next_timer IS NOT NULL) LIMIT 5
-"""
-
-
-async def _wait_until_settled(testbed: Testbed, plan: Plan) -> None:
-    """Waits until all requests are read, no timer runs, and everything is published."""
-    deadline = time.monotonic() + SETTLE_TIMEOUT_S
-    log = await read_log(testbed.kafka.bootstrap_servers, testbed.installation.settings.partitions)
-    last: dict[int, int] = {}
-    for record in log.topics["switchboard.message-requests"]:
-        last[record.partition] = max(last.get(record.partition, 0), record.offset + 1)
-    while True:
-        [row] = await testbed.rows(_UNSETTLED, plan.account)
-        behind = sum(last.values()) - (row["read"] or 0)
-        if behind <= 0 and not (row["waiting"] or row["timers"] or row["unpublished"]):
-            return
-        if time.monotonic() > deadline:
-            evidence = [dict(one) for one in await testbed.rows(_OPEN, plan.account)]
-            raise Violation(f"not settled: {behind} requests unread, {dict(row)}: {evidence}")
-        await asyncio.sleep(0.3)
 
 
 def play_rounds(rounds: int, seed: int, faults: Sequence[str], directory: Path) -> int:

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from tests.faults.message_router.process import Sabotage, Step
-from tests.faults.message_router.rounds import CONTROLS, Fault, Round, Violation, play
+from tests.faults.message_router.rounds import CONTROLS, Fault, Round, play
+from tests.faults.message_router.settled import Violation
 from tests.faults.message_router.testbed import Testbed, open_testbed
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
