@@ -31,7 +31,8 @@ def published_id(topic: str, value: bytes | None, headers: Mapping[str, str]) ->
     A notice and a charge have an id; a dead letter is known by the record that it is about.
     """
     if topic == DEAD_LETTERS.name:
-        return "/".join(headers.get(name, "") for name in ("topic", "partition", "offset"))
+        about = [headers.get(name) for name in ("topic", "partition", "offset")]
+        return None if None in about else "/".join(map(str, about))
     found = _object(value).get("id")
     return found if isinstance(found, str) else None
 
