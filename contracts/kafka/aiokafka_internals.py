@@ -3,9 +3,9 @@
 While the broker is away, aiokafka's ``stop`` does not return, or leaves connections open: a producer waits for the
 broker without end, and a consumer's cancelled fetch raises out of ``stop``. `client_shutdown` then ends the parts.
 
-Importing this module changes three things for every client of this process: a request on a connection that uvloop has
-closed fails as on any other closed connection, a connection over TLS closes at once, and a consumer reads from leaders
-alone.
+Importing this module changes four things for every client of this process: a request on a connection that uvloop has
+closed fails as on any other closed connection, a connection over TLS closes at once, a consumer reads from leaders
+alone, and it stops after a new assignment too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.fetch import FetchRequest
 
@@ -53,6 +54,26 @@ AIOKafkaConnection.close = _close_at_once
 # a paused broker came back as a follower, a consumer goes on reading there until its metadata is renewed, 5 minutes by
 # default, and sees each record half a second late.
 FetchRequest._CLASSES = tuple(one for one in FetchRequest._CLASSES if one.API_VERSION < 11)  # noqa: SLF001
+
+
+async def _close_fetcher(self: Any) -> None:
+    """aiokafka's own `close` raises the CancelledError of a fetch that it cancels during a back-off. To the caller that
+    looks like a cancellation of its own task, and the connections stay open.
+
+    A fetcher whose assignment has just changed takes the cancellation for that of a fetch which it cancels itself, and
+    goes on. So it is cancelled until it ends.
+    """
+    self._closed = True
+    while running := [task for task in (self._fetch_task, *self._pending_tasks) if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=0.1)
+    await asyncio.gather(self._fetch_task, *self._pending_tasks, return_exceptions=True)
+    for waiter in list(self._fetch_waiters):
+        self._notify(waiter)
+
+
+fetcher.Fetcher.close = _close_fetcher
 
 
 def is_producer(client: Any) -> bool:

@@ -1,21 +1,18 @@
 """What we change in aiokafka. Read in aiokafka 0.14.0, which pyproject.toml pins.
 
-Importing this module changes four things for every client of this process, FastStream's too:
+Importing this module changes three things for every client of this process, FastStream's too:
 
 * `BACKOFF_OVERRIDE`: the wait between the transactions of one id.
 * `MetadataRequest`: a broker does not create a topic because a client asks about it.
-* `Fetcher.close`: stopping a consumer raises no CancelledError while its broker is away, and ends after a new
-  assignment.
 * `fetcher.MemoryRecords`, `fetcher.PartitionRecords`: a header name that is not UTF-8 is read with escapes.
 
-The contracts' own change (`contracts.kafka.aiokafka_internals`) comes with it.
+The contracts' own changes (`contracts.kafka.aiokafka_internals`) come with it.
 
 ``tests/unit/infrastructure/library_internals/test_aiokafka.py`` fails when the code that this relies on changes.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any, Self, SupportsIndex
 
@@ -26,7 +23,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-import contracts.kafka.aiokafka_internals  # noqa: F401 -- its change to connections
+import contracts.kafka.aiokafka_internals  # noqa: F401 -- its changes
 
 # aiokafka waits 20 ms between the transactions of one id, which limits a partition to 79 transactions a second. The
 # broker needs 1 to 2 ms.
@@ -39,26 +36,6 @@ MetadataRequest.__init__.__defaults__ = (None, False)
 def mark_closed(producer: AIOKafkaProducer) -> None:
     """Marks the producer as stopped, so that it neither flushes nor warns when it is deleted."""
     producer._closed = True
-
-
-async def _close_fetcher(self: Any) -> None:
-    """aiokafka's own `close` raises the CancelledError of a fetch that it cancels during a back-off. To the caller that
-    looks like a cancellation of its own task, and the connections stay open.
-
-    A fetcher whose assignment has just changed takes the cancellation for that of a fetch which it cancels itself, and
-    goes on. So it is cancelled until it ends.
-    """
-    self._closed = True
-    while running := [task for task in (self._fetch_task, *self._pending_tasks) if not task.done()]:
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running, timeout=0.1)
-    await asyncio.gather(self._fetch_task, *self._pending_tasks, return_exceptions=True)
-    for waiter in list(self._fetch_waiters):
-        self._notify(waiter)
-
-
-fetcher.Fetcher.close = _close_fetcher
 
 
 # Kafka asks for UTF-8 in header names and checks nothing, and aiokafka reads nothing of a batch with such a record:

@@ -17,6 +17,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
+from contracts.kafka import aiokafka_internals
 from services.infrastructure import kafka
 from services.infrastructure.library_internals import aiokafka as internals
 
@@ -65,7 +66,7 @@ def test_what_we_replace_is_still_called() -> None:
 
 def test_every_client_is_changed() -> None:
     assert "library_internals import aiokafka" in inspect.getsource(kafka)  # every client takes its security there
-    assert fetcher.Fetcher.close is internals._close_fetcher
+    assert fetcher.Fetcher.close is aiokafka_internals._close_fetcher  # the SDK's clients too
     assert fetcher.PartitionRecords is internals._LenientPartitionRecords
     assert fetcher.MemoryRecords is internals._RereadableRecords
     assert issubclass(internals._RereadableRecords, MemoryRecords)
