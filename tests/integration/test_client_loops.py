@@ -111,12 +111,16 @@ def test_the_end_of_a_program_and_ctrl_c(installation: Installation, then: str) 
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline() == "ChannelRegistered\n"
-        if then != "break":
-            process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == "ChannelRegistered\n"
+            if then != "break":
+                process.send_signal(signal.SIGINT)
+            said = process.stderr.read()
+        except BaseException:
+            process.kill()  # the end of the block waits for it, for ever where it hangs
+            raise
 
     if then == "break":
         assert (process.returncode, said) == (0, "")
