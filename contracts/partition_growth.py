@@ -8,7 +8,7 @@ records are of other channels, except for requests of clients that had not heard
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -77,6 +77,19 @@ class Partitions:
                 parent = partition % growth.before
                 return Parent(parent, cuts[parent])
         return None
+
+    def origin(self, topic: str, partition: int) -> int:
+        """The original partition that the channels of this one come from: only those with the same share channels."""
+        ancestors = self.ancestors(topic, partition)
+        return ancestors[-1].partition if ancestors else partition
+
+    def is_open(self, partition: int) -> bool:
+        """Whether it may have channels: not while the growth that adds it is unfinished."""
+        return partition < self.count(partition + 1)
+
+    def unread(self, topic: str, partition: int, next_offset: Callable[[int], int]) -> list[Parent]:
+        """The ancestors that a reader must read first, who reads on from ``next_offset`` of each partition."""
+        return [one for one in self.ancestors(topic, partition) if next_offset(one.partition) < one.cut]
 
     def ancestors(self, topic: str, partition: int) -> list[Parent]:
         """Where the channels of the partition lived before, the latest first."""

@@ -172,8 +172,8 @@ class LogWithEnd:
     async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
         return {channel: [partition_of(channel, PARTITIONS)] for channel in channels}
 
-    async def family(self, partition: int) -> list[int]:
-        return [partition]
+    async def families(self, partitions: Collection[int]) -> dict[int, list[int]]:
+        return {partition: [partition] for partition in partitions}
 
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:  # noqa: ARG002
         return dict.fromkeys(partitions, self.last)
@@ -184,8 +184,8 @@ class GrownLog(LogWithEnd):
 
     ADDED = PARTITIONS
 
-    async def family(self, partition: int) -> list[int]:
-        return [partition, self.ADDED]
+    async def families(self, partitions: Collection[int]) -> dict[int, list[int]]:
+        return {partition: [partition, self.ADDED] for partition in partitions}
 
     async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
         return {channel: [self.ADDED, *before] for channel, before in (await super().lineage(channels)).items()}

@@ -16,6 +16,7 @@ from .errors import NotOpen, OutcomeTimeout, PublisherError
 from .idempotent_producer import IdempotentProducer
 
 DEFAULT_TIMEOUT_S = 30.0
+_GROWING = frozenset(topic.name for topic in GROWING)
 _RESEND_AFTER_S = 10.0
 
 Record = tuple[str, int, bytes, bytes | None]
@@ -120,8 +121,7 @@ class Client:
     def _on_partition_of(self, topic: str, channel: str, value: bytes | None) -> Record:
         if not self._partitions:
             raise NotOpen(type(self).__name__)
-        grows = any(topic == growing.name for growing in GROWING)
-        partitions = self._partitions if grows else self._partitions_at_first
+        partitions = self._partitions if topic in _GROWING else self._partitions_at_first
         return topic, partition_of(channel, partitions), channel.encode(), value
 
     def _resolve_account(self, account: str | None) -> str:

@@ -91,6 +91,4 @@ class ParentOrder:
         return added
 
     def _is_due(self, partition: int, next_offset: Callable[[int], int]) -> bool:
-        if partition >= self.growth.count(partition + 1):
-            return False
-        return all(next_offset(one.partition) >= one.cut for one in self.growth.ancestors(self._topic, partition))
+        return self.growth.is_open(partition) and not self.growth.unread(self._topic, partition, next_offset)

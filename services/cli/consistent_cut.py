@@ -45,11 +45,8 @@ async def consistent_cut(
             f"grow --partitions {unfinished.to}`."
         )
     ends: dict[TopicPartition, int] = {}
-    for source in await log.offset_ranges(MESSAGE_REQUESTS.name):
-        name, records = (
-            message_router.transactional_id(source.partition),
-            message_router.fence_records(source.partition),
-        )
+    for _, partition in await log.offset_ranges(MESSAGE_REQUESTS.name):
+        name, records = message_router.transactional_id(partition), message_router.fence_records(partition)
         ends |= await _fenced_ends(bootstrap_servers, security, name, records)
     for partition in range(log.partitions):
         name, records = decider.transactional_id(partition), decider.fence_records(partition, log.partitions)

@@ -34,8 +34,8 @@ class EventLog(Protocol):
         """By channel: the partition where it lives, and those where it lived before, the latest first."""
         ...
 
-    async def family(self, partition: int) -> list[int]:
-        """An original partition, and those that were added and where channels of it may live now."""
+    async def families(self, partitions: Collection[int]) -> dict[int, list[int]]:
+        """By original partition: itself, and those that were added and where channels of it may live now."""
         ...
 
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
@@ -124,10 +124,10 @@ class KafkaEventLog:
             for channel, home in homes.items()
         }
 
-    async def family(self, partition: int) -> list[int]:
+    async def families(self, partitions: Collection[int]) -> dict[int, list[int]]:
         count = await self.partition_count()
-        growths = self._growth.growths
-        return list(range(partition, count, growths[0].before if growths else count))
+        at_first = self._growth.count_at_first(count)
+        return {partition: list(range(partition, count, at_first)) for partition in partitions}
 
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
         async with self._asking:

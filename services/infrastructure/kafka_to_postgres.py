@@ -32,7 +32,7 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from contracts.cursor import Position, SequenceGap
+from contracts.cursor import FIRST_POSITION, Position, SequenceGap
 from contracts.topics import EVENTS, FETCH_BYTES_PER_PARTITION
 from services.infrastructure.checkpointed_commits import Apply, CheckpointedCommits, NotAtCheckpoint, SetAside
 from services.infrastructure.checkpoints import MIGRATIONS, next_offsets, next_positions
@@ -52,7 +52,6 @@ from services.infrastructure.postgres import OUTAGES, Pool, migrate
 
 log = structlog.stdlib.get_logger(__name__)
 
-_BEGINNING = Position(0, 0)
 _POLL_MS = 50
 _COMPARE_INTERVAL_S = 1.0
 """How soon a lost checkpoint is noticed. It costs one query by key per topic. Lag tools are as far behind."""
@@ -230,7 +229,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Raises `SequenceGap` after what is before the gap was applied."""
         if partition not in self._next:
             stands = await next_positions(self._pool, self._name, partition.topic)
-            at = stands.get(partition.partition, _BEGINNING)
+            at = stands.get(partition.partition, FIRST_POSITION)
             if at.offset == 0 and await self._parents.hold(consumer, partition, stands):
                 return
             self._next[partition] = at

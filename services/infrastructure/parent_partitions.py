@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from aiokafka import TopicPartition
 
-from contracts.cursor import Position
+from contracts.cursor import FIRST_POSITION, Position
 from contracts.kafka.partition_growth import read_partitions
 from contracts.partition_growth import Partitions
 from services.infrastructure.checkpoints import next_positions
@@ -24,9 +24,6 @@ log = structlog.stdlib.get_logger(__name__)
 async def read_growth(bootstrap_servers: str | None) -> Partitions:
     """How the number of partitions grew, by the security options of this process. Raises KafkaError."""
     return await read_partitions(bootstrap_servers=bootstrap_servers, **security_options())
-
-
-_BEGINNING = Position(0, 0)
 
 
 class ParentPartitions:
@@ -69,13 +66,12 @@ class ParentPartitions:
             self._partitions = await read_growth(self._bootstrap_servers)
             if self._partitions.unfinished is None:
                 self._known[tp.topic] = existing
-        if tp.partition >= self._partitions.count(tp.partition + 1):
+        if not self._partitions.is_open(tp.partition):
             return True
-        unread = {
-            TopicPartition(tp.topic, ancestor.partition): ancestor.cut
-            for ancestor in self._partitions.ancestors(tp.topic, tp.partition)
-            if checkpoints.get(ancestor.partition, _BEGINNING).offset < ancestor.cut
-        }
+        stands = self._partitions.unread(
+            tp.topic, tp.partition, lambda number: checkpoints.get(number, FIRST_POSITION).offset
+        )
+        unread = {TopicPartition(tp.topic, ancestor.partition): ancestor.cut for ancestor in stands}
         # What expired before it was read is not waited for.
         first = await consumer.beginning_offsets(list(unread)) if unread else {}
         return any(first[source] < cut for source, cut in unread.items())

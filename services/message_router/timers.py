@@ -179,7 +179,7 @@ class Timers:
                 continue
             try:
                 async with asyncio.timeout(_LOG_END_TIMEOUT_S):
-                    families = {one: await self._event_log.family(one) for one in several}
+                    families = await self._event_log.families(several)
                     ends = await self._event_log.last_offsets(applied, set(chain(*families.values())))
             except TimeoutError:
                 continue

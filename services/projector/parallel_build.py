@@ -49,9 +49,7 @@ def families_of(sources: Iterable[TopicPartition], growth: Partitions) -> dict[T
     """The partitions by the first that their channels were on: those that share channels are built by one process."""
     families = defaultdict[TopicPartition, list[TopicPartition]](list)
     for source in sources:
-        ancestors = growth.ancestors(source.topic, source.partition)
-        first = ancestors[-1].partition if ancestors else source.partition
-        families[TopicPartition(source.topic, first)].append(source)
+        families[TopicPartition(source.topic, growth.origin(*source))].append(source)
     return families
 
 

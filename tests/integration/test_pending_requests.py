@@ -37,8 +37,8 @@ class FakeLog:
     async def lineage(self, channels: Collection[str]) -> dict[str, list[int]]:
         return {channel: [0] for channel in channels}
 
-    async def family(self, partition: int) -> list[int]:
-        return [partition]
+    async def families(self, partitions: Collection[int]) -> dict[int, list[int]]:
+        return {partition: [partition] for partition in partitions}
 
     async def last_offsets(self, applied: Mapping[int, int], partitions: Collection[int]) -> dict[int, int]:
         self.asked += 1

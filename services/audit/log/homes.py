@@ -41,5 +41,5 @@ class Homes:
         """The partitions in groups that share no channel, each in the order in which it is read."""
         found: dict[TopicPartition, list[TopicPartition]] = defaultdict(list)
         for source in sorted(sources):
-            found[self.with_ancestors(source)[0]].append(source)
+            found[TopicPartition(source.topic, self.growth.origin(*source))].append(source)
         return list(found.values())
