@@ -60,7 +60,6 @@ def configure_structlog() -> None:
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )
 
 
@@ -94,6 +93,7 @@ def set_up_logging(settings: Settings | None = None, stream: TextIO | None = Non
     settings = settings or Settings.from_environment()
     stream = stream or sys.stderr
     configure_structlog()
+    structlog.configure(cache_logger_on_first_use=True)  # faster; a logger then keeps these processors for good
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter(settings.log_format, colors=stream.isatty()))
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from structlog.testing import capture_logs
@@ -20,7 +19,6 @@ from services.gateway.feed.caught_up import ReadResult
 from services.gateway.feed.event_buffer import CutOff
 from services.gateway.feed.feed import Feed
 from services.gateway.feed.follower import Follower
-from services.infrastructure import kafka_to_postgres
 from services.infrastructure.checkpoints import MIGRATIONS as CHECKPOINT_MIGRATIONS
 from services.infrastructure.config import Settings
 from services.infrastructure.embedded.kafka import EmbeddedKafka
@@ -211,7 +209,6 @@ def _stops(log_lines: list[Any]) -> list[Any]:
 
 
 @pytest.fixture
-def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    monkeypatch.setattr(kafka_to_postgres, "log", structlog.stdlib.get_logger())
+def log_lines() -> Iterator[list[Any]]:
     with capture_logs() as lines:
         yield lines

@@ -18,8 +18,10 @@ from tests.installation import Installation, fresh
 _REGISTER = RegisterChannel(channel_type="viber", name="Shop", enterprise_authenticated=True)
 
 _LEFT_AS_THE_LAST_STATEMENT = """
-import asyncio, sys
+import asyncio, signal, sys
 from contracts import Subscriber
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start out ignoring it
 
 async def main():
     async for change in Subscriber(sys.argv[1]).changes("beginning", account=sys.argv[2]):

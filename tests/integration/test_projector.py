@@ -267,7 +267,12 @@ async def test_a_zombie_is_refused_by_the_checkpoint(running: Installation, tabl
 async def test_a_checkpoint_that_was_lost_is_begun_at_the_beginning(running: Installation, tables: Pool) -> None:
     """A database that lost its last commits in a crash lost the checkpoint with what it stood for: no hole is left."""
     home = TopicPartition(topics.EVENTS.name, 0)
-    kafka = SimpleNamespace(commit=lambda *_: asyncio.sleep(0), seek=lambda *_: None, assignment=lambda: {home})
+    kafka = SimpleNamespace(
+        commit=lambda *_: asyncio.sleep(0),
+        seek=lambda *_: None,
+        assignment=lambda: {home},
+        partitions_for_topic=lambda _: {home.partition},
+    )
     records = [record(offset, value) for offset, value in enumerate(golden())]
     consumer = Consumer(running.settings, tables, "lossy", HISTORY.live_appliers())
     await consumer._apply_batch(kafka, home, records[:5])

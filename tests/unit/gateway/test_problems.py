@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-import structlog
 from fastapi import FastAPI
 from starlette.types import Message
 from structlog.testing import capture_logs
@@ -47,11 +46,7 @@ async def status_of(error: Exception) -> int:
         (ZeroDivisionError(), 500, "Fault"),
     ],
 )
-async def test_a_failure_of_ours_is_logged_once(
-    error: Exception, status: int, problem: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A logger keeps the processors of its first use, which another test may have made.
-    monkeypatch.setattr(problems, "log", structlog.stdlib.get_logger())
+async def test_a_failure_of_ours_is_logged_once(error: Exception, status: int, problem: str) -> None:
     with capture_logs() as logs:
         assert await status_of(error) == status
     (line,) = logs
