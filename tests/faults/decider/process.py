@@ -77,6 +77,13 @@ class ProcessOptions(BaseModel):
 def _signal_at_step(self_signal: SelfSignal | None) -> Callable[[str], None]:
     left = 0 if self_signal is None else self_signal.count
 
+    def disarm(*_: object) -> None:
+        """Who was stopped before its step, and is resumed, does not stop itself later: nobody would resume it."""
+        nonlocal left
+        left = 0
+
+    signal.signal(signal.SIGCONT, disarm)
+
     def on_step(step: str) -> None:
         nonlocal left
         if self_signal is not None and step == self_signal.step:
