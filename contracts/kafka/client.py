@@ -9,7 +9,7 @@ from typing import Any, Self
 from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError, ProducerClosed
 
 from ..partitioner import partition_of
-from ..topics import GROWING
+from ..topics import GROWING, LARGEST_RECORD_BYTES
 from .answer_reader import AnswerReader, Pending
 from .command_envelope import command_envelope
 from .errors import NotOpen, OutcomeTimeout, PublisherError
@@ -25,6 +25,8 @@ Record = tuple[str, int, bytes, bytes | None]
 
 class Client:
     """An async context manager. ``security`` are aiokafka's keyword arguments."""
+
+    _largest_record = LARGEST_RECORD_BYTES
 
     def __init__(
         self, bootstrap_servers: str, source: str, account: str | None, actor: str | None, security: dict[str, Any]
@@ -52,7 +54,7 @@ class Client:
         return self
 
     async def _open(self) -> None:
-        self._producer = IdempotentProducer(self._options)
+        self._producer = IdempotentProducer(self._options, self._largest_record)
         self._reader = self._new_reader()
         requests, answers = self._reader.requests.name, self._reader.answers.name
         try:

@@ -35,8 +35,8 @@ _SEQUENCE_ERRORS = (
 class IdempotentProducer:
     """Records of one partition are appended in the order of the calls."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
+    def __init__(self, options: dict[str, Any], largest_record: int = LARGEST_RECORD_BYTES) -> None:
+        self._options, self._largest_record = options, largest_record
         self._producer: Any = self._new_producer()
         self._partition_locks: dict[int, asyncio.Lock] = {}
         self._replacing = asyncio.Lock()
@@ -46,7 +46,7 @@ class IdempotentProducer:
     def _new_producer(self) -> Any:
         return AIOKafkaProducer(
             enable_idempotence=True,
-            max_request_size=LARGEST_RECORD_BYTES,
+            max_request_size=self._largest_record,
             max_batch_size=_BATCH_BYTES,
             **self._options,
         )

@@ -46,6 +46,8 @@ class Router(Client):
     ``account`` and ``actor`` are defaults that each call can override.
     """
 
+    _largest_record = topics.LARGEST_RATE_BOOK_BYTES
+
     def __init__(
         self,
         bootstrap_servers: str,

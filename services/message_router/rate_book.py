@@ -74,9 +74,15 @@ class CurrentRates:
 
 async def rate_book(connection: Connection | Pool, version: int | None = None) -> ApplyRateBook | None:
     """The book of that version, or the newest; None where there is none."""
-    version = await connection.fetchval(_NEWEST) if version is None else version
-    book = None if version is None else await connection.fetchval(_READ, version)
+    book = await rate_book_text(connection, version)
     return None if book is None else ApplyRateBook.model_validate_json(book)
+
+
+async def rate_book_text(connection: Connection | Pool, version: int | None = None) -> str | None:
+    """The same as JSON, which can be some megabytes."""
+    version = await connection.fetchval(_NEWEST) if version is None else version
+    text: str | None = None if version is None else await connection.fetchval(_READ, version)
+    return text
 
 
 class RateBookNotApplied(Exception):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import io
 import json
 import subprocess
 from pathlib import Path
@@ -12,13 +14,14 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts.partitioner import partition_of
-from contracts.rates import RATE_BOOK
+from contracts.rates import MAX_RATES, RATE_BOOK
 from contracts.topics import RATES
 from services.message_router.rate_book import rate_book
 from tests.commands import run_here
 from tests.installation import Installation, fresh
 from tests.message_router_database import router_database
 
+AS_JSON = {"Content-Type": "application/json"}
 HEADER = "country,fee_class,currency,amount,from\n"
 LOCAL = "BD,authentication,AED,0.0136,2026-01-01\n"
 RATE = {"country": "BD", "fee_class": "authentication", "currency": "AED", "from": "2026-01-01"}
@@ -58,6 +61,23 @@ async def test_a_book_is_applied_as_a_whole_and_read_by_every_account(
         assert twice.status == 422
         assert "two rates are for BD authentication from 2026-01-01" in twice.body["detail"]
         assert (await account("GET", "rates")).body["version"] == version + 1
+
+
+async def test_a_book_of_the_largest_size_is_applied_over_http(installation: Installation) -> None:
+    day = datetime.date(2026, 1, 1)
+    rate = {"fee_class": "authentication-international", "currency": "EUR", "amount": "999999.12345678"}
+    rates = [
+        rate | {"country": ("BD", "SG")[number % 2], "from": str(day + datetime.timedelta(days=number // 2))}
+        for number in range(MAX_RATES)
+    ]
+    async with installation.api(None) as platform, installation.api(fresh("acct")) as account:
+        large = json.dumps({"rates": rates}).encode()
+        put = await platform("PUT", "rates", data=io.BytesIO(large), headers=AS_JSON)
+        assert (put.status, len(put.body.get("rates", put.body))) == (200, MAX_RATES)
+        assert (await account("GET", "rates")).body == put.body
+        refused = await account("PUT", "rates", data=io.BytesIO(large), headers=AS_JSON)
+        assert (refused.status, refused.body["title"]) == (413, "Body too large")
+        await platform("PUT", "rates", {"rates": [RATE | {"amount": "0.02"}]})
 
 
 def test_a_file_that_cannot_be_used_applies_nothing(installation: Installation, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from services.infrastructure.transactions import OutgoingRecord, TransactionalPr
 
 _AT_ONCE = 8
 """So many partitions are written at the same time: each waits for the broker at every hole between records."""
-_LARGEST_BATCH_BYTES = topics.LARGEST_RECORD_BYTES + 64 * 1024
+_LARGEST_BATCH_BYTES = topics.LARGEST_RATE_BOOK_BYTES + 64 * 1024
 _USUAL_BATCH_BYTES = 256 * 1024
 _PADDING_PER_TRANSACTION = 50_000
 _PADDING_KEY = b"~padding"
