@@ -26,6 +26,7 @@ from services.gateway.log_reads import LogReads
 from services.gateway.openapi.document import describe, operation_id
 from services.gateway.openapi.tags import TAGS
 from services.gateway.request_guard import RequestGuard
+from services.gateway.request_memory import RequestBodies, memory_budget
 from services.gateway.requests import command_queue, schema_queue, what_if_queue, work_queue
 from services.gateway.routes import (
     access_log,
@@ -122,7 +123,17 @@ def application(
     app.state.refusals = refusals = Refusals()
     app.state.issuers = issuers = issuers or TrustedIssuers(OidcConfiguration())
     app.add_middleware(HeadRequests)
-    app.add_middleware(RequestGuard, pool=pool, rates=rates, work=work_queue(), refusals=refusals, issuers=issuers)
+    app.state.memory = memory = memory_budget()
+    app.state.bodies = bodies = RequestBodies()
+    app.add_middleware(
+        RequestGuard,
+        pool=pool,
+        rates=rates,
+        work=work_queue(memory),
+        bodies=bodies,
+        refusals=refusals,
+        issuers=issuers,
+    )
     if cors_origins:  # outside of the guard: a preflight has no key
         app.add_middleware(
             CORSMiddleware,
@@ -149,7 +160,7 @@ def application(
     app.state.what_if_queue = what_if_queue()
     app.state.command_queue, app.state.message_queue = command_queue(), command_queue()
     app.state.rates = CurrentRates()
-    app.state.log_reads = LogReads()
+    app.state.log_reads = LogReads(memory=memory)
     app.state.audit_pages = AuditPages()
     app.state.now = lambda: time.time_ns() // 1_000_000
     for route_module in _ROUTE_MODULES:

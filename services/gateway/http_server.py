@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from services.gateway.problems import Problem
 from services.infrastructure.config import Settings, SettingsError
 from services.infrastructure.library_internals.tls_handshake import over_tls
-from services.infrastructure.library_internals.uvicorn import HEADER_TIMEOUT_S, BoundedConnection
+from services.infrastructure.library_internals.uvicorn import HEADER_TIMEOUT_S, BoundedConnection, in_small_reads
 
 MAX_HEAD_BYTES = 32 * 1024
 KEEP_ALIVE_S = 15
@@ -39,7 +39,7 @@ def http_server(app: FastAPI, connections: int, settings: Settings) -> uvicorn.S
             lifespan="off",
             server_header=False,
             loop="none",
-            http=Connection if tls is None else over_tls(Connection, tls),
+            http=in_small_reads(Connection) if tls is None else over_tls(Connection, tls),  # type: ignore[arg-type]
             ws="none",  # a WebSocket would pass by the request guard
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             timeout_keep_alive=KEEP_ALIVE_S,

@@ -16,6 +16,10 @@ from services.gateway.problems import Problem
 from services.infrastructure.config import Settings
 
 MAX_BODY_BYTES = 512 * 1024
+MAX_RATE_BOOK_BYTES = 4 * 1024 * 1024
+"""Of the platform's `PUT /v1/rates`: a whole rate book."""
+MAX_LOG_ON_BYTES = 16 * 1024
+"""Of the form with which a stranger logs on."""
 BODY_TIMEOUT_S = 30.0
 BURST_S = 10
 """A key or account that was quiet may use the requests of so many seconds at once."""

@@ -23,6 +23,7 @@ from services.gateway.authentication.caller import Caller
 from services.gateway.interruptible_log import InterruptibleLog
 from services.gateway.problems import Problem, unavailable
 from services.gateway.requests import turn_of
+from services.infrastructure.byte_budget import ByteBudget
 from services.infrastructure.config import Settings
 from services.infrastructure.fair_queue import FairQueue, QueueFull
 from services.infrastructure.kafka import security_options
@@ -102,11 +103,15 @@ class LogReads:
     """The running reads of one gateway."""
 
     def __init__(
-        self, open_log: OpenLog | None = None, max_read_s: float = MAX_READ_S, max_wait_s: float = MAX_WAIT_FOR_TURN_S
+        self,
+        open_log: OpenLog | None = None,
+        max_read_s: float = MAX_READ_S,
+        max_wait_s: float = MAX_WAIT_FOR_TURN_S,
+        memory: ByteBudget | None = None,
     ) -> None:
         self._open_log = open_log or _open_log
         self._max_read_s, self._max_wait_s = max_read_s, max_wait_s
-        self._queue = FairQueue(CONCURRENT_READS, READS_PER_ACCOUNT, WAITING_READS_PER_ACCOUNT)
+        self._queue = FairQueue(CONCURRENT_READS, READS_PER_ACCOUNT, WAITING_READS_PER_ACCOUNT, budget=memory)
         self._running: set[asyncio.Task[Any]] = set()
 
     async def run(

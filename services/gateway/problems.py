@@ -100,6 +100,11 @@ def too_many_waiting() -> Problem:
     return Problem(429, "TooManyRequests", detail, retry_after_s=1)
 
 
+def overloaded() -> Problem:
+    detail = "This gateway has no memory left for the request at the moment; try again shortly."
+    return Problem(503, "Unavailable", detail, retry_after_s=5)
+
+
 def outcome_timeout(error: OutcomeTimeout, idempotency_key: str) -> Problem:
     """``idempotency_key`` is that with which the request can be repeated."""
     detail = (

@@ -23,8 +23,10 @@ from services.gateway.authentication.oidc.tokens import IssuerUnavailable, Trust
 from services.gateway.authentication.origin import actor_of, origin_of
 from services.gateway.authentication.principal import Principal
 from services.gateway.authentication.refusals import Refusals
-from services.gateway.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES, RateLimits
+from services.gateway.limits import MAX_BODY_BYTES, MAX_RATE_BOOK_BYTES, RateLimits
 from services.gateway.problems import Problem, issuer_unavailable, too_many_waiting, unauthenticated, unavailable
+from services.gateway.request_memory import RequestBodies, begin_turn, memory_of
+from services.gateway.unread_answers import send_until_taken
 from services.infrastructure.fair_queue import FairQueue, QueueFull, Turn
 from services.infrastructure.postgres import OUTAGES, Pool
 
@@ -37,7 +39,6 @@ REFUSAL_DELAY_S = 1.0
 
 _ALWAYS: Headers = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 _NO_CONTENT = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-_CLOSE = {"Connection": "close"}
 
 
 class RequestGuard:
@@ -55,10 +56,12 @@ class RequestGuard:
         pool: Pool,
         rates: RateLimits,
         work: FairQueue,
+        bodies: RequestBodies,
         refusals: Refusals,
         issuers: TrustedIssuers,
     ) -> None:
         self._app, self._rates, self._work, self._refusals = app, rates, work, refusals
+        self._bodies = bodies
         self._authenticator, self._issuers, self._admission = Authenticator(pool), issuers, Admission()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,52 +73,62 @@ class RequestGuard:
         request_id = scope["state"]["request_id"] = _request_id(scope)
         headers.append((b"x-request-id", request_id.encode()))
 
+        counted = _Sending(send, turn)
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                turn.end()
                 if message["status"] == 403 and "asked" in scope["state"]:
                     self._count_denied(Request(scope))
                 given: Headers = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in given}
                 message["headers"] = given + [header for header in headers if header[0] not in names]
-            await send(message)
+            await counted(message)
 
         try:
-            _require_clear(scope)
-            if _is_api(scope["path"]):
-                receive = await self._admit(scope, receive, headers)
-                await _begin(turn, scope)
-        except _Refused as refused:
-            if refused.problem.status == 429:
-                await asyncio.sleep(REFUSAL_DELAY_S)
-            response = refused.problem.response(refused.headers)
-            await response(scope, receive, send_with_headers)
-            return
-        try:
-            await self._app(scope, receive, send_with_headers)
+            try:
+                _require_clear(scope)
+                if _is_api(scope["path"]):
+                    receive = await self._begin(turn, scope, receive, await self._admit(scope, headers))
+            except Problem as problem:
+                if problem.status == 429:
+                    await asyncio.sleep(REFUSAL_DELAY_S)
+                await problem.response()(scope, receive, send_with_headers)
+            else:
+                await self._app(scope, receive, send_with_headers)
         finally:
             turn.end()
+            turn.give_back()
 
-    async def _admit(self, scope: Scope, receive: Receive, headers: Headers) -> Receive:
-        """Checks the credential and the rate, and reads the body. Returns what gives the route its body."""
+    async def _admit(self, scope: Scope, headers: Headers) -> Principal:
+        """Checks the credential and the rate. Raises `Problem`."""
         token, address = _token(scope), _client_address(scope)
         try:
             async with self._admission.turn(token, address):
                 principal = await self._authenticate(token, address)
         except QueueFull:
-            raise _Refused(too_many_waiting()) from None
+            raise too_many_waiting() from None
         except OUTAGES as error:
             log.warning("request failed", path=scope["path"], status=503, cause=type(error).__name__)
-            raise _Refused(unavailable("database")) from None
+            raise unavailable("database") from None
         except IssuerUnavailable:
-            raise _Refused(issuer_unavailable()) from None
+            raise issuer_unavailable() from None
         if principal is None:
             self._refusals.log_on_failed("api", key_id_of(token), origin_of(Request(scope)))
-            raise _Refused(unauthenticated())
+            raise unauthenticated()
         self._admission.admitted(token, principal.payer)
         scope["state"]["principal"] = principal
         self._count(principal, headers)
-        return receive if scope["method"] in ("GET", "HEAD") else await _read_body(scope, receive)
+        return principal
+
+    async def _begin(self, turn: Turn, scope: Scope, receive: Receive, principal: Principal) -> Receive:
+        """Reads the body, and begins the turn. Returns what gives the route its body. Raises `Problem`."""
+        if scope["method"] in ("GET", "HEAD"):
+            await begin_turn(turn, principal.payer)
+            return receive
+        limit = _body_limit(scope, principal)
+        async with self._bodies.read(scope["headers"], receive, principal.payer, limit) as body:
+            await begin_turn(turn, principal.payer, memory_of(body))
+        return _given(body, receive)
 
     async def _authenticate(self, token: str, address: str | None) -> Principal | None:
         if looks_signed(token):
@@ -131,27 +144,13 @@ class RequestGuard:
         headers += self._rates.headers(principal.subject, payer)
         if wait_s:
             detail = "The credential or its account has made too many requests; wait for the seconds of Retry-After."
-            raise _Refused(Problem(429, "TooManyRequests", detail, retry_after_s=math.ceil(wait_s)))
+            raise Problem(429, "TooManyRequests", detail, retry_after_s=math.ceil(wait_s))
 
     def _count_denied(self, request: Request) -> None:
         caller, operation = request.state.asked
         channel = request.path_params.get("channel", "")
         concerned = Concerned(caller.account, channel if is_id(channel) else None)
         self._refusals.denied(operation, concerned, actor_of(request, caller.principal))
-
-
-class _Refused(Exception):
-    def __init__(self, problem: Problem, headers: dict[str, str] | None = None) -> None:
-        super().__init__(problem.detail)
-        self.problem, self.headers = problem, headers
-
-
-async def _begin(turn: Turn, scope: Scope) -> None:
-    principal: Principal = scope["state"]["principal"]
-    try:
-        await turn.begin(principal.payer)
-    except QueueFull:
-        raise _Refused(too_many_waiting()) from None
 
 
 def _is_api(path: str) -> bool:
@@ -170,12 +169,12 @@ def _require_clear(scope: Scope) -> None:
     names = [name for name, _ in scope["headers"]]
     if b"transfer-encoding" in names and b"content-length" in names:
         detail = "A request has either Content-Length or Transfer-Encoding, not both."
-        raise _Refused(Problem(400, "RequestAmbiguous", detail), _CLOSE)
+        raise Problem(400, "RequestAmbiguous", detail).with_headers({"Connection": "close"})
     if names.count(b"authorization") > 1:
-        raise _Refused(Problem(400, "RequestAmbiguous", "The header Authorization was sent twice; send it once."))
+        raise Problem(400, "RequestAmbiguous", "The header Authorization was sent twice; send it once.")
     raw_path: bytes = scope.get("raw_path") or b""
     if b"%2f" in raw_path.lower():
-        raise _Refused(Problem(400, "ParameterInvalid", "No part of a path may hold a slash, encoded as %2F."))
+        raise Problem(400, "ParameterInvalid", "No part of a path may hold a slash, encoded as %2F.")
 
 
 def _client_address(scope: Scope) -> str | None:
@@ -198,30 +197,43 @@ def _token(scope: Scope) -> str:
     return ""
 
 
-async def _read_body(scope: Scope, receive: Receive) -> Receive:
-    """Reads the body, at most `MAX_BODY_BYTES`, within `BODY_TIMEOUT_S`."""
-    too_large = Problem(413, "BodyTooLarge", f"A body may have at most {MAX_BODY_BYTES:,} bytes.")
-    for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > MAX_BODY_BYTES:
-            raise _Refused(too_large)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    break
-                body += message.get("body", b"")
-                if len(body) > MAX_BODY_BYTES:
-                    raise _Refused(too_large)
-                if not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        detail = f"The body did not arrive within {BODY_TIMEOUT_S:g} s."
-        raise _Refused(Problem(408, "RequestTimeout", detail), _CLOSE) from None
-    given = iter([{"type": "http.request", "body": bytes(body), "more_body": False}])
+def _body_limit(scope: Scope, principal: Principal) -> int:
+    is_rate_book = (scope["method"], scope["path"]) == ("PUT", "/v1/rates") and principal.payer is None
+    return MAX_RATE_BOOK_BYTES if is_rate_book else MAX_BODY_BYTES
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """Gives the body that was read, once, and then what else comes."""
+    given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_read() -> Message:
-        return next(given, None) or await receive()
+        return given.pop() if given else await receive()
 
     return receive_read
+
+
+def _content_length(message: Message) -> int | None:
+    """What a response declares; None for a stream."""
+    lengths = (int(value) for name, value in message.get("headers", ()) if name.lower() == b"content-length")
+    return next(lengths, None)
+
+
+class _Sending:
+    """Counts a response to its request's bytes until the client has taken it. A stream counts what it sends itself."""
+
+    def __init__(self, send: Send, turn: Turn) -> None:
+        self._send, self._turn, self._is_counted = send, turn, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            length = _content_length(message)
+            self._is_counted = length is not None
+            if length is None:
+                self._turn.give_back()
+            else:
+                self._turn.take(length)
+            self._turn.end()
+        if self._is_counted:
+            await send_until_taken(self._send, message)
+        else:
+            await self._send(message)

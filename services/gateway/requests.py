@@ -15,6 +15,7 @@ from contracts.kafka.router import Router
 from services.gateway.feed.feed import Feed
 from services.gateway.limits import Places
 from services.gateway.problems import Problem, unavailable
+from services.infrastructure.byte_budget import ByteBudget
 from services.infrastructure.fair_queue import FairQueue, Turn
 from services.infrastructure.postgres import Pool
 from services.schema_validation.validator import SchemaValidator
@@ -47,9 +48,11 @@ def what_if_queue() -> FairQueue:
     return FairQueue(1, 1, 4)
 
 
-def work_queue() -> FairQueue:
+def work_queue(memory: ByteBudget | None = None) -> FairQueue:
     """The queue in which every request waits, before a route begins to work on it."""
-    return FairQueue(CONCURRENT_WORK, CONCURRENT_WORK_PER_ACCOUNT, WAITING_PER_ACCOUNT, WORK_BESIDE_OTHERS)
+    return FairQueue(
+        CONCURRENT_WORK, CONCURRENT_WORK_PER_ACCOUNT, WAITING_PER_ACCOUNT, WORK_BESIDE_OTHERS, budget=memory
+    )
 
 
 def built(kind: type[Any]) -> Any:

@@ -214,6 +214,49 @@ async def settings_reads(attacker: Attacker) -> None:
     await attacker.for_ever(64, read)
 
 
+_BODY_BYTES = 512 * 1024
+_NESTED = b'{"name": "n", "default_data": [' + b"[]," * ((_BODY_BYTES - 100) // 3) + b"[]]}"
+"""A body just below the limit, which is some 24 times as large once it is parsed."""
+
+
+async def parsed(attacker: Attacker) -> None:
+    """300 connections with bodies at the limit that are large once parsed, half of which take 25 s to come."""
+
+    async def slowly() -> Any:
+        for start in range(0, len(_NESTED), len(_NESTED) // 25 + 1):
+            yield _NESTED[start : start + len(_NESTED) // 25 + 1]
+            await asyncio.sleep(1)
+
+    async def put(number: int) -> None:
+        body = slowly() if number % 2 else _NESTED
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(_NESTED))}
+        await attacker.send("PUT", f"{attacker.system}/intents/NESTED", data=body, headers=headers)
+
+    await attacker.for_ever(300, put)
+
+
+async def unread_answers(attacker: Attacker) -> None:
+    """300 connections that ask for a large channel's settings again and again, and read nothing."""
+    for number in range(100):
+        body = {"name": "large", "default_data": {"text": "x" * 3_900}}
+        await attacker.send("PUT", f"{attacker.system}/intents/LARGE_{number}", body)
+    target, authorization = urlsplit(attacker.address), attacker.session.headers["Authorization"]
+    path = f"/v1/channels/{attacker.channel}/settings"
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {authorization}\r\n\r\n".encode()
+
+    async def ask(_: int) -> None:
+        with contextlib.suppress(*_IGNORED):
+            _reader, writer = await asyncio.open_connection(target.hostname, target.port, limit=1)
+            try:
+                writer.write(request * 10)
+                await asyncio.sleep(60)
+            finally:
+                writer.transport.abort()
+        await asyncio.sleep(0.2)
+
+    await attacker.for_ever(300, ask)
+
+
 ATTACKS: dict[str, Attack] = {
     attack.__name__.replace("_", "-"): attack
     for attack in (
@@ -227,6 +270,8 @@ ATTACKS: dict[str, Attack] = {
         polls_from_the_beginning,
         stalled_streams,
         settings_reads,
+        parsed,
+        unread_answers,
     )
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 import uvicorn
 import uvloop
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from starlette.types import Receive, Scope, Send
 
 from services.gateway.http_server import MAX_HEAD_BYTES, http_server
+from services.gateway.unread_answers import send_until_taken
 from services.infrastructure.config import Settings, SettingsError
 from services.infrastructure.library_internals import tls_handshake
 from services.infrastructure.library_internals import uvicorn as internals
@@ -31,10 +34,10 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @asynccontextmanager
 async def served(
-    connections: int = 100, settings: Settings | None = None, *, patient: bool = False
+    connections: int = 100, settings: Settings | None = None, *, patient: bool = False, app: FastAPI | None = None
 ) -> AsyncIterator[int]:
     """Serves a small application. Yields its port. Ends by itself if it is ``patient``, and else at once."""
-    app = FastAPI()
+    app = app or FastAPI()
 
     @app.get("/healthz")
     async def healthz() -> str:
@@ -120,6 +123,49 @@ async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.Monkey
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(20_000_000)
         writer.close()
+
+
+async def test_nothing_of_a_body_is_taken_that_nobody_asked_for() -> None:
+    app, all_sent = FastAPI(), asyncio.Event()
+
+    @app.post("/pieces")
+    async def pieces(request: Request) -> list[int]:
+        await all_sent.wait()
+        return [len(piece) async for piece in request.stream()]
+
+    async with served(app=app) as port:
+        body = b"x" * 400_000
+        head = b"POST /pieces HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 400000\r\n\r\n"
+        reader, writer = await sent(port, head + body)
+        await writer.drain()
+        for _ in range(100):  # of the server's turns: as often it could have read
+            await asyncio.sleep(0)
+        all_sent.set()
+        found = json.loads((await answer_of((reader, writer))).rpartition(b"\r\n")[2])
+    assert sum(found) == len(body)
+    assert max(found) <= 2 * internals.READ_BYTES
+
+
+async def test_an_answer_is_taken_once_its_client_has_read_it() -> None:
+    app, was_taken = FastAPI(), asyncio.Event()
+
+    class Large(Response):
+        async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send_until_taken(send, {"type": "http.response.body", "body": bytes(40_000_000)})
+            was_taken.set()
+
+    @app.get("/answer")
+    async def answer() -> Response:
+        return Large()
+
+    async with served(app=app) as port:
+        connection = await sent(port, b"GET /answer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await connection[0].readexactly(1_000)
+        assert not was_taken.is_set()
+        await answer_of(connection)
+        async with asyncio.timeout(PATIENCE_S):
+            await was_taken.wait()
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ async def test_stalled_readers_do_not_keep_others_from_catching_up(
                 await stream.read(api, "changes?cursor=beginning", most=63)
                 assert len((await api("GET", "changes?cursor=beginning&limit=1000")).body["changes"]) == 63
             assert feed.open_streams >= stalled
+            assert feed.unread.held(account) > 0
     assert [sequence for _, sequence in stream.changes()] == list(range(1, 64))
 
 
@@ -149,6 +150,32 @@ async def test_a_reader_that_waits_for_a_catch_up_turn_gets_heartbeats_and_may_d
         await asyncio.gather(staying, leaving, return_exceptions=True)
         await until(lambda: feed.open_streams == 0)
     assert streams[1].got == []
+
+
+async def test_streams_of_an_account_that_takes_too_little_are_sent_nothing_but_heartbeats_until_it_does(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "HEARTBEAT_S", 0.1)
+    account, channel = fresh("acct"), fresh("ch")
+    async with installation.publisher(account) as publisher:
+        await publisher.send(SHOP, channel=channel)
+    old, new = Stream(), Stream()
+    async with gateway(installation, account, preload=0) as (api, feed), asyncio.timeout(PATIENCE_S):
+        feed.unread.take(account, unread := 8 * 2**20)
+        reading = [asyncio.create_task(old.read(api, "changes?cursor=beginning"))]
+        reading.append(asyncio.create_task(new.read(api, "changes")))
+        await until(lambda: old.comments > 3 < new.comments)
+        async with installation.publisher(account) as publisher:
+            await publisher.send_raw("EditChannel", {"name": "New"}, channel=channel)
+        before = old.comments, new.comments
+        await until(lambda: old.comments > before[0] + 3 and new.comments > before[1] + 3)
+        assert old.changes() == new.changes() == []
+        feed.unread.give_back(account, unread)
+        await until(lambda: old.changes() == [(channel, 1), (channel, 2)] and new.changes() == [(channel, 2)])
+        for one in reading:
+            one.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+        await until(lambda: feed.unread.held(account) == 0)
 
 
 async def test_a_heartbeat_while_catching_up_skips_no_event(

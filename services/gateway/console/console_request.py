@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import hmac
 import json
 import math
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
@@ -24,8 +24,9 @@ from services.gateway.authentication.principal import Principal
 from services.gateway.authentication.sessions import Session
 from services.gateway.commands import ChannelCommand, CommandOptions
 from services.gateway.console import rendering
-from services.gateway.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES, RateLimits
+from services.gateway.limits import MAX_BODY_BYTES, RateLimits
 from services.gateway.problems import Problem
+from services.gateway.request_memory import RequestBodies, begin_turn, memory_of
 from services.gateway.requests import pool_of, turn_of
 
 CONTENT_SECURITY_POLICY = (
@@ -161,18 +162,16 @@ def require_same_origin(request: Request) -> None:
         raise Problem(403, "CrossSiteForm", "This form was not sent by a page of this console.")
 
 
-async def read_form(request: Request) -> dict[str, list[str]]:
-    """Reads the fields of a form. Raises `Problem`."""
-    body = bytearray()
+def form_body(request: Request, account: str | None, limit: int) -> AbstractAsyncContextManager[bytes]:
+    """Yields the body of a form, which counts to the account's until the context ends. Raises `Problem`."""
+    bodies: RequestBodies = request.app.state.bodies
+    return bodies.read(request.headers.raw, request.receive, account, limit)
+
+
+def fields_of(body: bytes) -> dict[str, list[str]]:
+    """Parses a form. Raises `Problem`."""
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise Problem(413, "BodyTooLarge", f"A body may have at most {MAX_BODY_BYTES:,} bytes.")
         return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
-    except TimeoutError:
-        raise Problem(408, "RequestTimeout", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
     except ValueError:
         raise Problem(400, "BodyUnreadable", "The form cannot be read; send it as the page has it.") from None
 
@@ -192,10 +191,15 @@ async def console_request(request: Request) -> ConsoleRequest:
     caller = Caller(session.principal, session.token, session.account)
     request.state.asked = caller, page
     caller = await admitted(request, caller, CONSOLE_OPERATIONS[page])
-    form = await read_form(request) if changes else {}
-    if changes and not hmac.compare_digest("".join(form.get("form_token", [])).encode(), session.form_token.encode()):
-        raise Problem(403, "FormTokenWrong", "This page is from an earlier session; reload it, and try again.")
-    await turn_of(request).begin(session.principal.payer)
+    payer = session.principal.payer
+    if not changes:
+        await begin_turn(turn_of(request), payer)
+        return ConsoleRequest(request, session, {}, caller)
+    async with form_body(request, payer, MAX_BODY_BYTES) as body:
+        form = fields_of(body)
+        if not hmac.compare_digest("".join(form.get("form_token", [])).encode(), session.form_token.encode()):
+            raise Problem(403, "FormTokenWrong", "This page is from an earlier session; reload it, and try again.")
+        await begin_turn(turn_of(request), payer, memory_of(body))
     return ConsoleRequest(request, session, form, caller)
 
 

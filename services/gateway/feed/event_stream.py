@@ -20,9 +20,10 @@ from starlette.types import Message, Receive, Scope, Send
 from contracts.cursor import InvalidCursor, SequenceGap
 from contracts.kafka.subscriber import SubscriberError
 from services.gateway.feed.caught_up import CatchUpBatch
-from services.gateway.feed.event_buffer import CutOff, FeedClosed, Signal, frame_of
+from services.gateway.feed.event_buffer import MAX_BATCH_BYTES, CutOff, FeedClosed, Signal, frame_of
 from services.gateway.feed.feed import Feed
 from services.gateway.feed.follower import Follower
+from services.gateway.unread_answers import send_until_taken
 from services.infrastructure.library_internals.uvicorn import abort_connection
 
 log = structlog.stdlib.get_logger(__name__)
@@ -30,6 +31,7 @@ log = structlog.stdlib.get_logger(__name__)
 HEARTBEAT_S = 15.0
 STALLED_AFTER_S = 30.0
 """A connection that reads nothing for this long is aborted."""
+_ROOM_CHECK_S = 0.5
 
 
 class EventStream(Response):
@@ -56,6 +58,7 @@ class EventStream(Response):
         self._disconnected = self._heartbeat_due = False
         self._catch_up: asyncio.Task[CatchUpBatch] | None = None
         self._sending_since: float | None = None
+        self._retry: asyncio.TimerHandle | None = None
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         with self._place, self._revocation(self._on_revoked):
@@ -81,6 +84,8 @@ class EventStream(Response):
         finally:
             self._feed.open_streams -= 1
             self._timer.cancel()
+            if self._retry is not None:
+                self._retry.cancel()
             tasks += [] if self._catch_up is None else [self._catch_up]
             for task in tasks:
                 task.cancel()
@@ -94,7 +99,9 @@ class EventStream(Response):
                 return _final_event("problem", "The API key is not valid any more.")
             try:
                 is_behind = self._follower.is_behind
-                frames = await self._catch_up_frames() if is_behind else self._follower.read_frames()
+                frames = b""
+                if self._has_room():
+                    frames = await self._catch_up_frames() if is_behind else self._follower.read_frames()
             except (CutOff, FeedClosed, SubscriberError) as error:
                 log.debug("follower cut off", account=self._follower.account, reason=type(error).__name__)
                 return _final_event("cut-off", _CUT_OFF[type(error)])
@@ -106,7 +113,7 @@ class EventStream(Response):
                 frames += b": heartbeat\nid: %b\n\n" % self._last_id()
             if frames:
                 await self._write(frames)
-            elif not is_behind:
+            elif not is_behind or not self._has_room():
                 await self._signal.wait()
         return b""
 
@@ -117,7 +124,7 @@ class EventStream(Response):
             self._catch_up.add_done_callback(lambda _: self._signal.set())
         if not self._catch_up.done():
             await self._signal.wait()
-        if not self._catch_up.done():
+        if not self._catch_up.done() or not self._has_room():
             return b""
         catch_up, self._catch_up = self._catch_up, None
         return b"".join(frame_of(value, after) for value, after in self._follower.advance(catch_up.result()))
@@ -125,12 +132,24 @@ class EventStream(Response):
     def _last_id(self) -> bytes:
         return str(self._follower.cursor).encode()
 
+    def _has_room(self) -> bool:
+        """Whether the account's clients have taken enough of what they were sent. If not, the stream tries again."""
+        has_room = self._feed.unread.fits(self._follower.account or "", MAX_BATCH_BYTES)
+        if not has_room and (self._retry is None or self._retry.when() <= self._clock()):
+            self._retry = self._call_later(_ROOM_CHECK_S, self._signal.set)
+        return has_room
+
     async def _write(self, text: bytes, *, more: bool = True) -> None:
-        await self._send({"type": "http.response.body", "body": text, "more_body": more})
+        account = self._follower.account or ""
+        self._feed.unread.take(account, len(text))
+        try:
+            await self._send({"type": "http.response.body", "body": text, "more_body": more})
+        finally:
+            self._feed.unread.give_back(account, len(text))
 
     async def _send(self, message: Message) -> None:
         self._sending_since = self._clock()
-        await self._asgi_send(message)
+        await send_until_taken(self._asgi_send, message)
         self._sending_since = None
 
     async def _watch_disconnect(self) -> None:

@@ -35,6 +35,7 @@ from services.gateway.feed.event_buffer import (
     Signal,
     decode_event,
 )
+from services.gateway.unread_answers import unread_budget
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -67,7 +68,6 @@ class Feed:
         """By account; None has the events of all accounts."""
         self._by_partition: list[list[BufferedEvent]] = []
         self._beginning: list[int] = []
-        self._bytes = 0
         self._consumer: Any = None
         self._parents = ParentOrder(None, topics.EVENTS.name, self._options)
         self._task: asyncio.Task[None] | None = None
@@ -75,9 +75,9 @@ class Feed:
         self.positions = PositionTracker("", ())
         self.buffered_from: list[int] = []
         """For each partition, the offset from which memory is complete."""
-        self.first_index = self.next_index = self.open_streams = 0
+        self.first_index = self.next_index = self.open_streams = self._bytes = 0
         self.caught_up = CaughtUp()
-        self.catch_up_turns = CatchUpTurns()
+        self.catch_up_turns, self.unread = CatchUpTurns(), unread_budget()
 
     @property
     def deployment(self) -> str:

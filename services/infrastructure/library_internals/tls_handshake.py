@@ -15,7 +15,7 @@ import socket
 import ssl
 from typing import Any
 
-from services.infrastructure.library_internals.uvicorn import BoundedConnection
+from services.infrastructure.library_internals.uvicorn import BoundedConnection, SmallReads
 
 HANDSHAKE_TIMEOUT_S = 10.0
 """The handshake must be done this long after its connection."""
@@ -56,7 +56,10 @@ class _Handshake(asyncio.Protocol):
     async def _shake_hands(self, accepted: socket.socket) -> None:
         try:
             await self._successor.loop.connect_accepted_socket(
-                lambda: self._successor, accepted, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S
+                lambda: SmallReads(self._successor),
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
             )
         except OSError:  # whatever was sent, it was no handshake in time; ssl.SSLError is one of these
             accepted.close()

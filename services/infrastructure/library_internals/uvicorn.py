@@ -10,8 +10,8 @@ between requests. uvicorn's own ``limit_concurrency`` answers once a head is who
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from starlette.types import Receive
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -30,8 +30,43 @@ WRITE_TIMEOUT_S = 60.0
 """A client that reads nothing of what is buffered for it is cut off after this long."""
 
 
+READ_BYTES = 16 * 1024
+"""How much of a request is taken from the socket at once; uvloop would take 256 KiB."""
+
+
+class SmallReads(asyncio.BufferedProtocol):
+    """Gives a connection what arrives in pieces of at most `READ_BYTES`, one of which may be more than it asked for."""
+
+    _buffer = bytearray(READ_BYTES)
+    """Of all connections: what is in it is copied before the next one reads."""
+
+    def __init__(self, connection: H11Protocol) -> None:
+        self._connection = connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._connection.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 -- asyncio's signature
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._connection.data_received(bytes(self._buffer[:nbytes]))
+
+
 class BoundedConnection(H11Protocol):
     """A connection with time limits for both directions, one of at most ``most``.
+
+    Nothing of a body is taken from the socket that nobody asked for, and nothing is sent while there is something that
+    the client has not taken. uvicorn goes on in both directions until 64 KiB are waiting.
 
     Subclasses set the class variables; ``refusals`` are whole HTTP responses, by status, for what no route answers.
     """
@@ -43,6 +78,7 @@ class BoundedConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=1, low=0)
         if len(self.connections) > self.most:
             self._refuse(503)
         else:
@@ -57,6 +93,8 @@ class BoundedConnection(H11Protocol):
         if self.transport.is_closing():
             return
         super().data_received(data)
+        if self._is_in_request() and self.cycle.body:
+            self.flow.pause_reading()  # until it is asked for
         self._watch_header()
 
     def on_response_complete(self) -> None:
@@ -97,3 +135,13 @@ class BoundedConnection(H11Protocol):
             self.transport.write(self.refusals[status])
         self._stop_header_timer()
         self.transport.close()
+
+
+def in_small_reads(connection: type[BoundedConnection]) -> Callable[..., asyncio.BaseProtocol]:
+    """Returns what makes a ``connection`` for a server that listens without TLS."""
+
+    class Connection(SmallReads):
+        def __init__(self, **of_uvicorn: Any) -> None:
+            super().__init__(connection(**of_uvicorn))
+
+    return Connection

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Message
 
-from services.gateway import limits, request_guard
+from services.gateway import limits, request_guard, request_memory
 from services.gateway.application import application
 from services.gateway.limits import Limits
 from services.infrastructure.postgres import Pool
@@ -97,11 +97,11 @@ async def test_no_more_of_a_body_is_read_than_a_route_may_get(path: str) -> None
 
 
 async def test_a_body_that_stays_away_ends_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_guard, "BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(request_memory, "BODY_TIMEOUT_S", 0.05)
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
-        await cast("Any", request_guard).asyncio.sleep(30)
+        await asyncio.sleep(30)
 
     answer = await ask(app(), "POST", "/v1/deliveries/replay", KEY, body=slow())
     assert (answer.status, answer.problem, answer.headers["connection"]) == (408, "RequestTimeout", "close")

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import pytest
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway import request_guard
@@ -17,6 +18,8 @@ from services.gateway.authentication.oidc.tokens import TrustedIssuers
 from services.gateway.authentication.refusals import Refusals
 from services.gateway.limits import BURST_S, Limits, RateLimits
 from services.gateway.request_guard import RequestGuard
+from services.gateway.request_memory import RequestBodies, memory_budget
+from services.gateway.requests import work_queue
 from services.infrastructure.fair_queue import FairQueue, Turn
 from services.infrastructure.postgres import Pool
 from tests.patience import PATIENCE_S
@@ -49,15 +52,53 @@ async def served(app: Any, account: str) -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    headers = [(b"authorization", b"Bearer " + TOKENS[account].encode())]
-    scope = {"type": "http", "method": "GET", "path": "/v1/x", "query_string": b"", "headers": headers, "state": {}}
-    await app(scope, receive, send)
+    await app(request_of(account), receive, send)
     return sent
+
+
+def request_of(account: str) -> Scope:
+    headers = [(b"authorization", b"Bearer " + TOKENS[account].encode())]
+    return {"type": "http", "method": "GET", "path": "/v1/x", "query_string": b"", "headers": headers, "state": {}}
 
 
 def guard(route: Any, queue: FairQueue, rates: RateLimits | None = None) -> RequestGuard:
     issuers = TrustedIssuers(OidcConfiguration())
-    return RequestGuard(route, cast("Pool", Keys()), rates or RateLimits(Limits()), queue, Refusals(), issuers)
+    rates = rates or RateLimits(Limits())
+    return RequestGuard(route, cast("Pool", Keys()), rates, queue, RequestBodies(), Refusals(), issuers)
+
+
+async def test_a_request_waits_until_its_accounts_answers_are_taken_and_no_other_accounts_does() -> None:
+    begun: list[str] = []
+    taken = asyncio.Event()
+
+    async def route(scope: Scope, _: Receive, send: Send) -> None:
+        begun.append(scope["state"]["principal"].scope.account)
+        await Response(b" " * 9 * 2**20)(scope, _, send)
+
+    async def unread(app: Any, account: str) -> None:
+        """A client that begins to read once it is told to."""
+        pieces = 0
+
+        async def send(_: Message) -> None:
+            nonlocal pieces
+            pieces += 1
+            if pieces > 2:  # the head, the body, and then what waits for the body
+                await taken.wait()
+
+        await app(request_of(account), asyncio.Event().wait, send)
+
+    app = guard(route, work_queue(memory_budget()))
+    first = [asyncio.create_task(unread(app, "busy")) for _ in range(2)]
+    while len(begun) < 2:  # noqa: ASYNC110 -- until both are answered
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(unread(app, "busy"))
+    other = asyncio.create_task(unread(app, "quiet"))
+    while "quiet" not in begun:  # noqa: ASYNC110 -- behind which it would have begun
+        await asyncio.sleep(0)
+    assert begun == ["busy", "busy", "quiet"]
+    taken.set()
+    await asyncio.gather(*first, waiting, other)
+    assert begun[3:] == ["busy"]
 
 
 async def test_a_flood_is_one_of_the_turns() -> None:

@@ -19,15 +19,17 @@ from services.gateway.console.console_request import (
     Console,
     ConsoleRequest,
     announce,
+    fields_of,
+    form_body,
     html_response,
     is_htmx,
     issuers_of,
-    read_form,
     require_same_origin,
     set_cookie,
     set_session_cookie,
 )
 from services.gateway.console.routing import ConsoleRoute
+from services.gateway.limits import MAX_LOG_ON_BYTES
 from services.gateway.problems import Problem
 from services.gateway.requests import pool_of
 
@@ -44,9 +46,10 @@ async def log_on_page(request: Request, next: str = HOME) -> Response:  # noqa: 
 @router.post("/log-on")
 async def log_on(request: Request) -> Response:
     require_same_origin(request)
-    form = await read_form(request)
-    after = "".join(form.get("next", []))
     address = request.client.host if request.client else None
+    async with form_body(request, f"from {address}", MAX_LOG_ON_BYTES) as body:
+        form = fields_of(body)
+    after = "".join(form.get("next", []))
     credential = "".join(form.get("api_key", [])).strip()
     api_key = await authenticate(pool_of(request), credential, address)
     if api_key is None:
