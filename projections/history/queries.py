@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from projections.history import NAME
 from projections.sql import SqlConnection, statements
 
 _SQL = statements(Path(__file__).with_suffix(".sql"))
+FIND_ABOUT = _SQL["find_about"]
 _DOCUMENTS = ("before", "after", "data")
 _HIDDEN = ("topic", "partition", "log_offset")
 
@@ -32,8 +33,6 @@ class Sought:
     since: datetime | None = None
     until: datetime | None = None
     before: str | None = None
-    about: str | None = None
-    """The id of a command, or the correlation id of several. Sought among all entries of the channel."""
 
 
 async def find(
@@ -54,9 +53,15 @@ async def find(
         sought.until,
         *start,
         limit,
-        sought.about,
     )
     return [_shown(row, parse) for row in rows], _page_cursor(rows[-1]) if len(rows) == limit else None
+
+
+async def find_about(
+    connection: SqlConnection, account: str | None, channel: str, request_id: str, limit: int
+) -> list[dict[str, Any]]:
+    """The newest entries of a channel with that command id or correlation id, the newest first."""
+    return [_shown(row) for row in await connection.fetch(FIND_ABOUT, account, channel, request_id, limit)]
 
 
 async def events_between(connection: SqlConnection, partition: int, first: int, last: int) -> dict[int, dict[str, Any]]:
@@ -71,9 +76,12 @@ async def unread_events(connection: SqlConnection) -> list[tuple[int, int, str]]
     return [(row["partition"], row["log_offset"], row["channel"]) for row in rows]
 
 
-async def has_version(connection: SqlConnection, channel: str, version: int) -> bool:
-    rows = await connection.fetch(_SQL["has_version"], channel, version)
-    return bool(rows[0]["reached"])
+async def versions(
+    connection: SqlConnection, channels: Sequence[tuple[str | None, str]]
+) -> dict[tuple[str | None, str], int]:
+    """The version that the history has of each channel, of an account or of any; without those that it lacks."""
+    rows = await connection.fetch(_SQL["versions"], *map(list, zip(*channels, strict=True)))
+    return {(row["account"], row["channel"]): row["version"] for row in rows}
 
 
 def _shown(row: Any, parse: Callable[[str], Any] = json.loads) -> dict[str, Any]:

@@ -1,15 +1,25 @@
+-- name: find_about
+SELECT * FROM history.entries
+WHERE ($1::text IS NULL OR account = $1) AND channel = $2
+    AND (correlation_id = $3 OR (command_id = $3 AND command_id <> correlation_id))
+ORDER BY time DESC, topic DESC, partition DESC, log_offset DESC
+LIMIT $4
+
 -- name: find
 SELECT * FROM history.entries
 WHERE ($1::text IS NULL OR account = $1) AND ($2::text IS NULL OR channel = $2) AND ($3::text IS NULL OR actor = $3)
     AND ($4::text[] IS NULL OR type = ANY($4) OR command = ANY($4) OR rejection = ANY($4))
     AND ($5::timestamptz IS NULL OR time >= $5) AND ($6::timestamptz IS NULL OR time < $6)
     AND ($7::timestamptz IS NULL OR (time, topic, partition, log_offset) < ($7, $8::text, $9::integer, $10::bigint))
-    AND ($12::text IS NULL OR command_id = $12 OR correlation_id = $12)
 ORDER BY time DESC, topic DESC, partition DESC, log_offset DESC
 LIMIT $11
 
--- name: has_version
-SELECT EXISTS (SELECT FROM history.entries WHERE topic = 'events' AND channel = $1 AND version >= $2) AS reached
+-- name: versions
+SELECT w.account, w.channel, e.version FROM unnest($1::text[], $2::text[]) AS w(account, channel)
+CROSS JOIN LATERAL (
+    SELECT account, version FROM history.entries
+    WHERE topic = 'events' AND channel = w.channel AND version IS NOT NULL ORDER BY version DESC LIMIT 1
+) AS e WHERE w.account IS NULL OR e.account = w.account
 
 -- name: events_between
 SELECT * FROM history.entries

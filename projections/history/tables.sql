@@ -31,6 +31,8 @@ CREATE INDEX entries_by_actor ON entries (account, actor, time);
 CREATE INDEX entries_by_type ON entries (account, type, time);
 CREATE INDEX entries_of_proposed_changes ON entries (channel, resource, version)
     WHERE resource LIKE 'proposed-changes/%';
+CREATE INDEX entries_by_correlation ON entries (channel, correlation_id);
+CREATE INDEX entries_by_command ON entries (channel, command_id) WHERE command_id <> correlation_id;
 CREATE UNIQUE INDEX entries_by_version ON entries (channel, version) WHERE topic = 'events';
 
 CREATE TABLE resources (

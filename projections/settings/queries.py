@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,14 @@ async def owner_and_version(connection: SqlConnection, account: str | None, chan
     """The channel's account and version; ("", 0) where there is no such channel, or not of ``account``."""
     rows = await connection.fetch(_SQL["owner_and_version"], channel, account)
     return (rows[0]["account"], rows[0]["version"]) if rows else ("", 0)
+
+
+async def versions(
+    connection: SqlConnection, channels: Sequence[tuple[str | None, str]]
+) -> dict[tuple[str | None, str], int]:
+    """As `channel_version`, for each pair of an account and a channel; without those that it is 0 for."""
+    rows = await connection.fetch(_SQL["versions"], *map(list, zip(*channels, strict=True)))
+    return {(row["account"], row["channel"]): row["version"] for row in rows}
 
 
 async def account_of_providers_channel(connection: SqlConnection, provider: str | None, channel: str) -> str | None:

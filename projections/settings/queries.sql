@@ -41,6 +41,10 @@ SELECT * FROM settings.intents WHERE channel = $1 ORDER BY system, code
 -- name: owner_and_version
 SELECT account, version FROM settings.channels WHERE channel = $1 AND ($2::text IS NULL OR account = $2)
 
+-- name: versions
+SELECT w.account, w.channel, c.version FROM unnest($1::text[], $2::text[]) AS w(account, channel)
+JOIN settings.channels c ON c.channel = w.channel AND (w.account IS NULL OR c.account = w.account)
+
 -- name: systems_compared
 SELECT channel, system, encode(sha256(convert_to(ROW(
     name, api_request_url, remarks, signature_style, disabled,

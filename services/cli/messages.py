@@ -185,11 +185,13 @@ async def _report(account: str, channel: str, report: ReportStatus) -> str:
 async def _would_route(
     pool: Pool, account: str, channel: str, message_id: str, request: RouteMessage, timeout: float
 ) -> MessageRouted | RoutingRefused:
-    from services.message_router.dry_run import has_settings, would_route
+    from services.message_router.dry_run import would_route
     from services.message_router.rate_book import CurrentRates
+    from services.message_router.settings_replica import versions
 
     version, deadline = request.settings_version or 1, time.monotonic() + timeout
-    while not await has_settings(pool, account, channel, version):
+    known_as = (account, channel)
+    while (await versions(pool, [known_as])).get(known_as, 0) < version:
         if request.settings_version is None:
             raise CliError(f"The account has no channel {channel!r}, as far as the message router knows.")
         if time.monotonic() > deadline:

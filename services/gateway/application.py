@@ -55,6 +55,7 @@ from services.gateway.routes import (
     usage,
     what_if,
 )
+from services.gateway.shared_polls import SharedPolls
 from services.infrastructure.postgres import Pool
 from services.message_router.rate_book import CurrentRates
 from services.schema_validation.validator import SchemaValidator
@@ -149,6 +150,7 @@ def application(
     app.state.pool, app.state.limits = pool, limits
     app.state.streams = Places("streams", limits.streams_per_account, limits.streams)
     app.state.long_polls = Places("long polls", limits.long_polls_per_account, limits.long_polls)
+    app.state.polls = SharedPolls(pool)
     app.state.test_calls = Places("test calls", limits.test_calls_per_account, limits.long_polls, "TooManyTestCalls")
     app.state.replay_rate = RateLimit("replays", limits.replays_per_account, 60)
     app.state.revocations = Revocations(pool)

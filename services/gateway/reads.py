@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,15 +17,15 @@ from projections.settings import queries as settings_queries
 from services.gateway.authentication.caller import Authenticated, Caller
 from services.gateway.feed.feed import Feed
 from services.gateway.json_documents import document, json_response
-from services.gateway.long_polls import long_poll
+from services.gateway.long_polls import long_poll, polls_of, wait_for
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem, channel_unknown
-from services.gateway.requests import built, pool_of, turn_of
+from services.gateway.requests import built, pool_of
+from services.gateway.shared_polls import AccountChannel, VersionPoll
 from services.infrastructure.checkpoints import next_offsets
 from services.infrastructure.postgres import Connection
 
 READ_MODEL_TIMEOUT_S = 10.0
-_POLL_INTERVAL_S = 0.02
 _ENTITY_TAG = re.compile(r'"[^"]*"')
 MinVersion = Annotated[int | None, Query(ge=0)]
 
@@ -143,15 +141,9 @@ async def require_channel(
         raise channel_unknown(channel[:128])
     account, version = await settings_queries.owner_and_version(pool_of(request), caller.account, channel)
     if min_version is not None and version < min_version:
-
-        async def is_reached() -> bool:
-            nonlocal account, version
-            account, version = await settings_queries.owner_and_version(pool_of(request), caller.account, channel)
-            return version >= min_version
-
-        async with long_poll(request, caller):
-            is_there = await wait_until(request, is_reached)
-        if not is_there:
+        await wait_for_version(request, caller, polls_of(request).settings, (caller.account, channel), min_version)
+        account, version = await settings_queries.owner_and_version(pool_of(request), caller.account, channel)
+        if version < min_version:
             detail = f"The read model has version {version}, not yet {min_version}; try again shortly."
             raise Problem(504, "ReadModelBehind", detail, version=version)
     if not version:
@@ -182,12 +174,14 @@ async def read_settings(
     return ReadSettings(*found, cursor)
 
 
-async def wait_until(request: Request, condition: Callable[[], Awaitable[bool]]) -> bool:
-    """Polls the condition for at most `READ_MODEL_TIMEOUT_S`. Returns whether it became true."""
-    deadline = asyncio.get_running_loop().time() + READ_MODEL_TIMEOUT_S
-    while not await condition():
-        if asyncio.get_running_loop().time() > deadline:
-            return False
-        async with turn_of(request).paused():
-            await asyncio.sleep(_POLL_INTERVAL_S)
-    return True
+async def wait_for_version(
+    request: Request, caller: Caller, poll: VersionPoll, channel: AccountChannel, version: int
+) -> bool:
+    """Waits for at most `READ_MODEL_TIMEOUT_S`. Returns whether the channel has the version, or a later one.
+
+    Raises `Problem` where too many wait, or the caller's credential ends, and `QueueFull`.
+    """
+    if await poll.find((channel, version)) is not None:
+        return True
+    async with long_poll(request, caller):
+        return await wait_for(request, poll, (channel, version), READ_MODEL_TIMEOUT_S)

@@ -17,16 +17,24 @@ _BODIES = ("POST", "PUT", "PATCH")
 
 def check_rules(request: Request) -> None:
     """Raises `Problem`."""
-    given = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    for name, value in (*request.path_params.items(), *given):
-        if "\0" in value:
-            raise Problem(400, "ParameterInvalid", f"The parameter {name[:128]!r} may not hold a NUL.")
-    _check_query(request, [name for name, _ in given])
+    require_no_nul(request)
+    _check_query(request, [name for name, _ in _given(request)])
     for name in _ONCE:
         if len(request.headers.getlist(name)) > 1:
             raise Problem(400, "ParameterInvalid", f"The header {name} was sent twice; send it once.")
     if request.method in _BODIES:
         _check_body_headers(request)
+
+
+def require_no_nul(request: Request) -> None:
+    """Raises `Problem` where a parameter holds a NUL, which no text in the database does."""
+    for name, value in (*request.path_params.items(), *_given(request)):
+        if "\0" in value:
+            raise Problem(400, "ParameterInvalid", f"The parameter {name[:128]!r} may not hold a NUL.")
+
+
+def _given(request: Request) -> list[tuple[str, str]]:
+    return parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
 
 
 def _check_query(request: Request, given: list[str]) -> None:

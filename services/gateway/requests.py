@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from fastapi import Depends, Request
 from pydantic import BaseModel
@@ -19,6 +20,8 @@ from services.infrastructure.byte_budget import ByteBudget
 from services.infrastructure.fair_queue import FairQueue, Turn
 from services.infrastructure.postgres import Pool
 from services.schema_validation.validator import SchemaValidator
+
+Part = TypeVar("Part", bytes, str)
 
 CONCURRENT_COMMANDS = 16
 """Of a gateway. More at once make each slower and hardly more a second; what waits here waits in turns by account."""
@@ -90,6 +93,16 @@ def turn_of(request: Request) -> Turn:
     """Returns the request's turn, to be ended or paused while it waits for something that takes no work of ours."""
     turn: Turn = request.state.turn
     return turn
+
+
+async def in_turns(turn: Turn, parts: AsyncIterator[Part]) -> AsyncIterator[Part]:
+    """The parts of an answer that has begun, each made in a turn of its own, which ends while the client reads it."""
+    while True:
+        async with turn.another():
+            part = await anext(parts, None)
+        if part is None:
+            return
+        yield part
 
 
 def schema_queue_of(request: Request) -> FairQueue:

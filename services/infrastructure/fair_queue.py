@@ -175,3 +175,12 @@ class Turn:
         if self._queue.budget is not None and size:
             self._bytes -= size
             self._queue.budget.give_back(self._account, size)
+
+    @asynccontextmanager
+    async def another(self) -> AsyncIterator[None]:
+        """Once the first has ended, waits for another turn, and holds it. Raises `QueueFull`."""
+        await self.begin(self._account)
+        try:
+            yield
+        finally:
+            self.end()

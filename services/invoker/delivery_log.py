@@ -12,6 +12,7 @@ from typing import Any, get_args
 from contracts.invocation import DeliveryState, InvokeIntent, MakeTestCall, TriggerIntent
 from contracts.message import rfc3339
 from services.infrastructure.postgres import Connection, Pool
+from services.invoker.queue.delivery import RequestKey
 from services.invoker.queue.scheduling import Wake, wake
 from services.invoker.queue.storage import accounts_over
 from services.invoker.requests.request import canonical_json, original_request
@@ -32,6 +33,17 @@ _SELECT_ATTEMPTS = """
     SELECT delivery, number, started_at, duration_ms, key_ids, accepted_key_id, status, stage, error,
         octet_length(answer) AS answer_bytes, CASE WHEN $2 THEN answer END AS answer
     FROM invoker.attempts WHERE delivery = ANY($1::text[]) ORDER BY delivery, number
+"""
+_SELECT_ENDED = """
+    SELECT w.*, d.id FROM unnest($1::text[], $2::text[], $3::text[]) AS w(account, channel, request_id)
+    CROSS JOIN LATERAL (  -- with a limit, so that each is found by the index, however many there are
+        SELECT id FROM invoker.deliveries d WHERE ended_at IS NOT NULL
+            AND d.account = w.account AND d.channel = w.channel AND d.request_id = w.request_id LIMIT 1
+    ) AS d
+"""
+_SELECT_VERSIONS = """
+    SELECT w.account, w.channel, c.version FROM unnest($1::text[], $2::text[]) AS w(account, channel)
+    JOIN invoker.channels c ON c.channel = w.channel AND (w.account IS NULL OR c.account = w.account)
 """
 _SELECT_HEALTH = """
     SELECT s.verified_at, coalesce(b.failures, 0) AS failures, b.failing_since, b.open_until
@@ -84,7 +96,7 @@ class DeliveryFilter:
             ("id < {}", self.before),
             ("reason = {}", self.reason),
             ("id = ANY({}::text[])", list(self.ids) or None),
-            ("(request_id = {0} OR correlation_id = {0})", self.about),
+            ("(request_id = {0} OR (correlation_id = {0} AND correlation_id <> request_id))", self.about),
         ):
             if value is not None:
                 terms.append(term.format(f"${first + len(values)}"))
@@ -103,11 +115,16 @@ async def find_by_request(pool: Pool, account: str, channel: str, request_id: st
     return next(iter(await _with_attempts(pool, rows, bodies=True)), None)
 
 
-async def has_settings(pool: Pool, account: str, channel: str, request: InvokeIntent) -> bool:
-    """Whether the invoker knows the channel by the version that the request names, or a later one."""
-    async with pool.acquire() as connection:
-        [settings] = await load_settings(connection, [_call(account, channel, request)])
-    return settings.channel_exists and settings.channel_version >= (request.settings_version or 0)
+async def ended_among(pool: Pool, requests: Sequence[RequestKey]) -> dict[RequestKey, str]:
+    """The ids of the deliveries that have ended, by the account, channel and id of their requests."""
+    rows = await pool.fetch(_SELECT_ENDED, *map(list, zip(*requests, strict=True)))
+    return {(row["account"], row["channel"], row["request_id"]): row["id"] for row in rows}
+
+
+async def versions(pool: Pool, channels: Sequence[tuple[str | None, str]]) -> dict[tuple[str | None, str], int]:
+    """The version by which the invoker knows each channel, of an account or of any; without those unknown to it."""
+    rows = await pool.fetch(_SELECT_VERSIONS, *map(list, zip(*channels, strict=True)))
+    return {(row["account"], row["channel"]): row["version"] for row in rows}
 
 
 def _call(account: str, channel: str, request: InvokeIntent) -> CallRequest:

@@ -17,19 +17,12 @@ from services.message_router.settings_replica import load_channels
 from services.message_router.work import needed_count
 
 
-async def has_settings(pool: Pool, account: str, channel: str, version: int) -> bool:
-    """Whether the router knows the channel, by this version or a later one."""
-    async with pool.acquire() as connection:
-        known = (await load_channels(connection, {channel})).get(channel)
-    return known is not None and known.account == account and known.settings.version >= version
-
-
 async def would_route(
     pool: Pool, rates: CurrentRates, account: str, channel: str, message_id: str, message: RouteMessage, now: int
 ) -> MessageRouted | RoutingRefused:
     """The decision at ``now`` (Unix milliseconds), without the recipient's hash, whose key only the router has.
 
-    The router must know the channel: see `has_settings`.
+    The router must know the channel.
     """
     subject, country = Subject(0, channel, account, message_id, message_id, message_id), country_of(message.recipient)
     request = RouteRequest(subject, "", message.category, country, "", None, None, message.settings_version, "")

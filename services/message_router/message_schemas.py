@@ -182,6 +182,17 @@ class RateBook(TypedDict):
 
 
 @with_config(use_attribute_docstrings=True)
+class RateBookPage(TypedDict):
+    """Rates of a rate book, in its order."""
+
+    version: int
+    sample: bool
+    rates: list[Rate]
+    next: str | None
+    """Continues after these rates, in the same rate book; null on the last page."""
+
+
+@with_config(use_attribute_docstrings=True)
 class SchedulingResource(TypedDict):
     """One of the platform's pools of sender numbers."""
 

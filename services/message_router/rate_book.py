@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from pydantic import ValidationError
@@ -25,6 +25,18 @@ log = structlog.stdlib.get_logger(__name__)
 
 _NEWEST = "SELECT version FROM message_router.rate_books ORDER BY version DESC LIMIT 1"
 _READ = "SELECT book FROM message_router.rate_books WHERE version = $1"
+_PAGE = """
+    SELECT b.version, coalesce((b.book ->> 'sample')::boolean, false),
+        coalesce(json_agg(rate ORDER BY place) FILTER (WHERE number <= $5), '[]')::text,
+        CASE WHEN count(*) > $5 THEN max(place) FILTER (WHERE number <= $5) END
+    FROM message_router.rate_books b LEFT JOIN LATERAL (
+        SELECT rate, place, row_number() OVER (ORDER BY place) AS number
+        FROM json_array_elements(b.book -> 'rates') WITH ORDINALITY AS e(rate, place)
+        WHERE ($2::text IS NULL OR rate ->> 'country' = $2) AND ($3::text IS NULL OR rate ->> 'fee_class' = $3)
+            AND place > $4 ORDER BY place LIMIT $5 + 1
+    ) AS r ON true
+    WHERE b.version = coalesce($1, (SELECT max(version) FROM message_router.rate_books)) GROUP BY b.version
+"""
 _READ_FROM = "SELECT book FROM message_router.rate_books WHERE version >= $1 ORDER BY version"
 _ADD = "INSERT INTO message_router.rate_books VALUES ($1, $2)"
 # Books that were published to several partitions may be applied by several routers.
@@ -74,15 +86,35 @@ class CurrentRates:
 
 async def rate_book(connection: Connection | Pool, version: int | None = None) -> ApplyRateBook | None:
     """The book of that version, or the newest; None where there is none."""
-    book = await rate_book_text(connection, version)
+    version = await connection.fetchval(_NEWEST) if version is None else version
+    book = None if version is None else await connection.fetchval(_READ, version)
     return None if book is None else ApplyRateBook.model_validate_json(book)
 
 
-async def rate_book_text(connection: Connection | Pool, version: int | None = None) -> str | None:
-    """The same as JSON, which can be some megabytes."""
-    version = await connection.fetchval(_NEWEST) if version is None else version
-    text: str | None = None if version is None else await connection.fetchval(_READ, version)
-    return text
+class RateFilter(NamedTuple):
+    """None means any; ``after`` is the place of a rate in its book, of which the first is 1."""
+
+    country: str | None = None
+    fee_class: str | None = None
+    after: int = 0
+
+
+class RatePage(NamedTuple):
+    """``rates`` is JSON. ``last`` is the place of the last of them if there are more, else None."""
+
+    version: int
+    sample: bool
+    rates: str
+    last: int | None
+
+
+async def rate_page(pool: Pool, version: int | None, chosen: RateFilter, limit: int) -> RatePage | None:
+    """Rates of that version, or the newest, in their order; None where there is none.
+
+    The database takes the book, which can be some megabytes, apart.
+    """
+    row = await pool.fetchrow(_PAGE, version, *chosen, limit)
+    return None if row is None else RatePage(*row)
 
 
 class RateBookNotApplied(Exception):

@@ -27,6 +27,10 @@ _INSERT = """
         (channel, account, version, channel_type, home_country, international_rates_from)
     VALUES ($1, $2, 0, $3, $4, $5) ON CONFLICT DO NOTHING
 """
+_SELECT_VERSIONS = """
+    SELECT w.account, w.channel, c.version FROM unnest($1::text[], $2::text[]) AS w(account, channel)
+    JOIN message_router.channels c ON c.channel = w.channel AND (w.account IS NULL OR c.account = w.account)
+"""
 _VERSIONS = """
     UPDATE message_router.channels c SET version = w.version
     FROM unnest($1::text[], $2::bigint[]) AS w(channel, version) WHERE c.channel = w.channel
@@ -45,6 +49,14 @@ class RoutedChannel:
 async def load_channels(connection: Connection, channels: Collection[str]) -> dict[str, RoutedChannel]:
     rows = await connection.fetch(_FIND, list(channels))
     return {row["channel"]: _channel(row) for row in rows}
+
+
+async def versions(
+    connection: Connection | Pool, channels: Sequence[tuple[str | None, str]]
+) -> dict[tuple[str | None, str], int]:
+    """The version of each channel, of an account or of any; without channels that the replica does not have."""
+    rows = await connection.fetch(_SELECT_VERSIONS, *map(list, zip(*channels, strict=True)))
+    return {(row["account"], row["channel"]): row["version"] for row in rows}
 
 
 async def scheduled_channels(connection: Connection | Pool, after: str, limit: int) -> list[str]:

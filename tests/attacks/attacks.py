@@ -8,57 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import resource
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
 
+from tests.attacks.attacker import IGNORED, Attack, Attacker
 from tests.receivers import Call, Receiver
-
-Attack = Callable[["Attacker"], Awaitable[None]]
-_IGNORED = (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError)
-
-
-@dataclass(slots=True)
-class Attacker:
-    """An account with a channel, a business system and an ordinary key."""
-
-    address: str
-    session: aiohttp.ClientSession
-    receiver: Receiver
-    account: str
-    channel: str
-
-    @property
-    def system(self) -> str:
-        return f"channels/{self.channel}/business-systems/evil"
-
-    async def send(self, method: str, path: str, body: Any = None, **options: Any) -> int:
-        """The status; 0 where there was no answer."""
-        with contextlib.suppress(*_IGNORED):
-            timeout = aiohttp.ClientTimeout(total=60)
-            async with self.session.request(method, path, json=body, timeout=timeout, **options) as response:
-                await response.read()
-                return response.status
-        return 0
-
-    async def for_ever(self, at_once: int, one: Callable[[int], Awaitable[Any]]) -> None:
-        """``at_once`` loops of ``one``, each call with a number of its own."""
-        numbers = itertools.count()
-
-        async def loop() -> None:
-            while True:
-                await one(next(numbers))
-                await asyncio.sleep(0)
-
-        await asyncio.gather(*(loop() for _ in range(at_once)))
 
 
 def _costly_schema(references: int) -> dict[str, Any]:
@@ -93,13 +53,16 @@ async def hostile_answers(attacker: Attacker) -> None:
 
 async def black_hole(attacker: Attacker) -> None:
     """A receiver that never answers, called as often as possible."""
+    await _call_nobody(attacker)
+    await _invoke_for_ever(attacker)
 
+
+async def _call_nobody(attacker: Attacker) -> None:
     async def never(_: Call) -> web.StreamResponse:
         await asyncio.sleep(3600)
         raise AssertionError
 
     await attacker.send("PATCH", attacker.system, {"api_request_url": attacker.receiver.on("never", never)})
-    await _invoke_for_ever(attacker)
 
 
 async def _invoke_for_ever(attacker: Attacker) -> None:
@@ -118,7 +81,7 @@ async def bodies_without_key(attacker: Attacker) -> None:
             yield blanks
 
     async def post(_: int) -> None:
-        with contextlib.suppress(*_IGNORED):
+        with contextlib.suppress(*IGNORED):
             address = f"{attacker.address}/v1/deliveries/replay"
             async with (
                 aiohttp.ClientSession() as stranger,
@@ -134,7 +97,7 @@ async def half_sent_requests(attacker: Attacker) -> None:
     port = urlsplit(attacker.address).port
 
     async def hold(_: int) -> None:
-        with contextlib.suppress(*_IGNORED):
+        with contextlib.suppress(*IGNORED):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(b"PUT /v1/channels/x/sms HTTP/1.1\r\nHost: localhost\r\nContent-Le")
@@ -185,7 +148,7 @@ async def stalled_streams(attacker: Attacker) -> None:
     """500 streams of changes that are opened and never read, beside commands that feed them."""
 
     async def stall(_: int) -> None:
-        with contextlib.suppress(*_IGNORED):
+        with contextlib.suppress(*IGNORED):
             headers = {"Accept": "text/event-stream"}
             timeout = aiohttp.ClientTimeout(total=60)
             async with attacker.session.get("changes", headers=headers, timeout=timeout) as response:
@@ -245,7 +208,7 @@ async def unread_answers(attacker: Attacker) -> None:
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {authorization}\r\n\r\n".encode()
 
     async def ask(_: int) -> None:
-        with contextlib.suppress(*_IGNORED):
+        with contextlib.suppress(*IGNORED):
             _reader, writer = await asyncio.open_connection(target.hostname, target.port, limit=1)
             try:
                 writer.write(request * 10)
@@ -255,6 +218,20 @@ async def unread_answers(attacker: Attacker) -> None:
         await asyncio.sleep(0.2)
 
     await attacker.for_ever(300, ask)
+
+
+async def waits(attacker: Attacker) -> None:
+    """190 requests that wait for calls without an end, and 10 listeners that ask as fast as they can."""
+
+    async def wait(_: int) -> None:
+        body = {"system": "evil", "code": "I"}
+        await attacker.send("POST", f"channels/{attacker.channel}/invocations", body, params={"wait": "30"})
+
+    async def listen(number: int) -> None:
+        await attacker.send("PUT", f"channels/{attacker.channel}/listeners/l{number % 10}", {})
+
+    await _call_nobody(attacker)
+    await asyncio.gather(attacker.for_ever(190, wait), attacker.for_ever(10, listen))
 
 
 ATTACKS: dict[str, Attack] = {
@@ -272,6 +249,7 @@ ATTACKS: dict[str, Attack] = {
         settings_reads,
         parsed,
         unread_answers,
+        waits,
     )
 }
 

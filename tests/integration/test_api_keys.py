@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from services.gateway.authentication import api_keys
+from services.gateway.authentication.api_key_limit import MAX_KEYS
 from services.gateway.authentication.api_keys import MIGRATIONS
 from services.gateway.authentication.authenticator import authenticate
 from services.gateway.authentication.roles import ALL_ROLES, Role, Scope
@@ -127,6 +128,30 @@ async def test_a_rotation_keeps_both_for_its_overlap(api: Api) -> None:
     assert (await ask(api, new.body["token"], "GET", "channels")).status == 200
     again = await api("POST", f"api-keys/{made['key_id']}/rotation", {})
     assert (again.status, again.body["type"]) == (409, "urn:switchboard:problem:ApiKeyNotValid")
+
+
+async def test_an_account_has_200_keys_however_made(installation: Installation, api: Api, account: str) -> None:
+    old = (await api("POST", "api-keys", CI)).body["key_id"]
+    pool = await pool_of(installation.settings, size=1)
+    own = len((await api("GET", "api-keys")).body["api_keys"])
+    await pool.execute(
+        "INSERT INTO gateway.api_keys (key_id, token_sha256, roles, scope, account, label) "
+        "SELECT substr(md5($1 || number), 1, 8), sha256(($1 || number)::bytea), $3, 'account', $1, 'many' "
+        "FROM generate_series(1, $2::int) AS number",
+        account,
+        MAX_KEYS - 1 - own,
+        ["viewer"],
+    )
+    await pool.close()
+
+    rotate, create = f"api-keys/{old}/rotation", "api-keys"
+    made = await asyncio.gather(
+        *(api("POST", path, CI if path == create else {}) for path in (rotate, create, rotate, create))
+    )
+    after = [await api("POST", rotate, {}), await api("POST", create, CI)]
+
+    assert sorted(answer.status for answer in made) == [201, 409, 409, 409]
+    assert {answer.body["type"] for answer in after} == {"urn:switchboard:problem:TooManyApiKeys"}
 
 
 async def test_a_revocation_ends_streams_and_waiting_requests(

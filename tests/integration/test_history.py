@@ -183,6 +183,25 @@ async def test_since_is_cut_to_milliseconds_and_hides_nothing_earlier(
     assert bool(entries) is shown
 
 
+async def test_what_became_of_a_request_is_found_by_an_index(tables: Pool) -> None:
+    """Of 5,000 entries of one channel, whether by the id of the command or by that of what it belongs to."""
+    await tables.execute(
+        "INSERT INTO history_v1.entries "
+        "(topic, partition, log_offset, id, time, account, channel, type, command_id, correlation_id, repeated) "
+        "SELECT 'events', 0, n, n, now(), 'acme', 'ch', 'SmsActivated', n, "
+        "CASE WHEN n % 50 = 0 THEN 'order-' || n ELSE n::text END, false FROM generate_series(1, 5000) AS n"
+    )
+    await tables.execute("ANALYZE history_v1.entries")
+
+    for about, found in (("50", "50"), ("order-50", "50"), ("51", "51")):
+        entries = await history_queries.find_about(tables, "acme", "ch", about, 200)
+        assert [one["command_id"] for one in entries] == [found]
+    plan = await tables.fetch(f"EXPLAIN {history_queries.FIND_ABOUT}", "acme", "ch", "50", 200)
+    shown = "\n".join(row[0] for row in plan)
+    assert "entries_by_correlation" in shown, shown
+    assert "entries_by_command" in shown, shown
+
+
 @pytest.mark.parametrize("name", list(projections()))
 async def test_no_character_stops_a_projection(tables: Pool, name: str) -> None:
     """PostgreSQL's text knows no NUL; JSON does, and an actor may hold one."""

@@ -31,7 +31,7 @@ async def test_migrations_go_back_and_forward(tables: Pool) -> None:
         return {row["nspname"] for row in rows} - {"switchboard", "public"}
 
     assert await migrate_down(tables, "projections", PROJECTION_MIGRATIONS, to="0002_read_models") == [
-        "0011_channels_by_provider", "0010_proposed_changes",
+        "0012_entries_by_correlation", "0011_channels_by_provider", "0010_proposed_changes",
         "0009_rate_facts", "0008_versions_of_all", "0007_resource_versions", "0006_sections", "0005_room",
         "0004_catalogue", "0003_history",
     ]  # fmt: skip

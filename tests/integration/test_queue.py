@@ -13,7 +13,7 @@ from services.infrastructure.postgres import Pool, migrate
 from services.infrastructure.vault import KeyRing, SignatureAddress
 from services.invoker import delivery_log
 from services.invoker.delivery_log import DeliveryFilter, replay
-from services.invoker.queue import scheduling
+from services.invoker.queue import listeners, scheduling
 from services.invoker.queue.claiming import awake_lanes, claim
 from services.invoker.results.retry_policy import (
     Answered,
@@ -22,6 +22,7 @@ from services.invoker.service import MIGRATIONS
 from services.invoker.settings_replica.endpoint import Endpoint, NoEndpoint
 from services.invoker.settings_replica.endpoint_cache import EndpointCache
 from tests.migrations import migrate_down
+from tests.patience import PATIENCE_S
 from tests.queue_database import FAILED, LIMITS, add, queue_pool, record_all, result_of
 
 
@@ -179,3 +180,35 @@ async def test_what_has_expired_is_not_called(pool: Pool) -> None:
     await add(pool, "crm", expires_at=datetime.now(UTC) - timedelta(seconds=1))
     assert await claim(pool, "first", {}, 10, LIMITS) == []
     assert await awake_lanes(pool) == []
+
+
+async def test_calls_that_belong_together_are_found_by_an_index(pool: Pool) -> None:
+    """Of 5,000 of one channel, whether by the id of the request or by that of what it belongs to."""
+    ids = await add(pool, "crm", 5_000)
+    await pool.execute("UPDATE invoker.deliveries SET correlation_id = 'order-1' WHERE id = ANY($1)", ids[7:9])
+    await pool.execute("ANALYZE invoker.deliveries")
+
+    for about, found in (("order-1", [ids[8], ids[7]]), (ids[8], [ids[8]]), (ids[9], [ids[9]])):
+        chosen = DeliveryFilter("acme", "ch", about=about)
+        assert [one["id"] for one in await delivery_log.list_deliveries(pool, chosen, 200)] == found
+    where, values = chosen.where()
+    query = f"EXPLAIN SELECT id FROM invoker.deliveries WHERE {where} ORDER BY id DESC LIMIT 200"  # noqa: S608
+    shown = "\n".join(row[0] for row in await pool.fetch(query, *values))
+    assert "deliveries_by_correlation" in shown, shown
+
+
+async def test_a_listener_that_goes_on_writes_nothing_until_its_lease_is_nearly_over(pool: Pool) -> None:
+    """Nor does it wait for the lock of those who begin: each of many asks every few seconds."""
+    lease = "SELECT expires_at - now() FROM invoker.listeners"
+    assert await listeners.listen(pool, "acme", "ch", "laptop", None)
+    written = await pool.fetchval("SELECT xmin::text FROM invoker.listeners")
+    async with pool.acquire() as other, other.transaction():
+        await other.execute(listeners.LOCK, "acme")
+        async with asyncio.timeout(PATIENCE_S):
+            assert await listeners.listen(pool, "acme", "ch", "laptop", None)
+    assert await pool.fetchval("SELECT xmin::text FROM invoker.listeners") == written
+
+    least = timedelta(seconds=listeners.LEASE_S)
+    await pool.execute("UPDATE invoker.listeners SET expires_at = now() + $1::interval", least)
+    assert await listeners.listen(pool, "acme", "ch", "laptop", None)
+    assert await pool.fetchval(lease) > least

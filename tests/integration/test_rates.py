@@ -57,6 +57,15 @@ async def test_a_book_is_applied_as_a_whole_and_read_by_every_account(
         assert (await platform("PUT", "rates", {"rates": rates})).body["version"] == version + 1
         assert (await account("GET", f"rates?version={version}")).body == book
         assert (await account("GET", f"rates?version={version + 9}")).status == 404
+        pages = [(await account("GET", f"rates?version={version}&limit=1")).body]
+        pages.append((await account("GET", f"rates?after={pages[0]['next']}&limit=1")).body)
+        assert [one | {"next": ""} for one in pages] == [book | {"rates": [one], "next": ""} for one in book["rates"]]
+        assert pages[1]["next"] is None
+        chosen = f"rates?version={version}&country=BD&fee_class=authentication-international"
+        assert (await account("GET", chosen)).body["rates"] == book["rates"][1:]
+        assert (await account("GET", f"rates?version={version}&country=SG")).body == book | {"rates": []}
+        for wrong in ("after=1", f"after={version + 9}/1&version={version}", "country=bd", "fee_class=none", "limit=0"):
+            assert (await account("GET", f"rates?{wrong}")).status == 400, wrong
         twice = await platform("PUT", "rates", {"rates": rates + rates})
         assert twice.status == 422
         assert "two rates are for BD authentication from 2026-01-01" in twice.body["detail"]
@@ -74,7 +83,11 @@ async def test_a_book_of_the_largest_size_is_applied_over_http(installation: Ins
         large = json.dumps({"rates": rates}).encode()
         put = await platform("PUT", "rates", data=io.BytesIO(large), headers=AS_JSON)
         assert (put.status, len(put.body.get("rates", put.body))) == (200, MAX_RATES)
-        assert (await account("GET", "rates")).body == put.body
+        pages = [(await account("GET", "rates")).body]
+        while (following := pages[-1]["next"]) is not None:
+            pages.append((await account("GET", f"rates?after={following}")).body)
+        assert [one for page in pages for one in page["rates"]] == put.body["rates"]
+        assert {(page["version"], len(page["rates"])) for page in pages} == {(put.body["version"], 1_000)}
         refused = await account("PUT", "rates", data=io.BytesIO(large), headers=AS_JSON)
         assert (refused.status, refused.body["title"]) == (413, "Body too large")
         await platform("PUT", "rates", {"rates": [RATE | {"amount": "0.02"}]})

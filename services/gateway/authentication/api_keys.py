@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -15,6 +15,7 @@ from contracts.access_log import ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated
 from contracts.message import rfc3339
 from services.gateway.authentication.access_log import Concerned, record
 from services.gateway.authentication.actor import COMMAND_LINE, Actor
+from services.gateway.authentication.api_key_limit import require_room
 from services.gateway.authentication.principal import Principal
 from services.gateway.authentication.roles import ALL_ROLES, PLATFORM, Role, Scope
 from services.infrastructure.postgres import Connection, Pool
@@ -31,9 +32,6 @@ _INSERT = """
         expires_at, created_by, replaces, owner)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING *
 """
-
-MAX_KEYS = 200
-"""Of an account or a provider."""
 
 Network = IPv4Network | IPv6Network
 
@@ -98,9 +96,15 @@ async def create(
     expires_at: datetime | None = None,
     owner: str | None = None,
     by: Actor = COMMAND_LINE,
+    limited: bool = False,
 ) -> str:
-    """Creates a key and returns its token, which cannot be shown again. The access log has it with the key, or not."""
+    """Creates a key and returns its token, which cannot be shown again. The access log has it with the key, or not.
+
+    Raises `TooManyKeys` if it is ``limited``, as for everybody but the operator.
+    """
     async with pool.acquire() as connection, connection.transaction():
+        if limited:
+            await require_room(connection, scope)
         key, token = await _insert(
             connection, by, label=label, scope=scope, roles=roles, networks=networks, expires_at=expires_at, owner=owner
         )
@@ -163,22 +167,19 @@ async def find(pool: Pool | Connection, key_id: str, within: Scope = PLATFORM) -
     return None if row is None else _from_row(row)
 
 
-async def has_room(pool: Pool, scope: Scope) -> bool:
-    """Whether the account or provider may have another key: at most `MAX_KEYS`, those of the last day included."""
-    query = (
-        f"SELECT count(*) FROM (SELECT 1 FROM gateway.api_keys WHERE {_WITHIN} "  # noqa: S608
-        "AND (revoked_at IS NULL OR created_at > now() - interval '1 day') "
-        "AND (expires_at IS NULL OR expires_at > now() - interval '1 day') LIMIT $4) AS keys"
-    )
-    return bool(await pool.fetchval(query, *_fields(replace(scope, channel=None)), MAX_KEYS) < MAX_KEYS)
-
-
 async def rotate(
-    pool: Pool, old: ApiKey, *, overlap: timedelta, expires_at: datetime | None, by: Actor = COMMAND_LINE
+    pool: Pool,
+    old: ApiKey,
+    *,
+    overlap: timedelta,
+    expires_at: datetime | None,
+    by: Actor = COMMAND_LINE,
+    limited: bool = False,
 ) -> str | None:
     """Creates a key that may do the same, and lets the old one expire after ``overlap``. Returns the new token.
 
-    Returns None if the old key is not valid any more. It never lives longer than it would have.
+    Returns None if the old key is not valid any more. It never lives longer than it would have. Raises `TooManyKeys` as
+    `create` does.
     """
     async with pool.acquire() as connection, connection.transaction():
         until = await connection.fetchval(
@@ -189,6 +190,8 @@ async def rotate(
         )
         if until is None:
             return None
+        if limited:
+            await require_room(connection, old.scope)
         new, token = await _insert(
             connection,
             by,

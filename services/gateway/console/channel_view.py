@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from contracts.settings import ChannelSettings
 from services.gateway.console.console_request import ConsoleRequest
-from services.gateway.reads import ReadSettings, read_settings
+from services.gateway.long_polls import polls_of
+from services.gateway.reads import ReadSettings, read_settings, wait_for_version
 
 
 async def channel_view(
@@ -26,3 +28,9 @@ async def channel_view(
 async def settled(console: ConsoleRequest, channel: str, version: int | None) -> ReadSettings:
     """Waits until the read model shows what was just changed, so that the next view does too."""
     return await read_settings(console.request, console.caller, channel, version)
+
+
+async def until_history_has(console: ConsoleRequest, settings: ChannelSettings) -> None:
+    """Waits until the history is as new as these settings, or long enough."""
+    polls, channel = polls_of(console.request), (settings.account, settings.channel)
+    await wait_for_version(console.request, console.caller, polls.history, channel, settings.version)

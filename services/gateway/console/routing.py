@@ -14,6 +14,7 @@ from contracts.kafka.publisher import OutcomeTimeout, PublisherError
 from services.gateway.console import rendering
 from services.gateway.console.console_request import NotLoggedOn, announce, html_response, is_htmx, issuers_of
 from services.gateway.problems import Problem, too_many_waiting, unavailable
+from services.gateway.request_rules import require_no_nul
 from services.infrastructure.fair_queue import QueueFull
 from services.infrastructure.postgres import OUTAGES
 
@@ -28,6 +29,7 @@ class ConsoleRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
+                require_no_nul(request)
                 return await handle(request)
             except NotLoggedOn:
                 return _ask_to_log_on(request)

@@ -14,6 +14,7 @@ from contracts.envelope import validation_message
 from contracts.ids import ID_PATTERN
 from contracts.names import Name
 from services.gateway.authentication import api_keys
+from services.gateway.authentication.api_key_limit import MAX_KEYS, TooManyKeys
 from services.gateway.authentication.api_key_schemas import ApiKeyJson, ApiKeyList, CreatedApiKey
 from services.gateway.authentication.api_keys import ApiKey, Network
 from services.gateway.authentication.caller import Authenticated, Caller
@@ -84,23 +85,24 @@ async def create_key(request: Request, caller: Caller, asked: NewApiKey) -> str:
     """Returns the token of a new key. Raises `Problem`."""
     scope = _scope(asked, caller)
     await _require_no_stronger(request, caller, asked.roles, scope, asked.networks, asked.expires_at)
-    if scope.kind != "platform" and not await api_keys.has_room(pool_of(request), scope):
-        detail = f"An account or a provider may have {api_keys.MAX_KEYS} API keys; revoke one first."
-        raise Problem(409, "TooManyApiKeys", detail)
-    return await api_keys.create(
-        pool_of(request),
-        label=asked.label,
-        scope=scope,
-        roles=asked.roles,
-        networks=asked.networks,
-        expires_at=asked.expires_at,
-        owner=asked.owner or caller.principal.person,
-        by=actor_of(request, caller.principal),
-    )
+    try:
+        return await api_keys.create(
+            pool_of(request),
+            label=asked.label,
+            scope=scope,
+            roles=asked.roles,
+            networks=asked.networks,
+            expires_at=asked.expires_at,
+            owner=asked.owner or caller.principal.person,
+            by=actor_of(request, caller.principal),
+            limited=True,
+        )
+    except TooManyKeys:
+        raise _too_many() from None
 
 
 @router.post("/{key}/rotation", status_code=201, response_model=CreatedApiKey, openapi_extra=body_schema(Rotation))
-@raises("ApiKeyUnknown", "ApiKeyNotValid", "ApiKeyInvalid", "ApiKeyStronger")
+@raises("ApiKeyUnknown", "ApiKeyNotValid", "ApiKeyInvalid", "ApiKeyStronger", "TooManyApiKeys")
 async def rotate_api_key(request: Request, caller: Authenticated, key: str) -> JSONResponse:
     """Creates a key that may do the same, and shows its token, once. Both are valid for `overlap_seconds`."""
     return await _shown_once(request, await rotate_key(request, caller, key, await _parsed(request, Rotation)))
@@ -113,13 +115,17 @@ async def rotate_key(request: Request, caller: Caller, key: str, asked: Rotation
         raise _unknown(key)
     expires_at = asked.expires_at or old.expires_at
     await _require_no_stronger(request, caller, old.roles, old.scope, old.networks, expires_at)
-    token = await api_keys.rotate(
-        pool_of(request),
-        old,
-        overlap=timedelta(seconds=asked.overlap_seconds),
-        expires_at=expires_at,
-        by=actor_of(request, caller.principal),
-    )
+    try:
+        token = await api_keys.rotate(
+            pool_of(request),
+            old,
+            overlap=timedelta(seconds=asked.overlap_seconds),
+            expires_at=expires_at,
+            by=actor_of(request, caller.principal),
+            limited=True,
+        )
+    except TooManyKeys:
+        raise _too_many() from None
     if token is None:
         raise Problem(409, "ApiKeyNotValid", f"API key {key} is revoked or has expired; create a new one.", key_id=key)
     return token
@@ -193,6 +199,11 @@ def _stronger(what: str) -> Problem:
 
 def _unknown(key: str) -> Problem:
     return Problem(404, "ApiKeyUnknown", f"There is no API key {key[:128]!r}.", key_id=key[:128])
+
+
+def _too_many() -> Problem:
+    detail = f"An account or a provider may have {MAX_KEYS} API keys; revoke one first."
+    return Problem(409, "TooManyApiKeys", detail)
 
 
 async def _parsed(request: Request, model: type[Model]) -> Model:

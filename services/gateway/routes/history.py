@@ -13,9 +13,10 @@ from projections.history.schemas import HistoryPage
 from services.gateway.authentication.caller import Authenticated, Caller
 from services.gateway.instant import Instant
 from services.gateway.json_documents import document, json_response
+from services.gateway.long_polls import polls_of
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
-from services.gateway.reads import MinVersion, require_channel, snapshot_cursor, wait_until
+from services.gateway.reads import MinVersion, require_channel, snapshot_cursor, wait_for_version
 from services.gateway.requests import pool_of
 
 router = APIRouter(prefix="/v1", tags=["History"])
@@ -73,7 +74,7 @@ async def account_with_history(request: Request, caller: Caller, channel: str, m
     account, version = await require_channel(request, caller, channel, min_version)
     if min_version is not None:
         version = min(min_version, version)
-        if not await wait_until(request, lambda: history_queries.has_version(pool_of(request), channel, version)):
+        if not await wait_for_version(request, caller, polls_of(request).history, (account, channel), version):
             detail = f"The history does not have version {version} yet; try again shortly."
             raise Problem(504, "ReadModelBehind", detail)
     return account

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -17,10 +16,10 @@ from contracts.invocation import InvokeIntent, MakeTestCall, TriggerIntent
 from services.gateway.authentication.origin import origin_of
 from services.gateway.commands import ChannelCommand
 from services.gateway.judged_commands import JudgedCommand
-from services.gateway.long_polls import long_poll
+from services.gateway.long_polls import long_poll, polls_of, wait_for
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
-from services.gateway.reads import ReadRequest, wait_until
+from services.gateway.reads import ReadRequest, wait_for_version
 from services.gateway.requests import (
     body_schema,
     pool_of,
@@ -30,6 +29,7 @@ from services.gateway.requests import (
     test_call_of,
     turn_of,
 )
+from services.infrastructure.fair_queue import QueueFull
 from services.invoker import delivery_log
 from services.invoker.delivery_schemas import InvocationList, Invoked, TestCall, WouldCall, WouldRefuse
 from services.invoker.queue.rate_of_test_calls import TEST_CALLS_PER_MINUTE, wait_of_test_call
@@ -37,7 +37,6 @@ from services.invoker.queue.rate_of_test_calls import TEST_CALLS_PER_MINUTE, wai
 router = APIRouter(prefix="/v1/channels/{channel}")
 
 TEST_CALL_TIMEOUT_S = 25.0
-_POLL_INTERVAL_S = 0.05
 _Test = TypeVar("_Test", MakeTestCall, TriggerIntent)
 _OF_CALLS = ("AccountMissing", "RequestIdReused", "DeliveryQuotaExceeded", "TooManyFollowers")
 
@@ -65,8 +64,8 @@ async def invoke_intent(command: JudgedCommand, wait: Annotated[float, Query(ge=
     if command.options.dry_run:
         pool, schemas = pool_of(command.request), schemas_of(command.request)
         if invocation.settings_version is not None:
-            async with long_poll(command.request, command.caller):
-                await wait_until(command.request, lambda: delivery_log.has_settings(pool, account, channel, invocation))
+            polls, least = polls_of(command.request), invocation.settings_version
+            await wait_for_version(command.request, command.caller, polls.invoker_settings, (account, channel), least)
         turn_of(command.request).end()
         async with schema_queue_of(command.request).turn(account):
             return JSONResponse(await delivery_log.dry_run(pool, account, channel, invocation, schemas))
@@ -188,11 +187,11 @@ async def _publish_and_wait(
             command_id=request_id,
             traceparent=command.options.traceparent,
         )
-    turn_of(command.request).end()
-    deadline = asyncio.get_running_loop().time() + wait_s
-    while (delivery is None or delivery["ended_at"] is None) and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(_POLL_INTERVAL_S)
-        delivery = await delivery_log.find_by_request(pool, account, channel, request_id)
+    if wait_s and (delivery is None or delivery["ended_at"] is None):
+        key = (account, channel, request_id)
+        with suppress(QueueFull):  # the request is published, and its id is to be told
+            await wait_for(command.request, polls_of(command.request).deliveries, key, wait_s)
+            delivery = await delivery_log.find_by_request(pool, account, channel, request_id)
     if delivery is not None and not delivery_log.is_same_request(delivery, invocation):
         detail = f"Another request already has the id {request_id!r}; send this one with another Idempotency-Key."
         raise Problem(409, "RequestIdReused", detail, request_id=request_id, delivery=delivery["id"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from typing import Annotated, Any
@@ -12,17 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from contracts.envelope import validation_message
 from contracts.ids import ID_PATTERN, SystemId, is_id
-from services.gateway.long_polls import long_poll
+from services.gateway.long_polls import long_poll, polls_of, wait_for
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
 from services.gateway.reads import ReadRequest
-from services.gateway.requests import body_schema, json_body, pool_of, turn_of
+from services.gateway.requests import body_schema, json_body, pool_of
 from services.invoker.delivery_schemas import ListenerLeft, OfferedCalls, TakenAnswer
 from services.invoker.queue import listeners
 
 router = APIRouter(prefix="/v1/channels/{channel}/listeners/{listener}", tags=["Listeners"])
 
-_POLL_S = 0.2
 MAX_WAIT_S = 3
 """Short, so that a gateway that is to stop need not end a wait."""
 _Delivery = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
@@ -67,17 +65,16 @@ async def listen(
     except ValidationError as error:
         raise Problem(422, "InvalidCommand", validation_message(error)) from None
     pool = pool_of(read.request)
-    turn_of(read.request).end()
-    async with long_poll(read.request, read.caller):
-        if not await listeners.listen(pool, account, read.channel, listener, asked.system):
-            detail = f"An account may have {listeners.LISTENERS_PER_ACCOUNT} listeners at a time; end one first."
-            raise Problem(429, "TooManyListeners", detail, retry_after_s=5)
-        deadline = asyncio.get_running_loop().time() + wait
-        while True:
-            calls = await listeners.open_calls(pool, account, read.channel, asked.system, asked.known)
-            if calls or asyncio.get_running_loop().time() >= deadline:
-                return {"calls": calls}
-            await asyncio.sleep(_POLL_S)
+    if not await listeners.listen(pool, account, read.channel, listener, asked.system):
+        detail = f"An account may have {listeners.LISTENERS_PER_ACCOUNT} listeners at a time; end one first."
+        raise Problem(429, "TooManyListeners", detail, retry_after_s=5)
+    calls = await listeners.open_calls(pool, account, read.channel, asked.system, asked.known)
+    if wait and not calls:
+        key = listeners.CallsWanted(account, read.channel, asked.system, frozenset(asked.known))
+        async with long_poll(read.request, read.caller):
+            if await wait_for(read.request, polls_of(read.request).listener_calls, key, wait):
+                calls = await listeners.open_calls(pool, account, read.channel, asked.system, asked.known)
+    return {"calls": calls}
 
 
 @router.put("/answers/{delivery}", response_model=TakenAnswer, openapi_extra=body_schema(Answer))

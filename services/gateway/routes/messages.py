@@ -16,10 +16,10 @@ from services.gateway.authentication.caller import Caller
 from services.gateway.commands import ChannelCommand
 from services.gateway.instant import Instant
 from services.gateway.judged_commands import JudgedCommand
-from services.gateway.long_polls import long_poll
+from services.gateway.long_polls import polls_of
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem, channel_unknown, problem_of_refusal
-from services.gateway.reads import ReadRequest, require_channel, wait_until
+from services.gateway.reads import ReadRequest, require_channel, wait_for_version
 from services.gateway.requests import (
     body_schema,
     message_queue_of,
@@ -28,7 +28,7 @@ from services.gateway.requests import (
     turn_of,
 )
 from services.message_router import message_log
-from services.message_router.dry_run import has_settings, would_route
+from services.message_router.dry_run import would_route
 from services.message_router.message_schemas import Decision, Message, MessagePage, StatusReported
 
 router = APIRouter(prefix="/v1/channels/{channel}", tags=["Messages"])
@@ -87,9 +87,7 @@ async def would_decide(command: ChannelCommand, message: RouteMessage) -> Messag
 
 async def require_router_version(request: Request, caller: Caller, account: str, channel: str, version: int) -> None:
     """Waits until the message router has the version of the settings. Raises `Problem`."""
-    async with long_poll(request, caller):
-        is_known = await wait_until(request, lambda: has_settings(pool_of(request), account, channel, version))
-    if not is_known:
+    if not await wait_for_version(request, caller, polls_of(request).router_settings, (account, channel), version):
         detail = f"The message router does not know version {version} of the settings yet; try again shortly."
         raise Problem(504, "ReadModelBehind", detail)
 

@@ -14,7 +14,7 @@ from services.gateway.authentication.caller import Authenticated
 from services.gateway.content_negotiation import preferred
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem
-from services.gateway.requests import pool_of
+from services.gateway.requests import in_turns, pool_of, turn_of
 from services.message_router.message_schemas import UsageReport
 from services.message_router.usage_report import UsagePeriod, csv_lines, usage_pages
 
@@ -56,7 +56,8 @@ async def usage(
         detail = f"'from' must be a day before 'to' or the same, and both within {MAX_DAYS} days."
         raise Problem(400, "ParameterInvalid", detail)
     pages = usage_pages(pool_of(request), UsagePeriod(first, last, caller.account))
-    text = _csv(pages) if media_type == _CSV else _json(pages)
+    turn = turn_of(request)
+    text = in_turns(turn, _csv(pages)) if media_type == _CSV else in_turns(turn, _json(pages))
     return StreamingResponse(text, media_type=media_type, headers={"Vary": "Accept"})
 
 

@@ -7,7 +7,7 @@ to a listener.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +18,8 @@ LISTENERS_PER_ACCOUNT = 10
 """At a time, at all gateways."""
 LEASE_S = 45.0
 """A listener that is not heard of for so long is gone. Longer than the restart of a gateway takes."""
+_RENEWAL_S = 10.0
+"""For how long a lease is longer, so that it need not be renewed each time that is heard of the listener."""
 CALLS_AT_ONCE = 20
 """That a listener fetches; it fetches others once it has answered some of these."""
 _KEPT = timedelta(minutes=10)
@@ -26,7 +28,14 @@ _KEPT = timedelta(minutes=10)
 ListenerFailure = Literal["refused", "timeout", "broken"]
 """Why a receiver beside a listener gave no answer: no connection, no whole answer in time, or a broken connection."""
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('invoker.listeners ' || $1, 0))"
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('invoker.listeners ' || $1, 0))"
+# While a listener's lease is long, to go on costs one read: nothing is written, and nobody's lock is waited for.
+_IS_LISTENING = """
+    SELECT EXISTS (
+        SELECT FROM invoker.listeners WHERE account = $1 AND channel = $2 AND listener = $3
+            AND system IS NOT DISTINCT FROM $4 AND expires_at > now() + $5::interval
+    )
+"""
 _LISTEN = """
     INSERT INTO invoker.listeners AS l (account, channel, listener, system, expires_at)
     SELECT $1, $2, $3, $4, now() + $5::interval WHERE $6 > (
@@ -44,6 +53,13 @@ _SELECT_OPEN = """
     WHERE account = $1 AND channel = $2 AND ($3::text IS NULL OR system = $3) AND ended_at IS NULL
         AND deadline > clock_timestamp() AND delivery <> ALL($4::text[])
     ORDER BY delivery LIMIT $5
+"""
+_SELECT_OFFERED = """
+    SELECT w.place, c.delivery FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY
+        AS w(account, channel, system, place)
+    JOIN invoker.listener_calls c ON c.account = w.account AND c.channel = w.channel
+        AND (w.system IS NULL OR c.system = w.system)
+    WHERE c.ended_at IS NULL AND c.deadline > clock_timestamp()
 """
 _ANSWER = """
     UPDATE invoker.listener_calls
@@ -88,9 +104,11 @@ class ListenerAnswer(NamedTuple):
 
 async def listen(pool: Pool, account: str, channel: str, listener: str, system: str | None) -> bool:
     """Begins to listen, or goes on; False if the account has too many listeners. System None stands for all."""
+    if await pool.fetchval(_IS_LISTENING, account, channel, listener, system, timedelta(seconds=LEASE_S)):
+        return True
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(_LOCK, account)  # together, each would find the last free place
-        lease = timedelta(seconds=LEASE_S)
+        await connection.execute(LOCK, account)  # together, each would find the last free place
+        lease = timedelta(seconds=LEASE_S + _RENEWAL_S)
         most = LISTENERS_PER_ACCOUNT
         return bool(await connection.fetchval(_LISTEN, account, channel, listener, system, lease, most))
 
@@ -105,6 +123,22 @@ async def open_calls(
     """The calls that wait for an answer, without those that are ``known``, the oldest first."""
     rows = await pool.fetch(_SELECT_OPEN, account, channel, system, list(known), CALLS_AT_ONCE)
     return [dict(row) | {"body": row["body"].decode()} for row in rows]
+
+
+class CallsWanted(NamedTuple):
+    """What a listener waits for: a call of the channel that is not known; of one system, or of all if it is None."""
+
+    account: str
+    channel: str
+    system: str | None
+    known: frozenset[str]
+
+
+async def offered_among(pool: Pool, wanted: Sequence[CallsWanted]) -> dict[CallsWanted, str]:
+    """Those of whom there is a call to fetch, with one call each."""
+    rows = await pool.fetch(_SELECT_OFFERED, *map(list, list(zip(*wanted, strict=True))[:3]))
+    pairs = ((wanted[row["place"] - 1], row["delivery"]) for row in rows)
+    return {one: delivery for one, delivery in pairs if delivery not in one.known}
 
 
 async def answer_call(

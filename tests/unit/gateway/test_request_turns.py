@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from services.gateway.authentication.refusals import Refusals
 from services.gateway.limits import BURST_S, Limits, RateLimits
 from services.gateway.request_guard import RequestGuard
 from services.gateway.request_memory import RequestBodies, memory_budget
-from services.gateway.requests import work_queue
+from services.gateway.requests import in_turns, work_queue
 from services.infrastructure.fair_queue import FairQueue, Turn
 from services.infrastructure.postgres import Pool
 from tests.patience import PATIENCE_S
@@ -198,6 +199,32 @@ async def test_a_turn_ends_with_the_response_an_error_or_a_wait(ends: str) -> No
         await served(app, "quiet")
     go.set()
     await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_each_part_of_a_long_answer_is_made_in_a_turn_and_none_is_held_while_the_client_reads() -> None:
+    queue, made = FairQueue(1, 1, 256), list[str]()
+    turn = Turn(queue)
+    await turn.begin("busy")
+    turn.end()  # the response began
+
+    async def parts() -> AsyncIterator[str]:
+        for part in ("first", "second"):
+            made.append(part)
+            yield part
+
+    answer = in_turns(turn, parts())
+    async with asyncio.timeout(PATIENCE_S):
+        assert await anext(answer) == "first"
+        async with queue.turn("quiet"):
+            reading = asyncio.create_task(_rest(answer))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert made == ["first"]
+        assert await reading == ["second"]
+
+
+async def _rest(parts: AsyncIterator[str]) -> list[str]:
+    return [part async for part in parts]
 
 
 async def test_tokens_that_come_together_are_checked_in_one_query() -> None:

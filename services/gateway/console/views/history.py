@@ -21,14 +21,14 @@ from services.audit.timeline.sentences import describe_changes
 from services.gateway.authentication.caller import require_allowed
 from services.gateway.authentication.operations import OPERATIONS, SENT_BY
 from services.gateway.authentication.origin import origin_of
-from services.gateway.console.channel_view import channel_view, settled
+from services.gateway.console.channel_view import channel_view, settled, until_history_has
 from services.gateway.console.console_request import Console, ConsoleRequest
 from services.gateway.console.forms import Form
 from services.gateway.console.rendering import url
 from services.gateway.console.routing import ConsoleRoute
 from services.gateway.log_reads import read_log
 from services.gateway.problems import Problem
-from services.gateway.reads import snapshot_cursor, wait_until
+from services.gateway.reads import snapshot_cursor
 from services.gateway.requests import pool_of, publisher_of
 from services.gateway.routes.channels import require_own_fields
 
@@ -62,8 +62,7 @@ async def _channel_page(
     **undoing: Any,
 ) -> Response:
     view = await channel_view(console, channel, "history")
-    version, pool = view["settings"].version, pool_of(console.request)
-    await wait_until(console.request, lambda: history_queries.has_version(pool, channel, version))
+    await until_history_has(console, view["settings"])
     found = await _entries(console, view["settings"].account, channel, kind, actor, before)
     may_compare = console.may("GET /console/channels/{channel}/compare")
     return console.page("history.html", status, undoing=undoing or None, may_compare=may_compare, **view | found)

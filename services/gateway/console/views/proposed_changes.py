@@ -9,14 +9,12 @@ from starlette.responses import Response
 
 from contracts.ids import new_id
 from projections.history import proposed_changes as queries
-from projections.history import queries as history_queries
 from services.gateway.console.catalogue import _
-from services.gateway.console.channel_view import channel_view, settled
+from services.gateway.console.channel_view import channel_view, settled, until_history_has
 from services.gateway.console.console_request import Console, ConsoleRequest
 from services.gateway.console.rendering import url
 from services.gateway.console.routing import ConsoleRoute
 from services.gateway.problems import Problem
-from services.gateway.reads import wait_until
 from services.gateway.requests import pool_of
 from services.gateway.routes.proposed_changes import require_may_decline
 
@@ -102,8 +100,7 @@ async def _one(
 async def _view(console: ConsoleRequest, channel: str) -> dict[str, Any]:
     """The channel, once its history is as new as its settings."""
     view = await channel_view(console, channel, VIEW)
-    pool, version = pool_of(console.request), view["settings"].version
-    await wait_until(console.request, lambda: history_queries.has_version(pool, channel, version))
+    await until_history_has(console, view["settings"])
     return view
 
 

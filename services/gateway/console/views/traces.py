@@ -39,9 +39,7 @@ class Step:
 async def trace(console: Console, channel: str, request_id: str) -> Response:
     view = await channel_view(console, channel, "history")
     account, pool = view["settings"].account, pool_of(console.request)
-    sought = history_queries.Sought(account, channel, about=request_id)
-    async with pool.acquire() as connection:
-        entries, _ = await history_queries.find(connection, sought, _MOST_STEPS)
+    entries = await history_queries.find_about(pool, account, channel, request_id, _MOST_STEPS)
     calls: list[dict[str, Any]] = []
     if console.may(DELIVERIES_PAGE):
         chosen = delivery_log.DeliveryFilter(account, channel, about=request_id)
@@ -60,17 +58,17 @@ def steps(request_id: str, entries: list[dict[str, Any]], calls: list[dict[str, 
         if call["ended_at"] is not None:
             found.append(Step("ended", call["ended_at"], call))
     if (made := _time_in(request_id)) is not None:
-        found.append(Step("sent", rfc3339(made), {}))
+        found.append(Step("sent", made, {}))
     order = {"sent": 0, "entry": 1, "asked": 2, "attempt": 3, "ended": 4}
     found.sort(key=lambda step: (unix_milliseconds(step.at), order[step.kind], step.about.get("version", 0)))
     first = unix_milliseconds(found[0].at)
     return [Step(step.kind, step.at, step.about, unix_milliseconds(step.at) - first) for step in found]
 
 
-def _time_in(request_id: str) -> int | None:
-    """The Unix milliseconds in a UUID of version 7."""
+def _time_in(request_id: str) -> str | None:
+    """When a UUID of version 7 was made (RFC 3339). None for anything else, also a time that no calendar has."""
     try:
         uuid = UUID(request_id)
-    except ValueError:
+        return rfc3339(uuid.int >> 80) if uuid.version == 7 else None
+    except (ValueError, OverflowError):
         return None
-    return uuid.int >> 80 if uuid.version == 7 else None

@@ -34,6 +34,11 @@ def test_an_id_of_somebody_else_has_no_time() -> None:
     assert (step.kind, step.at, step.after_ms) == ("entry", _at(3), 0)
 
 
+def test_an_id_whose_time_no_calendar_has_has_no_time() -> None:
+    (step,) = steps(uuid7(2**48 - 1, bytes(10)), [{"rejection": "SystemUnknown", "time": _at(3)}], [])
+    assert step.kind == "entry"
+
+
 def test_a_call_is_asked_for_tried_and_ends() -> None:
     attempts = [{"number": number, "started_at": _at(20 + number)} for number in (1, 2)]
     found = steps("order-1001", [], [_call(attempt_log=attempts, ended_at=_at(23))])

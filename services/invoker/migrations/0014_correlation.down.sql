@@ -1,0 +1,1 @@
+DROP INDEX invoker.deliveries_by_correlation;
