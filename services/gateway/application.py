@@ -153,6 +153,7 @@ def application(
     app.state.polls = SharedPolls(pool)
     app.state.test_calls = Places("test calls", limits.test_calls_per_account, limits.long_polls, "TooManyTestCalls")
     app.state.replay_rate = RateLimit("replays", limits.replays_per_account, 60)
+    app.state.early_status_rate = RateLimit("early statuses", limits.early_statuses_per_account, 24 * 60 * 60)
     app.state.revocations = Revocations(pool)
     app.state.schemas = SchemaValidator()
     app.state.publisher = None

@@ -45,6 +45,8 @@ class Limits:
     """A minute."""
     stored_bytes_per_account: int = 10_000_000_000
     """Of deliveries; the invoker deletes and refuses, the gateway only says so."""
+    early_statuses_per_account: int = 10_000
+    """Of messages that are not known, a day: each is kept for 7 days."""
 
     @staticmethod
     def of(settings: Settings, open_files: int) -> Limits:

@@ -31,6 +31,9 @@ _STATUSES = f"""
         SELECT received_at, via, status, at, error, channel, account, message FROM message_router.waiting_statuses
     ) AS s WHERE {_BY_ID} ORDER BY received_at
 """  # noqa: S608
+_IS_KNOWN = """
+    SELECT EXISTS (SELECT FROM message_router.messages WHERE channel = $1 AND account = $2 AND message = $3)
+"""
 _NOTICES = f"SELECT type, told_at, data FROM message_router.notices WHERE {_BY_ID} ORDER BY number"  # noqa: S608
 
 
@@ -109,6 +112,11 @@ async def get_message(pool: Pool, account: str | None, channel: str, message: st
         if row is None:
             return None
         return await _with_timeline(connection, row)
+
+
+async def is_known(pool: Pool, account: str, channel: str, message: str) -> bool:
+    """Whether there is the message, decided or not."""
+    return bool(await pool.fetchval(_IS_KNOWN, channel, account, message))
 
 
 async def _with_timeline(connection: Connection, row: Any) -> dict[str, Any]:

@@ -102,3 +102,22 @@ async def test_polls_from_the_beginning_are_served_in_turns(installation: Instal
             await asyncio.sleep(1)
             assert not any(poll.done() for poll in polls)
         assert [len((await poll).body["changes"]) for poll in polls] == [1] * 5
+
+
+async def test_statuses_of_unknown_messages_are_a_bounded_number(installation: Installation) -> None:
+    """Each is kept until its message comes."""
+    account, channel, known = fresh("acct"), fresh("ch"), fresh("m")
+    status = {"status": "sent", "via": "chat", "at": "2026-01-01T00:00:00Z"}
+    async with gateway(installation, account, Limits(early_statuses_per_account=2)) as (api, _):
+        async with installation.api(None, **{"Switchboard-Account": account}) as platform:
+            shop = {"channel_type": "whatsapp", "name": "Shop", "enterprise_authenticated": True}
+            version = (await platform("PUT", f"channels/{channel}", shop)).body["version"]
+        otp = {"category": "authentication", "recipient": "+6591234567", "settings_version": version}
+        routed = await api("POST", f"channels/{channel}/message-decisions", otp, headers={"Idempotency-Key": known})
+        assert routed.status == 200, routed.body
+        path = f"channels/{channel}/messages/{{}}/statuses?min_version={version}"
+        answers = [await api("POST", path.format(one), status) for one in (fresh("m"), known, fresh("m"), known)]
+        assert [one.status for one in answers] == [202] * 4
+        refused = await api("POST", path.format(fresh("m")), status)
+        assert (refused.status, refused.body.get("title")) == (429, "Too many requests")
+        assert int(refused.headers["Retry-After"]) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -16,6 +17,7 @@ from services.gateway.authentication.caller import Caller
 from services.gateway.commands import ChannelCommand
 from services.gateway.instant import Instant
 from services.gateway.judged_commands import JudgedCommand
+from services.gateway.limits import RateLimit
 from services.gateway.long_polls import polls_of
 from services.gateway.problem_types import raises
 from services.gateway.problems import Problem, channel_unknown, problem_of_refusal
@@ -152,6 +154,7 @@ async def report_status(command: JudgedCommand, message: str) -> JSONResponse:
     """Reports what the chat app or the SMS product said of a message.
 
     A status counts once, however often it is reported, and one that comes before its message is decided waits for it.
+    Of messages that are not known at all an account may report 10,000 a day.
     """
     account = command.caller.required_account()
     await command.require_channel()
@@ -161,6 +164,7 @@ async def report_status(command: JudgedCommand, message: str) -> JSONResponse:
         raise Problem(422, "InvalidCommand", validation_message(error)) from None
     if command.options.dry_run:
         raise Problem(422, "InvalidCommand", "A status has no dry run: it states what happened.")
+    await _count_if_early(command, account, message)
     report_id = await message_router_of(command.request).report_status(
         status,
         channel=command.channel,
@@ -169,3 +173,15 @@ async def report_status(command: JudgedCommand, message: str) -> JSONResponse:
         report_id=command.options.command_id,
     )
     return JSONResponse({"report_id": report_id, "message": message}, 202)
+
+
+async def _count_if_early(command: JudgedCommand, account: str, message: str) -> None:
+    """Counts a status of a message that is not known, because it will be kept. Raises `Problem` for one too many."""
+    payer, pool = command.caller.principal.payer, pool_of(command.request)
+    if payer is None or await message_log.is_known(pool, account, command.channel, message):
+        return
+    rate: RateLimit = command.request.app.state.early_status_rate
+    if wait_s := rate.wait_s(payer):
+        detail = "The account has reported too many statuses of messages that are not known; go on after Retry-After."
+        raise Problem(429, "TooManyRequests", detail, retry_after_s=math.ceil(wait_s))
+    rate.take(payer)
