@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -45,12 +47,21 @@ async def prometheus_metrics(request: Request) -> Response:
 async def asyncapi_page(request: Request) -> Response:
     """Returns the document to tools, and a page to browsers."""
     if preferred(request.headers.get("Accept", ""), (ASYNCAPI_TYPE, "text/html")) != "text/html":
-        return JSONResponse(asyncapi(), media_type=ASYNCAPI_TYPE, headers={"Vary": "Accept"})
-    return HTMLResponse(
-        page.page(), headers={"Vary": "Accept", "Content-Security-Policy": page.content_security_policy()}
-    )
+        return Response(_document(), media_type=ASYNCAPI_TYPE, headers={"Vary": "Accept"})
+    return HTMLResponse(_page(), headers={"Vary": "Accept", "Content-Security-Policy": page.content_security_policy()})
 
 
 @router.get("/asyncapi.json")
-async def asyncapi_document() -> JSONResponse:
-    return JSONResponse(asyncapi(), media_type=ASYNCAPI_TYPE)
+async def asyncapi_document() -> Response:
+    return Response(_document(), media_type=ASYNCAPI_TYPE)
+
+
+# Encoded once, and sent to all: anybody may ask for them, and not read them.
+@cache
+def _document() -> bytes:
+    return bytes(JSONResponse(asyncapi()).body)
+
+
+@cache
+def _page() -> bytes:
+    return page.page().encode()

@@ -37,7 +37,8 @@ class Response:
     def __init__(self, messages: list[Message], chunks_read: int) -> None:
         self.status = messages[0]["status"]
         self.headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
-        self.text = b"".join(one.get("body", b"") for one in messages[1:])
+        self.pieces = [one.get("body", b"") for one in messages[1:]]
+        self.text = b"".join(self.pieces)
         self.chunks_read = chunks_read
 
     @property
@@ -159,3 +160,11 @@ async def test_every_response_says_how_it_may_be_shown_and_kept() -> None:
         assert "frame-ancestors 'none'" in headers["content-security-policy"], path
         assert "unsafe" not in headers["content-security-policy"], path
         assert (headers.get("cache-control") == "no-store") == (path == "/v1/none"), path
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/asyncapi.json", "/asyncapi"])
+async def test_what_strangers_may_ask_for_is_sent_from_one_copy(path: str) -> None:
+    gateway, accept = app(), (b"accept", b"text/html")
+    first, second = [await ask(gateway, "GET", path, accept) for _ in range(2)]
+    assert first.status == 200
+    assert first.pieces[0] is second.pieces[0]
