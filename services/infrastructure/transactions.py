@@ -80,8 +80,12 @@ class TransactionalProducer:
                     if turn < len(batches):
                         send = await self._producer.send_batch(batches[turn], tp.topic, partition=tp.partition)
                         sends.append((tp, send))
-        finally:
-            results = await asyncio.gather(*(send for _, send in sends), return_exceptions=True)
+        except BaseException:
+            # Its time may be over: what was sent before is not waited for any more.
+            for _, send in sends:
+                send.cancel()
+            raise
+        results = await asyncio.gather(*(send for _, send in sends), return_exceptions=True)
         first: dict[TopicPartition, int] = {}
         for (tp, _), result in zip(sends, results, strict=True):
             if isinstance(result, BaseException):
