@@ -137,12 +137,9 @@ def test_another_user_gets_neither_data_nor_a_connection(running: tuple[Up, Path
     [
         'send EditChannel --channel demo-whatsapp --account acme --data {"name":"Büro-仓库-🧾"}',
         "settings export --channel demo-whatsapp",
-        "projections status",
         "deliveries list --account acme",
-        "api-keys list",
         "audit verify",
         "topics apply",
-        "database apply",
     ],
 )
 def test_a_command_finds_the_running_up(running: tuple[Up, Path, dict[str, str]], words: str) -> None:

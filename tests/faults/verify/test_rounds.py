@@ -1,4 +1,4 @@
-"""Two runs of ``audit verify --database`` under load; ``make faults KIND=verify`` plays as many as wanted."""
+"""A run of ``audit verify --database`` under load; ``make faults KIND=verify`` plays as many and all kinds."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from tests.faults.verify.rounds import play_rounds
 
 
 @pytest.mark.timeout(400)
-def test_two_rounds(tmp_path: Path) -> None:
-    assert play_rounds(2, 1, ("rebuild", "restart-decider"), tmp_path) == 0
+def test_a_round(tmp_path: Path) -> None:
+    assert play_rounds(1, 1, ("restart-decider",), tmp_path) == 0

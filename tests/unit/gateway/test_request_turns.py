@@ -29,6 +29,12 @@ from tests.unit.gateway.key_rows import key_row
 TOKENS = {account: f"sb_{account:a<8}_{'x' * 43}" for account in ("busy", "quiet")}
 
 
+async def _passes() -> None:
+    """Takes some passes of the event loop, however slow the machine is."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 class Keys:
     """A database with a key of each account, which takes a turn of the event loop for a query."""
 
@@ -39,7 +45,7 @@ class Keys:
     async def fetch(self, _: str, key_ids: list[str]) -> list[dict[str, Any]]:
         self.queries.append(key_ids)
         found = [key_row(token, account) for account, token in TOKENS.items() if token[3:11] in key_ids]
-        await asyncio.sleep(0.01)
+        await _passes()
         return [row for row in found if row["key_id"] not in self.revoked]
 
 
@@ -107,7 +113,7 @@ async def test_a_flood_is_one_of_the_turns() -> None:
 
     async def route(scope: Scope, _: Receive, send: Send) -> None:
         order.append(scope["state"]["principal"].scope.account)
-        await asyncio.sleep(0.01)
+        await _passes()
         await send({"type": "http.response.start", "status": 200})
 
     app = guard(route, FairQueue(4, 3, 256, beside_others=1))
@@ -116,8 +122,9 @@ async def test_a_flood_is_one_of_the_turns() -> None:
         await asyncio.sleep(0)
     await asyncio.gather(*(served(app, "quiet") for _ in range(3)), *flood)
 
-    last_quiet = len(order) - order[::-1].index("quiet")
-    assert order[:last_quiet].count("busy") < 64 // 2
+    first, last = order.index("quiet"), len(order) - order[::-1].index("quiet")
+    assert order[first:last].count("busy") <= 3
+    assert order[last:].count("busy") > 64 // 4, "the flood came first"
 
 
 async def test_more_than_may_wait_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
