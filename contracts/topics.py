@@ -49,6 +49,8 @@ def _compacted() -> dict[str, str]:
         "cleanup.policy": "compact",
         "segment.ms": str(60 * 60 * 1000),
         "max.compaction.lag.ms": str(60 * 60 * 1000),
+        # So long, a record before a backup's cut is still there for it to read, whatever comes after the cut.
+        "min.compaction.lag.ms": str(30 * 60 * 1000),
         "min.cleanable.dirty.ratio": "0.5",
         "delete.retention.ms": str(DAY_MS),
     }
@@ -94,6 +96,8 @@ OUTBOX_POSITIONS = Topic(
 )
 
 PARTITION_GROWTH = Topic("switchboard.partition-growth", "how the number of partitions grew", _compacted())
+UNFINISHED_RESTORE = "switchboard.unfinished-restore"
+"""No topic of the log: it exists while `switchboard restore` has not finished, and has no records."""
 
 TOPICS: tuple[Topic, ...] = (
     COMMANDS,
@@ -113,6 +117,8 @@ TOPICS: tuple[Topic, ...] = (
     OUTBOX_POSITIONS,
     PARTITION_GROWTH,
 )
+
+COMPACTED = tuple(topic for topic in TOPICS if "compact" in topic.settings["cleanup.policy"])
 
 GROWING = (
     COMMANDS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +22,7 @@ def backup(directory: Directory) -> None:
     """Copies every topic to a new directory while everything runs, at one cut, with checksums.
 
     Deciders and message routers are fenced for a moment per partition, and start over by themselves. Secrets stay
-    encrypted. Not in it: the key ring and the database.
+    encrypted. Not in it: the key ring and the database. If it is interrupted, the same command begins anew.
     """
     from services.cli.log_access import run_audit
 
@@ -31,7 +33,9 @@ def backup(directory: Directory) -> None:
 def restore(directory: Directory) -> None:
     """Writes a backup to a broker without Switchboard's topics, every record at its old offset, and compares it all.
 
-    Stop every service first. Then `switchboard topics apply` gives the services their rights, and `switchboard audit
+    Stop every service first. If it is interrupted, no service starts, and the same command begins anew.
+
+    Then `switchboard topics apply` gives the services their rights, and `switchboard audit
     verify --anchor` proves that nothing is missing.
     """
     from services.cli.log_access import run_audit
@@ -41,20 +45,31 @@ def restore(directory: Directory) -> None:
 
 async def write(directory: Path) -> None:
     from contracts.message import rfc3339
-    from services.audit.log.backup import make_directory, write_backup
+    from services.audit.log.backup import new_directory, write_backup
     from services.audit.log.kafka_log import KafkaLog
     from services.cli.connections import bootstrap_servers
-    from services.cli.consistent_cut import consistent_cut
+    from services.cli.consistent_cut import consistent_cut, uncompacted_s
     from services.cli.log_access import now_ms, progress_bar
     from services.infrastructure.kafka import security_options
+    from services.infrastructure.unfinished_restore import require_whole_log
 
-    make_directory(directory)
+    servers, security = bootstrap_servers(), security_options()
+    await require_whole_log(servers, security)
     made_at = rfc3339(now_ms())
-    async with KafkaLog(bootstrap_servers(), security_options()) as log:
-        ranges = await consistent_cut(log, bootstrap_servers(), security_options())
+    async with AsyncExitStack() as stack:
+        stack.enter_context(new_directory(directory))
+        log = await stack.enter_async_context(KafkaLog(servers, security))
+        read_compacted_by = time.monotonic() + await uncompacted_s(servers, security)
+        ranges = await consistent_cut(log, servers, security)
         with progress_bar("copying", sum(offsets.end - offsets.first for offsets in ranges.values())) as moved:
             manifest = await write_backup(
-                directory, log, ranges, made_at=made_at, release=version("switchboard"), progress=moved
+                directory,
+                log,
+                ranges,
+                made_at=made_at,
+                release=version("switchboard"),
+                read_compacted_by=read_compacted_by,
+                progress=moved,
             )
     typer.echo(
         f"{directory}: {count(manifest.records, 'record')} of {count(manifest.partitions, 'partition')}. Not in it: "

@@ -15,18 +15,18 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from contracts.kafka.partition_growth import read_partitions
-from contracts.topics import CHANNEL_STATE, MESSAGE_REQUESTS, SIGNATURES, TOPICS
+from contracts.topics import COMPACTED, MESSAGE_REQUESTS, TOPICS
 from services.audit.log.errors import AuditError
 from services.audit.log.kafka_log import KafkaLog
 from services.audit.log.source import OffsetRange
 from services.decider import fencing as decider
+from services.infrastructure.topics import topic_settings
 from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
 from services.message_router import publisher as message_router
 
 _ATTEMPTS = 20
 """An owner may take its id back before the abort, again and again where the machine is busy."""
 _WRITTEN_BY_OWNERS = {topic.name for topic in (*decider.WRITTEN_TOPICS, *message_router.WRITTEN_TOPICS)}
-_COMPACTED_FIRST = (CHANNEL_STATE.name, SIGNATURES.name)
 
 
 async def consistent_cut(
@@ -36,8 +36,7 @@ async def consistent_cut(
 
     The ends of the topics that others write are taken last, of the commands too: a command that a decider forwarded
     before its cut is then among those of its home. One that it forwards later may be there as well, and is forwarded
-    again, which its id makes harmless. The order of the result is that of reading: the decider's compacted topics are
-    first, before they can be compacted beyond the cut. Raises `AuditError` while the partitions grow.
+    again, which its id makes harmless. Raises `AuditError` while the partitions grow.
     """
     if (unfinished := (await read_partitions(bootstrap_servers=bootstrap_servers, **security)).unfinished) is not None:
         raise AuditError(
@@ -52,11 +51,16 @@ async def consistent_cut(
         name, records = decider.transactional_id(partition), decider.fence_records(partition, log.partitions)
         ends |= await _fenced_ends(bootstrap_servers, security, name, records)
     ranges = await log.offset_ranges(*(topic.name for topic in TOPICS))
-    cut = {
+    return {
         source: OffsetRange(now.first, ends[source] if source.topic in _WRITTEN_BY_OWNERS else now.end)
         for source, now in ranges.items()
     }
-    return dict(sorted(cut.items(), key=lambda one: (one[0].topic not in _COMPACTED_FIRST, one[0])))
+
+
+async def uncompacted_s(bootstrap_servers: str, security: dict[str, Any]) -> float:
+    """For so many seconds after it is written, no record makes the broker remove an older one of its key."""
+    found = await topic_settings(bootstrap_servers, [topic.name for topic in COMPACTED], security)
+    return min(int(settings["min.compaction.lag.ms"]) for settings in found.values()) / 1000
 
 
 async def _fenced_ends(

@@ -16,9 +16,11 @@ import uvloop
 
 from services.cli.service_settings import settings_of_service
 from services.infrastructure import tracing
-from services.infrastructure.config import unknown_variables
+from services.infrastructure.config import Settings, unknown_variables
+from services.infrastructure.kafka import security_options
 from services.infrastructure.logging_setup import set_up_logging
 from services.infrastructure.metrics_endpoint import MetricsEndpoint
+from services.infrastructure.unfinished_restore import wait_for_whole_log
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -74,7 +76,7 @@ def run_service(service: str, *, with_parent: bool) -> None:
             endpoint.ready()
             typer.echo(ready_line(service))
 
-        task = loop.create_task(run(settings, ready=ready))
+        task = loop.create_task(_run_on_whole_log(service, run, settings, ready))
 
         def stop() -> None:
             task.cancel()
@@ -93,6 +95,13 @@ def run_service(service: str, *, with_parent: bool) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+async def _run_on_whole_log(service: str, run: RunService, settings: Settings, ready: Callable[[], None]) -> None:
+    # The gateway waits by itself: it serves what needs no broker meanwhile.
+    if service != "gateway" and settings.kafka_bootstrap_servers is not None:
+        await wait_for_whole_log(settings.kafka_bootstrap_servers, security_options())
+    await run(settings, ready=ready)
 
 
 def _stop_with_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:

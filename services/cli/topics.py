@@ -23,11 +23,13 @@ def apply(
     from services.infrastructure.broker_rights import apply_rights
     from services.infrastructure.kafka import security_options
     from services.infrastructure.topics import apply_topics
+    from services.infrastructure.unfinished_restore import require_whole_log
 
     settings, broker = with_broker(Settings.from_environment())
 
     async def apply_all() -> list[str]:
         security = security_options()
+        await require_whole_log(broker, security)
         topics = await apply_topics(broker, settings.partitions, security, check=check)
         return topics + await apply_rights(broker, security, check=check)
 
@@ -52,9 +54,12 @@ def grow(
     from services.decider.grow_partitions import GrowRefused
     from services.decider.grow_partitions import grow as grow_partitions
     from services.infrastructure.kafka import security_options
+    from services.infrastructure.unfinished_restore import require_whole_log
 
+    broker, security = bootstrap_servers(), security_options()
+    asyncio.run(require_whole_log(broker, security))
     try:
-        report = asyncio.run(grow_partitions(bootstrap_servers(), security_options(), partitions, check=check))
+        report = asyncio.run(grow_partitions(broker, security, partitions, check=check))
     except GrowRefused as refusal:
         raise CliError(str(refusal)) from None
     numbers, channels = f"{report.growth.before} to {report.growth.to} partitions", count(report.channels, "channel")

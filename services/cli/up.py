@@ -42,6 +42,7 @@ from services.infrastructure.kafka import security_options
 from services.infrastructure.library_internals.asyncpg import database_addresses
 from services.infrastructure.postgres import pool_of
 from services.infrastructure.topics import apply_topics
+from services.infrastructure.unfinished_restore import require_whole_log
 from services.infrastructure.vault import KeyRing
 
 
@@ -79,6 +80,7 @@ def run_everything(settings: Settings, *, demo: bool, cluster: bool = False) -> 
             environment["SWITCHBOARD_INVOKER_ALLOW"] = ",".join(allowed)
         given = Settings.from_environment(environment)
         as_admin, as_customer = environment | logins(ADMIN), environment | logins(CUSTOMER)
+        asyncio.run(require_whole_log(given.kafka_bootstrap_servers or "", security_options(as_admin)))
         asyncio.run(apply_topics(given.kafka_bootstrap_servers or "", given.partitions, security_options(as_admin)))
         if asyncio.run(finish_growth(given.kafka_bootstrap_servers or "", security_options(as_admin))) is not None:
             step("The partitions have grown, which was interrupted.")

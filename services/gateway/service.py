@@ -26,8 +26,9 @@ from services.infrastructure.config import Settings, SettingsError
 from services.infrastructure.kafka import security_options
 from services.infrastructure.open_files import raise_open_file_limit
 from services.infrastructure.outages import retry_during_outage
-from services.infrastructure.postgres import pool_of
+from services.infrastructure.postgres import Pool, pool_of
 from services.infrastructure.threads import favour_event_loop
+from services.infrastructure.unfinished_restore import wait_for_whole_log
 
 Part = TypeVar("Part")
 _WEBJARS_TIMEOUT_S = 5.0
@@ -63,11 +64,12 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     connected = asyncio.Event()
     serving = asyncio.create_task(_serve(server, listener, connected))
     relay_pool = await pool_of(settings, size=1, resets=False, takes_over=True)
-    relay = asyncio.create_task(AccessLogRelay(relay_pool, bootstrap_servers, security_options()).run())
+    relay = asyncio.create_task(_relay_access_log(relay_pool, bootstrap_servers))
     refusals = asyncio.create_task(app.state.refusals.run(pool))
     try:
         async with (
             issuers.running(wait_s=_ISSUERS_TIMEOUT_S),
+            _whole_log(bootstrap_servers),
             _retry_until_available(
                 lambda: Publisher(bootstrap_servers, source="gateway", **security_options())
             ) as publisher,
@@ -98,6 +100,17 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
         await app.state.schemas.aclose()
         await relay_pool.close()
         await pool.close()
+
+
+@contextlib.asynccontextmanager
+async def _whole_log(bootstrap_servers: str) -> AsyncIterator[None]:
+    await wait_for_whole_log(bootstrap_servers, security_options())
+    yield
+
+
+async def _relay_access_log(pool: Pool, bootstrap_servers: str) -> None:
+    await wait_for_whole_log(bootstrap_servers, security_options())
+    await AccessLogRelay(pool, bootstrap_servers, security_options()).run()
 
 
 def _bind(settings: Settings) -> socket.socket:

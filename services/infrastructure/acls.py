@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 import deploy
-from contracts.topics import TOPICS
+from contracts.topics import TOPICS, UNFINISHED_RESTORE
 
 BROKER = "broker"
 """The broker itself, as a client of itself and of its controller."""
@@ -94,7 +94,7 @@ class Rights(BaseModel):
 def _read() -> dict[str, Rights]:
     rights = {name: Rights.model_validate(given) for name, given in yaml.safe_load(FILE.read_bytes()).items()}
     named = {topic for one in rights.values() for topic in (*one.reads, *one.writes, *one.reads_settings)}
-    if unknown := named - {topic.name for topic in TOPICS}:
+    if unknown := named - {topic.name for topic in TOPICS} - {UNFINISHED_RESTORE}:
         raise ValueError(f"{FILE.name} names topics that do not exist: {', '.join(sorted(unknown))}")
     return rights
 

@@ -32,6 +32,7 @@ from tests.faults.invoker import rounds as invoker
 from tests.faults.message_router import rounds as message_router
 from tests.faults.projector import rounds as projector
 from tests.faults.restarts import rounds as restarts
+from tests.faults.restore import rounds as restore
 from tests.faults.subscriber import rounds as subscriber
 from tests.faults.verify import rounds as verify
 
@@ -53,6 +54,7 @@ KINDS = {
     "subscriber": Kind(("kill",), subscriber.play_rounds),
     "verify": Kind(tuple(verify.FAULTS), verify.play_rounds),
     "growth": Kind(("kill",), growth.play_rounds),
+    "restore": Kind(restore.STEPS, restore.play_rounds),
     "restarts": Kind(restarts.FAULTS, restarts.play_rounds),
 }
 ON_THREE_BROKERS = ("cluster", "restarts")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from random import Random
 
@@ -18,6 +20,7 @@ from contracts import topics
 from contracts.business_system import OpenBusinessSystem
 from contracts.channel import RegisterChannel
 from contracts.kafka.publisher import Publisher
+from contracts.kafka.subscriber import Subscriber
 from contracts.message import rfc3339
 from contracts.signature import RefreshSignature, RevealSignature
 from contracts.sms import ToggleSms
@@ -29,17 +32,21 @@ from services.audit.verification.anchor import Anchor, sign
 from services.audit.verification.verify import Report, verify
 from services.cli import backup
 from services.cli.log_access import now_ms
+from services.decider.grow_partitions import grow
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.postgres import pool_of
 from services.projector.lag import lags
 from services.projector.models import READ_MODELS
 from services.projector.table_diff import compare
+from tests.commands import process
 from tests.installation import Installation, fresh_database
+from tests.patience import PATIENCE_S
 from tests.read_models import load, until_caught_up
 from tests.servers import Servers
 
-PARTITIONS = 2
+PARTITIONS, GROWN = 2, 4
 CHANNELS = [f"ch-{number}" for number in range(4)]
+UNFINISHED = "A restore to this broker has not finished, and the log is not whole"
 NAMES = [topic.name for topic in topics.TOPICS]
 
 
@@ -115,6 +122,37 @@ async def _delete_topics(bootstrap_servers: str) -> None:
     await admin.close()
 
 
+async def _cursor(bootstrap_servers: str) -> str:
+    """Of a subscriber that has seen the first change."""
+    async with aclosing(Subscriber(bootstrap_servers).changes("beginning")) as changes:
+        return (await anext(changes)).cursor
+
+
+async def _changes(bootstrap_servers: str, cursor: str) -> list[tuple[str, int]]:
+    """The versions that follow the cursor up to the end, by channel."""
+    async with aclosing(Subscriber(bootstrap_servers).changes(cursor, endless=False)) as changes:
+        return sorted([(one.event.subject, one.event.sequence) async for one in changes])
+
+
+async def _interrupt(installation: Installation, directory: Path) -> None:
+    """Kills a restore while it fills the topics: whoever comes then is told so."""
+    servers = installation.bootstrap_servers
+    arguments = ("-m", "tests.faults.restore.process", servers, str(directory), "filled", "20")
+    killed = await asyncio.create_subprocess_exec(sys.executable, *arguments)
+    assert await killed.wait() == -signal.SIGKILL
+    for words in ("topics apply", "topics grow --partitions 8", f"backup {directory}-half", "up"):
+        refused = process(installation, *words.split())
+        _, said = await asyncio.to_thread(refused.communicate, timeout=PATIENCE_S)
+        assert (refused.returncode, UNFINISHED in said) == (2, True), (words, said)
+    for service in installation.services.values():
+        before = service.log.stat().st_size
+        service.start()
+        async with asyncio.timeout(PATIENCE_S):
+            while UNFINISHED not in service.log.read_text()[before:]:  # noqa: ASYNC110 -- it is a file
+                await asyncio.sleep(0.05)
+    await asyncio.to_thread(_stop, installation)
+
+
 def _stop(installation: Installation) -> None:
     for child in installation.services.values():
         child.stop()
@@ -144,6 +182,11 @@ async def test_a_backup_under_load_is_restored_to_the_offset(
             await backup.write(tmp_path / "busy")
         await _verified(open_backup(tmp_path / "busy").log, anchor)
 
+        cursor = await _cursor(servers)
+        grown = await grow(servers, {}, GROWN)
+        assert grown.channels > 0
+        async with _traffic(publisher):
+            pass
     await asyncio.to_thread(_stop, installation)
     await backup.write(tmp_path / "quiet")
     with pytest.raises(AuditError, match="not empty; give each backup a directory of its own"):
@@ -151,13 +194,17 @@ async def test_a_backup_under_load_is_restored_to_the_offset(
     before = await _content(servers)
     with pytest.raises(AuditError, match="has records already"):
         await backup.read_back(tmp_path / "quiet")
+    since = await _changes(servers, cursor)
+    assert {channel for channel, _ in since} >= set(CHANNELS)
     await _delete_topics(servers)
+    await _interrupt(installation, tmp_path / "quiet")
     await backup.read_back(tmp_path / "quiet")
 
     assert open_backup(tmp_path / "quiet").manifest.keys == ("k1",)
     await _require_restored(servers, before)
     async with KafkaLog(servers, {}) as log:
         assert (await _verified(log, anchor)).anchored == PARTITIONS
+    assert await _changes(servers, cursor) == since
     await asyncio.to_thread(installation.restart, "decider")
     await asyncio.to_thread(installation.restart, "projector")
     versions = {}

@@ -29,6 +29,7 @@ _CANDIDATE = re.compile(rb'\{"version":\d+,"kek":"[^"]*","nonce":"[^"]*","cipher
 _QUICK = {
     "segment.ms": "1000",
     "max.compaction.lag.ms": "1000",
+    "min.compaction.lag.ms": "0",
     "delete.retention.ms": "1000",
     "min.cleanable.dirty.ratio": "0.01",
     "file.delete.delay.ms": "100",

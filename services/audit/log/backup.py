@@ -2,15 +2,20 @@
 
 A directory of three files. `log.jsonl` is a copy of the log as `copied_log` reads it, so audits can be asked of it.
 `manifest.json` has the offsets of each partition, those of markers and aborted records too. `SHA256SUMS` has the
-checksums of both, in the form that ``sha256sum -c`` checks. It is written last: a backup without it was not finished.
+checksums of both, in the form that ``sha256sum -c`` checks. Until the backup is whole, it is empty, locked and has the
+name `SHA256SUMS.unfinished`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +29,7 @@ from services.audit.log.errors import AuditError
 from services.audit.log.source import Log, OffsetRange, Progress, no_progress
 
 LOG, MANIFEST, CHECKSUMS = "log.jsonl", "manifest.json", "SHA256SUMS"
+UNFINISHED = f"{CHECKSUMS}.unfinished"
 _FORMAT = 1
 _READ_BYTES = 1024 * 1024
 
@@ -60,15 +66,27 @@ class Backup:
     log: CopiedLog
 
 
-def make_directory(directory: Path) -> None:
-    """Makes the directory of a new backup. Raises `AuditError` where it has something in it, or cannot be made."""
+@contextmanager
+def new_directory(directory: Path) -> Iterator[None]:
+    """The directory of a new backup, which nobody else writes meanwhile; what an unfinished backup left there is
+    deleted. Raises `AuditError` where it has anything else in it, cannot be made, or another process writes it."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        empty = not any(directory.iterdir())
+        found = {path.name for path in directory.iterdir()}
+        if found - ({LOG, MANIFEST, UNFINISHED} if UNFINISHED in found else set()):
+            raise AuditError(f"{directory} is not empty; give each backup a directory of its own.")
+        lock = os.open(directory / UNFINISHED, os.O_WRONLY | os.O_CREAT, 0o600)
     except OSError as error:
         raise AuditError(f"{directory} cannot be used: {error.strerror}.") from None
-    if not empty:
-        raise AuditError(f"{directory} is not empty; give each backup a directory of its own.")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for name in (LOG, MANIFEST):
+            (directory / name).unlink(missing_ok=True)
+        yield
+    except BlockingIOError:
+        raise AuditError(f"Another process writes a backup to {directory}.") from None
+    finally:
+        os.close(lock)
 
 
 async def write_backup(
@@ -78,11 +96,24 @@ async def write_backup(
     *,
     made_at: str,
     release: str,
+    read_compacted_by: float = math.inf,
     progress: Progress = no_progress,
 ) -> Manifest:
-    """Copies the ranges into the directory, which `make_directory` made. Compacted topics should come first in them."""
+    """Copies the ranges into the directory, within `new_directory`.
+
+    Compacted topics are read first, until ``read_compacted_by`` of `time.monotonic` at the latest: later, what was the
+    last record of its key at the cut may be gone, because of a newer one after the cut. Raises `AuditError`.
+    """
+    names = {topic.name for topic in topics.COMPACTED}
     with _File(directory / LOG) as file:
-        records = await copy(log, ranges, file.write, progress)
+        records = await copy(log, {one: ranges[one] for one in ranges if one.topic in names}, file.write, progress)
+        if time.monotonic() > read_compacted_by:
+            raise AuditError(
+                "The compacted topics were read too slowly: the broker may have removed what they had at the cut. If "
+                "`switchboard topics apply --check` says that their min.compaction.lag.ms differs, apply it; then back "
+                "up again."
+            )
+        records += await copy(log, {one: ranges[one] for one in ranges if one.topic not in names}, file.write, progress)
     keys = await _keys(CopiedLog(directory / LOG))
     by_topic: dict[str, dict[int, tuple[int, int]]] = {}
     for source, offsets in ranges.items():
@@ -97,8 +128,10 @@ async def write_backup(
     )
     with _File(directory / MANIFEST) as described:
         described.write(manifest.model_dump_json(indent=1) + "\n")
-    with _File(directory / CHECKSUMS) as sums:
+    with _File(directory / UNFINISHED, new=False) as sums:
         sums.write(f"{file.digest.hexdigest()}  {LOG}\n{described.digest.hexdigest()}  {MANIFEST}\n")
+    (directory / UNFINISHED).rename(directory / CHECKSUMS)
+    _sync(directory)
     return manifest
 
 
@@ -124,8 +157,8 @@ def _key(value: bytes) -> str:
 class _File:
     """A file for its owner alone, with the digest of what is written; on the disk when the context ends."""
 
-    def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    def __init__(self, path: Path, *, new: bool = True) -> None:
+        descriptor = os.open(path, os.O_WRONLY | (os.O_CREAT | os.O_EXCL if new else os.O_TRUNC), 0o600)
         self._file = os.fdopen(descriptor, "wb")
         self.digest = hashlib.sha256()
 
@@ -143,8 +176,16 @@ class _File:
         self._file.close()
 
 
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
 def open_backup(directory: Path) -> Backup:
     """Raises `AuditError` unless the directory has a whole backup, as it was written."""
+    if (directory / UNFINISHED).exists():
+        raise AuditError(f"{directory}: this backup was not finished; `switchboard backup {directory}` begins it anew.")
     try:
         lines = (directory / CHECKSUMS).read_text("utf-8").splitlines()
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

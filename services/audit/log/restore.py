@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -28,6 +28,7 @@ from services.audit.log.kafka_log import KafkaLog
 from services.audit.log.source import Log, LogRecord, OffsetRange, Progress, no_progress
 from services.infrastructure.topics import apply_topics
 from services.infrastructure.transactions import OutgoingRecord, TransactionalProducer
+from services.infrastructure.unfinished_restore import delete_topics, is_unfinished, mark, unmark
 
 _AT_ONCE = 8
 """So many partitions are written at the same time: each waits for the broker at every hole between records."""
@@ -35,29 +36,44 @@ _LARGEST_BATCH_BYTES = topics.LARGEST_RATE_BOOK_BYTES + 64 * 1024
 _USUAL_BATCH_BYTES = 256 * 1024
 _PADDING_PER_TRANSACTION = 50_000
 _PADDING_KEY = b"~padding"
-_WITHOUT_COMMANDS = tuple(topic for topic in TOPICS if topic is not topics.COMMANDS)
+_NAMES = tuple(topic.name for topic in TOPICS)
 
 
 async def restore(
-    backup: Backup, bootstrap_servers: str, security: dict[str, Any], progress: Progress = no_progress
+    backup: Backup,
+    bootstrap_servers: str,
+    security: dict[str, Any],
+    progress: Progress = no_progress,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Makes the topics, fills them, reads everything back and compares. No service may run meanwhile.
 
-    Raises `AuditError` where a topic has records already, or something else writes to the broker. The commands come
-    last: a service does not start without their topic, and so not on a log that an interrupted restore left.
+    It is marked as unfinished all the while, and no service starts. Killed at any point, it begins anew when it is
+    called again: the topics that the mark says are its own are deleted.
+
+    Raises `AuditError` where a topic has records already, or something else writes to the broker; and KafkaError.
+    ``on_step`` is called with the name of each completed step, for the fault suite: ``deleted`` where it begins anew,
+    ``marked``, ``created``, ``filled`` once per partition, ``compared``, ``finished``.
     """
-    await _require_empty(bootstrap_servers, security)
+    if await is_unfinished(bootstrap_servers, security):
+        await _end_transactions(bootstrap_servers, security)
+        await delete_topics(bootstrap_servers, security, _NAMES)
+        on_step("deleted")
+    else:
+        await _require_empty(bootstrap_servers, security)
+        await mark(bootstrap_servers, security)
+        on_step("marked")
     made_at = unix_milliseconds(backup.manifest.made_at)
     counts = {name: len(offsets) for name, offsets in backup.manifest.offsets.items()}
     at_first = min(counts.values())  # as many as the topics that never grow
-    for wanted in (_WITHOUT_COMMANDS, TOPICS):
-        filled = () if wanted is _WITHOUT_COMMANDS else _WITHOUT_COMMANDS
-        created = [_with_given_times(topic) for topic in wanted]
-        await apply_topics(bootstrap_servers, at_first, security, topics=created, counts=counts)
-        names = {topic.name for topic in wanted} - {topic.name for topic in filled}
-        ranges = {source: offsets for source, offsets in backup.manifest.ranges().items() if source.topic in names}
-        await _fill(backup.log, ranges, bootstrap_servers, security, progress, made_at)
+    created = [_with_given_times(topic) for topic in TOPICS]
+    await apply_topics(bootstrap_servers, at_first, security, topics=created, counts=counts)
+    on_step("created")
+    await _fill(backup, bootstrap_servers, security, progress, on_step, made_at)
+    on_step("compared")
     await apply_topics(bootstrap_servers, at_first, security)
+    await unmark(bootstrap_servers, security)
+    on_step("finished")
 
 
 def _with_given_times(topic: Topic) -> Topic:
@@ -71,18 +87,34 @@ async def _require_empty(bootstrap_servers: str, security: dict[str, Any]) -> No
             if offsets.end:
                 raise AuditError(
                     f"{source.topic} has records already; a backup is restored to a broker without Switchboard's "
-                    "topics. Delete them first if an earlier restore was interrupted."
+                    "topics. Delete them first."
                 )
 
 
+async def _end_transactions(bootstrap_servers: str, security: dict[str, Any]) -> None:
+    """Of the restore that was interrupted: the markers that end them would get offsets in the topics that are made
+    anew, which have the same names."""
+    for number in range(_AT_ONCE):
+        padding = _padding(bootstrap_servers, security, number)
+        try:
+            await padding.start()
+        finally:
+            await padding.discard()
+
+
+def _padding(bootstrap_servers: str, security: dict[str, Any], number: int) -> TransactionalProducer:
+    return TransactionalProducer(bootstrap_servers, f"switchboard.restore-{number}", security)
+
+
 async def _fill(
-    log: Log,
-    ranges: Mapping[TopicPartition, OffsetRange],
+    backup: Backup,
     bootstrap_servers: str,
     security: dict[str, Any],
     progress: Progress,
+    on_step: Callable[[str], None],
     made_at: int,
 ) -> None:
+    log, ranges = backup.log, backup.manifest.ranges()
     await _until_led(bootstrap_servers, security, set(ranges))
     waiting = list(ranges.items())
     async with AsyncExitStack() as stack:
@@ -91,7 +123,7 @@ async def _fill(
 
         async def work(number: int) -> None:
             async with AsyncExitStack() as own:
-                padding = TransactionalProducer(bootstrap_servers, f"switchboard.restore-{number}", security)
+                padding = _padding(bootstrap_servers, security, number)
                 own.push_async_callback(padding.discard)
                 await padding.start()
                 written = await own.enter_async_context(KafkaLog(bootstrap_servers, security))
@@ -101,6 +133,7 @@ async def _fill(
                     async for batch in log.read(source, offsets):
                         await partition.write(batch, progress)
                     await partition.pad_to(offsets.end)
+                    on_step("filled")
                     await writer.delete_before(source, offsets)
                     await _compare(log, written, source, offsets)
 
@@ -210,8 +243,7 @@ class _Partition:
     def _require_place(self, offset: int) -> None:
         if offset != self._end:
             raise AuditError(
-                f"Something else writes to {_location(self._source, offset)}: stop every service, delete the topics, "
-                "and restore again."
+                f"Something else writes to {_location(self._source, offset)}: stop every service, and restore again."
             )
 
 
@@ -243,7 +275,7 @@ async def _last_values(log: Log, source: TopicPartition, offsets: OffsetRange) -
     return last
 
 
-_COMPACTED = frozenset(topic.name for topic in TOPICS if "compact" in topic.settings["cleanup.policy"])
+_COMPACTED = frozenset(topic.name for topic in topics.COMPACTED)
 
 
 def _location(source: TopicPartition, offset: int) -> str:

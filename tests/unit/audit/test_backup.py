@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -14,7 +17,16 @@ from contracts import topics
 from contracts.channel import RegisterChannel
 from contracts.message import rfc3339
 from contracts.sms import ToggleSms
-from services.audit.log.backup import CHECKSUMS, LOG, MANIFEST, Manifest, make_directory, open_backup, write_backup
+from services.audit.log.backup import (
+    CHECKSUMS,
+    LOG,
+    MANIFEST,
+    UNFINISHED,
+    Manifest,
+    new_directory,
+    open_backup,
+    write_backup,
+)
 from services.audit.log.copied_log import CopiedLog, CopiedRecord
 from services.audit.log.errors import AuditError
 from services.audit.log.source import OffsetRange
@@ -41,11 +53,13 @@ def _log(path: Path) -> CopiedLog:
     return log
 
 
-async def _backup(directory: Path, log: CopiedLog) -> Manifest:
+async def _backup(directory: Path, log: CopiedLog, read_compacted_by: float = math.inf) -> Manifest:
     ranges = await log.offset_ranges(topics.EVENTS.name, topics.CHANNEL_STATE.name, topics.SIGNATURES.name)
     ranges[TopicPartition(topics.USAGE.name, 0)] = OffsetRange(3, 7)
-    make_directory(directory)
-    return await write_backup(directory, log, ranges, made_at=rfc3339(START), release="1")
+    with new_directory(directory):
+        return await write_backup(
+            directory, log, ranges, made_at=rfc3339(START), release="1", read_compacted_by=read_compacted_by
+        )
 
 
 async def test_a_backup_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -58,7 +72,63 @@ async def test_a_backup_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (await verify(backup.log)).findings == []
     assert [path.stat().st_mode & 0o077 for path in (tmp_path / "backup").iterdir()] == [0, 0, 0]
     with pytest.raises(AuditError, match="is not empty; give each backup a directory of its own"):
-        make_directory(tmp_path / "backup")
+        await _backup(tmp_path / "backup", _log(tmp_path / "log"))
+
+
+class _CutOff(CopiedLog):
+    """Ends the backup after the first topic, as a kill does: nothing is tidied up."""
+
+    def read(self, source: TopicPartition, *arguments: Any, **options: Any) -> Any:
+        if source.topic == topics.EVENTS.name:
+            raise KeyboardInterrupt
+        return super().read(source, *arguments, **options)
+
+
+async def test_an_unfinished_backup_says_so_and_is_begun_anew(tmp_path: Path) -> None:
+    directory, log = tmp_path / "backup", _log(tmp_path / "log")
+    cut_off = _CutOff(tmp_path / "log")
+    cut_off.partitions = 1
+    with pytest.raises(KeyboardInterrupt):
+        await _backup(directory, cut_off)
+    assert (directory / LOG).stat().st_size > 0
+
+    with pytest.raises(AuditError, match="this backup was not finished; `switchboard backup "):
+        open_backup(directory)
+    with new_directory(directory), pytest.raises(AuditError, match="Another process writes a backup to"):
+        await _backup(directory, log)
+    written = await _backup(directory, log)
+
+    assert open_backup(directory).manifest == written
+    assert {path.name for path in directory.iterdir()} == {LOG, MANIFEST, CHECKSUMS}
+
+
+@pytest.mark.parametrize("name", [LOG, "notes.txt"])
+async def test_a_file_of_somebody_else_is_left_alone(name: str, tmp_path: Path) -> None:
+    directory = tmp_path / "backup"
+    directory.mkdir()
+    (directory / name).write_text("mine")
+    if name != LOG:
+        (directory / UNFINISHED).touch()
+
+    with pytest.raises(AuditError, match="is not empty"):
+        await _backup(directory, _log(tmp_path / "log"))
+    assert (directory / name).read_text() == "mine"
+
+
+async def test_compacted_topics_that_were_read_too_late_are_no_backup(tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match="compacted topics were read too slowly"):
+        await _backup(tmp_path / "backup", _log(tmp_path / "log"), read_compacted_by=-math.inf)
+    with pytest.raises(AuditError, match="this backup was not finished"):
+        open_backup(tmp_path / "backup")
+
+
+async def test_compacted_topics_are_read_first(tmp_path: Path) -> None:
+    await _backup(tmp_path / "backup", _log(tmp_path / "log"))
+
+    read = [json.loads(line)["topic"] for line in (tmp_path / "backup" / LOG).read_text().splitlines()]
+    compacted = {topic.name for topic in topics.COMPACTED}
+    assert read == sorted(read, key=lambda topic: topic not in compacted)
+    assert compacted & set(read) != set(read)
 
 
 DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes | None]]] = {

@@ -22,7 +22,7 @@ from contracts.otp_scheduling import SaveOtpScheduling
 from contracts.partitioner import murmur2, partition_of
 from contracts.rejections import REJECTIONS, InvalidCommand, rejection_named
 from contracts.settings import RESOURCE_FORMS
-from contracts.topics import TOPICS
+from contracts.topics import COMPACTED, TOPICS
 from tests.unit.commands import commands
 
 YEAR_2200 = 7_258_118_400_000
@@ -171,7 +171,7 @@ def test_topics_have_names_of_ours_and_keep_what_they_must() -> None:
 
     assert len(by_name) == 16
     assert by_name["events"]["retention.ms"] == by_name["events"]["retention.bytes"] == "-1"
-    assert {name for name, has in by_name.items() if has["cleanup.policy"] == "compact"} == {
+    assert {topic.name.removeprefix("switchboard.") for topic in COMPACTED} == {
         "channel-state",
         "signatures",
         "scheduling-resources",
@@ -180,7 +180,10 @@ def test_topics_have_names_of_ours_and_keep_what_they_must() -> None:
         "partition-growth",
     }
     assert by_name["access-log"]["retention.ms"] == str(400 * 24 * 60 * 60 * 1000)
-    assert all("max.compaction.lag.ms" in by_name[name] for name in ("channel-state", "signatures"))
+    assert all(
+        0 < int(topic.settings["min.compaction.lag.ms"]) < int(topic.settings["max.compaction.lag.ms"])
+        for topic in COMPACTED
+    )
 
 
 @given(commands)
