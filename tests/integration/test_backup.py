@@ -38,7 +38,7 @@ from services.infrastructure.postgres import pool_of
 from services.projector.lag import lags
 from services.projector.models import READ_MODELS
 from services.projector.table_diff import compare
-from tests.commands import process
+from tests.commands import process, run_here
 from tests.installation import Installation, fresh_database
 from tests.patience import PATIENCE_S
 from tests.read_models import load, until_caught_up
@@ -140,10 +140,12 @@ async def _interrupt(installation: Installation, directory: Path) -> None:
     arguments = ("-m", "tests.faults.restore.process", servers, str(directory), "filled", "20")
     killed = await asyncio.create_subprocess_exec(sys.executable, *arguments)
     assert await killed.wait() == -signal.SIGKILL
-    for words in ("topics apply", "topics grow --partitions 8", f"backup {directory}-half", "up"):
-        refused = process(installation, *words.split())
-        _, said = await asyncio.to_thread(refused.communicate, timeout=PATIENCE_S)
-        assert (refused.returncode, UNFINISHED in said) == (2, True), (words, said)
+    for words in ("topics apply", "topics grow --partitions 8", f"backup {directory}-half"):
+        refused = await asyncio.to_thread(run_here, installation.environment, *words.split())
+        assert (refused.returncode, UNFINISHED in refused.stderr) == (2, True), (words, refused.stderr)
+    up = process(installation, "up")  # it handles signals, which a thread cannot
+    _, said = await asyncio.to_thread(up.communicate, timeout=PATIENCE_S)
+    assert (up.returncode, UNFINISHED in said) == (2, True), said
     for service in installation.services.values():
         before = service.log.stat().st_size
         service.start()
