@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+from services.gateway.authentication.client_network import network_of
 from services.infrastructure.fair_queue import FairQueue
 
 CHECKS, CHECKS_PER_ACCOUNT, CHECKS_BESIDE_OTHERS = 16, 8, 2
@@ -31,7 +32,7 @@ class Admission:
     def turn(self, token: str, address: str | None) -> AbstractAsyncContextManager[None]:
         """Waits for a turn, and holds it. Raises `QueueFull`."""
         payer = self._payers.get(hash(token))
-        return self._queue.turn(f"from {address}" if payer is None else payer)
+        return self._queue.turn(f"from {network_of(address)}" if payer is None else payer)
 
     def admitted(self, token: str, payer: str | None) -> None:
         """Remembers whom the credential stands for; None is the platform."""

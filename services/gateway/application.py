@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
+from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 
 from services.gateway import problems
@@ -18,6 +18,7 @@ from services.gateway.authentication.route_check import check_routes
 from services.gateway.console import pages
 from services.gateway.console.assets import Assets
 from services.gateway.console.console_request import console_request
+from services.gateway.fixed_document import FixedDocument
 from services.gateway.http_methods import AllowedMethods, HeadRequests
 from services.gateway.http_metrics import HttpMetrics
 from services.gateway.http_traces import HttpTraces
@@ -56,6 +57,7 @@ from services.gateway.routes import (
     what_if,
 )
 from services.gateway.shared_polls import SharedPolls
+from services.gateway.strangers import Strangers
 from services.infrastructure.postgres import Pool
 from services.message_router.rate_book import CurrentRates
 from services.schema_validation.validator import SchemaValidator
@@ -106,16 +108,16 @@ def application(
 ) -> FastAPI:
     """Builds the application. The service sets ``state.publisher``, ``state.message_router`` and ``state.feed`` once
     the broker is available. Pages of ``cors_origins`` may use the API; none of them sends cookies."""
-    app = FastAPIOffline(  # has the assets of /docs, which would otherwise come from a CDN
+    app = FastAPI(
         title="Switchboard",
         description="The service settings of chat message channels. A request body is a command's data.",
         version="1",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # the route would encode the document for each request
         redirect_slashes=False,  # a redirect would name the host that the request claims
         openapi_tags=TAGS,
-        static_url=api_docs.ASSETS,
         generate_unique_id_function=operation_id,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans would have paths and queries
     )
@@ -126,14 +128,17 @@ def application(
     app.add_middleware(HeadRequests)
     app.state.memory = memory = memory_budget()
     app.state.bodies = bodies = RequestBodies()
+    work = work_queue(memory)
+    app.state.strangers = strangers = Strangers(limits.requests_per_address, work)
     app.add_middleware(
         RequestGuard,
         pool=pool,
         rates=rates,
-        work=work_queue(memory),
+        work=work,
         bodies=bodies,
         refusals=refusals,
         issuers=issuers,
+        strangers=strangers,
     )
     if cors_origins:  # outside of the guard: a preflight has no key
         app.add_middleware(
@@ -165,6 +170,8 @@ def application(
     app.state.rates = CurrentRates()
     app.state.log_reads = LogReads(memory=memory)
     app.state.audit_pages = AuditPages()
+    app.state.has_database = operations.has_database(pool)
+    app.state.openapi_document = FixedDocument(lambda: bytes(JSONResponse(app.openapi()).body), "application/json")
     app.state.now = lambda: time.time_ns() // 1_000_000
     for route_module in _ROUTE_MODULES:
         app.include_router(route_module.router)

@@ -35,6 +35,8 @@ class Limits:
 
     requests_per_key: int = 200
     requests_per_account: int = 400
+    requests_per_address: int = 100
+    """Without a checked credential."""
     connections: int = 8_000
     streams_per_account: int = 2_000
     long_polls_per_account: int = 200
@@ -55,6 +57,7 @@ class Limits:
         return Limits(
             settings.http_requests_per_key,
             settings.http_requests_per_account,
+            settings.http_requests_per_address,
             connections,
             min(settings.http_streams_per_account, connections // 4),
             min(settings.http_long_polls_per_account, connections // 4),

@@ -96,7 +96,7 @@ def unavailable(part: Literal["broker", "database", "broker or the database", "l
 
 
 def too_many_waiting() -> Problem:
-    detail = "The account has too many requests waiting for their turn already; send it again later."
+    detail = "The account, or address, has too many requests waiting for their turn already; send it again later."
     return Problem(429, "TooManyRequests", detail, retry_after_s=1)
 
 

@@ -3,6 +3,7 @@
 The order is that of cost. Nothing of a body is read before the caller is known, and no more of it than a route may get.
 A credential is checked in turns too (`admission`).
 Then the request waits for its account's turn, which it holds until its response begins, or it waits for something else.
+One without a checked credential is counted to its address, and waits for a turn of that (`strangers`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from services.gateway.authentication.refusals import Refusals
 from services.gateway.limits import MAX_BODY_BYTES, MAX_RATE_BOOK_BYTES, RateLimits
 from services.gateway.problems import Problem, issuer_unavailable, too_many_waiting, unauthenticated, unavailable
 from services.gateway.request_memory import RequestBodies, begin_turn, memory_of
+from services.gateway.strangers import Strangers
 from services.gateway.unread_answers import send_until_taken
 from services.infrastructure.fair_queue import FairQueue, QueueFull, Turn
 from services.infrastructure.postgres import OUTAGES, Pool
@@ -37,6 +39,9 @@ Headers = list[tuple[bytes, bytes]]
 REFUSAL_DELAY_S = 1.0
 """A 429 is answered after it, so that a client that repeats at once is no more work than one that waits."""
 
+_LIVENESS = "/healthz"
+"""Takes no turn: it needs nothing, and answers while those who have the turns wait for a database that hangs."""
+
 _ALWAYS: Headers = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 _NO_CONTENT = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
@@ -47,7 +52,7 @@ class RequestGuard:
     Counts for the access log what is refused: credentials, and with 403 what the state's ``asked`` has, if anything:
     the caller and the operation.
 
-    The turn has begun under ``/v1``; elsewhere whoever learns the account begins it.
+    The turn has begun: under ``/v1`` the account's, elsewhere the address's, until somebody learns the account.
     """
 
     def __init__(
@@ -59,9 +64,10 @@ class RequestGuard:
         bodies: RequestBodies,
         refusals: Refusals,
         issuers: TrustedIssuers,
+        strangers: Strangers,
     ) -> None:
         self._app, self._rates, self._work, self._refusals = app, rates, work, refusals
-        self._bodies = bodies
+        self._bodies, self._strangers = bodies, strangers
         self._authenticator, self._issuers, self._admission = Authenticator(pool), issuers, Admission()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,9 +92,7 @@ class RequestGuard:
 
         try:
             try:
-                _require_clear(scope)
-                if _is_api(scope["path"]):
-                    receive = await self._begin(turn, scope, receive, await self._admit(scope, headers))
+                receive = await self._enter(turn, scope, receive, headers)
             except Problem as problem:
                 if problem.status == 429:
                     await asyncio.sleep(REFUSAL_DELAY_S)
@@ -98,6 +102,22 @@ class RequestGuard:
         finally:
             turn.end()
             turn.give_back()
+
+    async def _enter(self, turn: Turn, scope: Scope, receive: Receive, headers: Headers) -> Receive:
+        """Begins the turn. Returns what gives the route its body. Raises `Problem`."""
+        address = _client_address(scope)
+        try:
+            _require_clear(scope)
+            if _is_api(scope["path"]):
+                return await self._begin(turn, scope, receive, await self._admit(scope, headers))
+        except Problem:
+            if "principal" not in scope["state"]:
+                self._strangers.count(address)
+            raise
+        self._strangers.count(address)
+        if scope["path"] != _LIVENESS:
+            await self._strangers.begin(turn, address)
+        return receive
 
     async def _admit(self, scope: Scope, headers: Headers) -> Principal:
         """Checks the credential and the rate. Raises `Problem`."""

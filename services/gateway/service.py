@@ -18,6 +18,7 @@ from services.gateway.application import application
 from services.gateway.authentication.access_log_relay import AccessLogRelay
 from services.gateway.authentication.oidc.configuration import load as load_oidc
 from services.gateway.authentication.oidc.tokens import TrustedIssuers
+from services.gateway.database_metrics import database_metrics
 from services.gateway.database_schemas import make_tables
 from services.gateway.feed.feed import Feed
 from services.gateway.http_server import http_server
@@ -68,6 +69,7 @@ async def run(settings: Settings, *, ready: Callable[[], None]) -> None:
     refusals = asyncio.create_task(app.state.refusals.run(pool))
     try:
         async with (
+            database_metrics(pool),
             issuers.running(wait_s=_ISSUERS_TIMEOUT_S),
             _whole_log(bootstrap_servers),
             _retry_until_available(

@@ -118,8 +118,7 @@ def _keyring(value: Any) -> str:
 
 
 _ENDS_IN_PORT = re.compile(r"^[^:]+:[0-9]+$|\]:[0-9]+$")
-_KAFKA_PORT = 9092
-"""Where an entry of the brokers has no port."""
+_KAFKA_PORT = 9092  # where an entry of the brokers has no port
 _Port = Annotated[int, _whole_number(1, 65535)]
 _File = Annotated[str, BeforeValidator(_readable_file)]
 _SECRETS = frozenset({"database_url", "keyring", "kafka_sasl_password", "api_key"})
@@ -167,6 +166,7 @@ class Settings(BaseSettings):
     http_connections: Annotated[int, _whole_number(10, 60_000)] = 8_000
     http_requests_per_key: Annotated[int, _whole_number(1, 1_000_000)] = 200
     http_requests_per_account: Annotated[int, _whole_number(1, 1_000_000)] = 400
+    http_requests_per_address: Annotated[int, _whole_number(1, 1_000_000)] = 100
     http_streams_per_account: Annotated[int, _whole_number(1, 60_000)] = 2_000
     http_long_polls_per_account: Annotated[int, _whole_number(1, 60_000)] = 200
     metrics_host: str = "127.0.0.1"

@@ -152,6 +152,12 @@ class Turn:
             self._is_held = False
             self._queue.release(self._account)
 
+    def leave_for(self, queue: FairQueue) -> None:
+        """Ends the turn, and gives its bytes back. It begins in another queue from now on."""
+        self.end()
+        self.give_back()
+        self._queue, self._has_begun = queue, False
+
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
         """Ends the turn, and waits for another one at the end. Raises `QueueFull`."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from services.infrastructure.postgres import Pool
 from services.invoker.poison import POISON_COUNTER
@@ -41,14 +38,6 @@ _SELECT_FAILING = """
 _COUNT_OPEN_CIRCUITS = "SELECT count(*) FROM invoker.circuits WHERE open_until IS NOT NULL"
 
 
-class _Metrics(Collector):
-    def __init__(self, metrics: list[GaugeMetricFamily | CounterMetricFamily]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        yield from self._metrics
-
-
 async def failing_systems(pool: Pool) -> list[dict[str, Any]]:
     """The systems whose last calls failed, with the channel's account; at most 50, the longest first."""
     return [
@@ -67,8 +56,8 @@ def _instant(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-async def exposition(pool: Pool) -> bytes:
-    """The metrics now, in Prometheus' text format."""
+async def families(pool: Pool) -> list[GaugeMetricFamily | CounterMetricFamily]:
+    """The metrics now."""
     rows = {row["state"]: row for row in await pool.fetch(_SELECT_UNENDED)}
     totals = dict(await pool.fetch("SELECT name, total FROM invoker.counters"))
     count = GaugeMetricFamily("switchboard_deliveries", "Deliveries that have not ended.", labels=["state"])
@@ -102,6 +91,4 @@ async def exposition(pool: Pool) -> bytes:
         "Requests that were refused because their handling raised.",
         value=totals.get(POISON_COUNTER, 0),
     )
-    registry = CollectorRegistry()
-    registry.register(_Metrics([count, oldest, results, overdue, circuits, outbox, poison]))
-    return generate_latest(registry)
+    return [count, oldest, results, overdue, circuits, outbox, poison]

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from services.infrastructure.postgres import Pool
 
@@ -46,23 +44,12 @@ _GAUGES = {
 }
 
 
-class _Metrics(Collector):
-    def __init__(self, families: list[Family]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterator[Family]:
-        yield from self._families
-
-
-async def exposition(pool: Pool) -> bytes:
-    """The metrics now, in Prometheus' text format."""
+async def families(pool: Pool) -> list[Family]:
+    """The metrics now."""
     counters = await pool.fetch(_SELECT_COUNTERS)
     [now] = await pool.fetch(_SELECT_OPEN)
-    registry = CollectorRegistry()
-    families = [*_counters(counters), *_pool(await pool.fetch(_SELECT_POOL))]
-    families += [GaugeMetricFamily(name, about, value=now[column]) for column, (name, about) in _GAUGES.items()]
-    registry.register(_Metrics(families))
-    return generate_latest(registry)
+    gauges = [GaugeMetricFamily(name, about, value=now[column]) for column, (name, about) in _GAUGES.items()]
+    return [*_counters(counters), *_pool(await pool.fetch(_SELECT_POOL)), *gauges]
 
 
 def _counters(rows: list[Any]) -> Iterator[Family]:

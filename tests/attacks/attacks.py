@@ -11,6 +11,7 @@ import contextlib
 import json
 import resource
 import sys
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -234,6 +235,25 @@ async def waits(attacker: Attacker) -> None:
     await asyncio.gather(attacker.for_ever(190, wait), attacker.for_ever(10, listen))
 
 
+async def openapi(attacker: Attacker) -> None:
+    """64 connections without a key at what is there for anybody: documents, health, and the log-on with a key."""
+    key = attacker.session.headers["Authorization"].removeprefix("Bearer ")
+    documents = ("openapi.json", "asyncapi.json", "asyncapi", "healthz", "readyz", "metrics", "console/log-on")
+
+    async with aiohttp.ClientSession(f"{attacker.address}/", connector=aiohttp.TCPConnector(limit=0)) as session:
+        stranger = replace(attacker, session=session)
+
+        async def ask(number: int) -> None:
+            if number % 8 == 7:
+                form, headers = {"api_key": key, "next": "/console/channels"}, {"Origin": attacker.address}
+                options = {"data": form, "headers": headers, "allow_redirects": False}
+                await stranger.send("POST", "console/log-on", **options)
+            else:
+                await stranger.send("GET", documents[number % 8])
+
+        await stranger.for_ever(64, ask)
+
+
 ATTACKS: dict[str, Attack] = {
     attack.__name__.replace("_", "-"): attack
     for attack in (
@@ -250,6 +270,7 @@ ATTACKS: dict[str, Attack] = {
         parsed,
         unread_answers,
         waits,
+        openapi,
     )
 }
 

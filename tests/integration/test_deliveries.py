@@ -208,7 +208,8 @@ async def test_metrics_count_due_deliveries_and_results(
     installation: Installation, receiver: Receiver, shop: Customer
 ) -> None:
     async def metrics() -> dict[str, float]:
-        async with shop.api.session.get(f"{installation.address}/metrics") as response:
+        port = installation.services["gateway"].environment["SWITCHBOARD_METRICS_PORT"]
+        async with shop.api.session.get(f"http://127.0.0.1:{port}/metrics") as response:
             lines = (await response.text()).splitlines()
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.message_router.metrics import exposition
+from services.message_router.metrics import families
+from tests.exposition import exposition
 from tests.message_router_database import INDIAN, RouterDatabase, message, now_ms, report, router_database, status
 from tests.patience import PATIENCE_S
 
@@ -19,7 +20,7 @@ async def router(database_url: str) -> AsyncIterator[RouterDatabase]:
 
 
 async def _metrics(router: RouterDatabase) -> dict[str, float]:
-    lines = (await exposition(router.pool)).decode().splitlines()
+    lines = exposition(await families(router.pool)).decode().splitlines()
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
 

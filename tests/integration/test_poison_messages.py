@@ -17,10 +17,11 @@ from services.infrastructure.consumer_metrics import ConsumerMetrics
 from services.infrastructure.postgres import Pool, migrate
 from services.invoker import metrics as invoker_metrics
 from services.invoker.requests.ingest import Ingest
-from services.message_router.metrics import exposition
+from services.message_router.metrics import families
 from services.message_router.ownership import NAME
 from services.schema_validation.validator import SchemaValidator
 from tests import ingest_database
+from tests.exposition import exposition
 from tests.installation import Installation, fresh
 from tests.message_router_database import (
     INDIAN,
@@ -77,7 +78,7 @@ async def test_one_request_that_raises_is_refused_and_the_others_are_decided(rou
     headers = dict(zip(letter["headers"][::2], letter["headers"][1::2], strict=True))
     assert (letter["value"], headers["offset"]) == (None, "3")
     assert headers["reason"] == "its handling raised ValidationError"
-    assert 'poison_total{kind="switchboard.message-requests"} 1.0' in (await exposition(router.pool)).decode()
+    assert 'poison_total{kind="switchboard.message-requests"} 1.0' in exposition(await families(router.pool)).decode()
     [line] = [one for one in logged if one["event"] == "poison message set aside"]
     assert "decisions.py" in line["stack"]
     assert INDIAN not in json.dumps(logged, default=str)
@@ -130,7 +131,7 @@ async def test_a_timer_that_raises_is_put_off_and_the_others_fire(router: Router
     assert [one[0] for one in told if one[1] == "SmsFallbackDue"] == ["m1", "m2"]
     put_off = await router.pool.fetchval("SELECT next_timer FROM message_router.messages WHERE message = 'damaged'")
     assert put_off > now_ms() + 30 * 60_000
-    assert 'poison_total{kind="timer"} 1.0' in (await exposition(router.pool)).decode()
+    assert 'poison_total{kind="timer"} 1.0' in exposition(await families(router.pool)).decode()
 
 
 async def test_a_waiting_request_that_raises_is_refused_and_the_others_are_decided(router: RouterDatabase) -> None:
@@ -164,7 +165,7 @@ async def test_one_call_that_raises_is_refused_and_the_others_become_deliveries(
         [refused] = await ingest_database.outcomes(pool)
         assert (refused["causationid"], refused["data"]["reason"]) == ("bad", "InternalError")
         assert await pool.fetchval("SELECT count(*) FROM invoker.outbox WHERE topic = 'switchboard.dead-letters'") == 1
-        assert b"switchboard_invocation_poison_total 1.0" in await invoker_metrics.exposition(pool)
+        assert b"switchboard_invocation_poison_total 1.0" in exposition(await invoker_metrics.families(pool))
 
 
 async def test_a_damaged_channel_stops_no_other_of_its_partition(installation: Installation) -> None:

@@ -10,7 +10,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from typing import Literal
 
 import structlog
@@ -21,6 +20,7 @@ from contracts.message import EventData
 from services.gateway.authentication.access_log import Concerned, record
 from services.gateway.authentication.actor import Actor
 from services.gateway.authentication.api_keys import ApiKey, find_among
+from services.gateway.authentication.client_network import network_of
 from services.infrastructure.postgres import OUTAGES, Pool
 
 log = structlog.stdlib.get_logger(__name__)
@@ -62,7 +62,7 @@ class Refusals:
 
     def log_on_failed(self, means: Means, key_id: str, origin: Origin) -> None:
         """``key_id`` is what the credential names; empty if it is no API key."""
-        place = means, _network(origin.sourceaddress)
+        place = means, network_of(origin.sourceaddress)
         if place not in self._sources and len(self._sources) >= MAX_SOURCES:
             place, origin = (means, ""), Origin()
         attempts = self._sources.setdefault(place, _Source(origin)).attempts
@@ -118,13 +118,3 @@ def _failed(means: Means, source: _Source, known: dict[str, ApiKey]) -> Iterator
         if key_id in known:
             data = LogOnFailed(means=means, key_id=key_id, attempts=count)
             yield data, Concerned.of(known[key_id].scope), by
-
-
-def _network(address: str | None) -> str:
-    """An address, or an IPv6 client's network of 64 bits, in which it can choose its address."""
-    if address is None or ":" not in address:
-        return address or ""
-    try:
-        return str(ip_network(f"{address.partition('%')[0]}/64", strict=False))
-    except ValueError:
-        return address

@@ -1,7 +1,8 @@
 """Sessions of the console: a cookie stands for an API key, or for a person whom an issuer has logged on.
 
 The cookie's token is stored as a hash, like the token of a key. A session ends by log-off, after `IDLE`, after
-`LONGEST`, and with its key, or once the configuration grants the person nothing any more.
+`LONGEST`, for a newer one where its owner has `PER_OWNER`, and with its key, or once the configuration grants the
+person nothing any more.
 """
 
 from __future__ import annotations
@@ -22,9 +23,17 @@ from services.infrastructure.postgres import Pool
 MIGRATIONS = Path(__file__).with_name("session_migrations")
 IDLE = timedelta(hours=1)
 LONGEST = timedelta(hours=12)
+PER_OWNER = 50
+"""Sessions of a person or API key at a time. A new one ends that which was used the longest ago."""
 
 _START = "INSERT INTO console.sessions (token_sha256, key_id, subject, claims) VALUES ($1, $2, $3, $4)"
-_CLEAN = "DELETE FROM console.sessions WHERE last_seen_at < now() - $1::interval OR created_at < now() - $2::interval"
+_CLEAN = "DELETE FROM console.sessions WHERE created_at < now() - $1::interval"
+_MAKE_ROOM = """
+    DELETE FROM console.sessions WHERE token_sha256 IN (
+        SELECT token_sha256 FROM console.sessions WHERE key_id = $1 OR subject = $2
+        ORDER BY last_seen_at DESC OFFSET $3
+    )
+"""
 _USE = """
     UPDATE console.sessions SET last_seen_at = now()
     WHERE token_sha256 = $1 AND last_seen_at >= now() - $2::interval AND created_at >= now() - $3::interval
@@ -70,7 +79,8 @@ async def start_for_person(pool: Pool, person: Principal, claims: Claims) -> Ses
 
 async def _start(pool: Pool, key_id: str | None, subject: str | None, claims: str | None) -> str:
     token = secrets.token_urlsafe(32)
-    await pool.execute(_CLEAN, IDLE, LONGEST)
+    await pool.execute(_CLEAN, LONGEST)
+    await pool.execute(_MAKE_ROOM, key_id, subject, PER_OWNER - 1)
     await pool.execute(_START, _digest(token), key_id, subject, claims)
     return token
 

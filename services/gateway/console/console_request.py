@@ -28,6 +28,7 @@ from services.gateway.limits import MAX_BODY_BYTES, RateLimits
 from services.gateway.problems import Problem
 from services.gateway.request_memory import RequestBodies, begin_turn, memory_of
 from services.gateway.requests import pool_of, turn_of
+from services.gateway.strangers import client_address, strangers_of
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -182,10 +183,11 @@ async def console_request(request: Request) -> ConsoleRequest:
     if changes:
         require_same_origin(request)
     token = request.cookies.get(cookie_name(request, COOKIE), "")
-    address = request.client.host if request.client else None
+    address = client_address(request)
     session = await sessions.use(pool_of(request), issuers_of(request), token, address) if token else None
     if session is None:
         raise NotLoggedOn
+    strangers_of(request).recognised(turn_of(request), address)
     _count(request, session.principal)
     page = f"{request.method} /console{request.scope['route'].path_format}"
     caller = Caller(session.principal, session.token, session.account)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from services.gateway.authentication.caller import SECURITY_SCHEME
@@ -52,20 +51,6 @@ def describe(app: FastAPI) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
-    _serve_encoded(app)
-
-
-def _serve_encoded(app: FastAPI) -> None:
-    """Sends all who ask the same bytes: FastAPI's route encodes half a megabyte for each, who may not read it."""
-    path, encoded = app.openapi_url or "", b""
-
-    async def document(_: Request) -> Response:
-        nonlocal encoded
-        encoded = encoded or bytes(JSONResponse(app.openapi()).body)
-        return Response(encoded, media_type="application/json")
-
-    app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") != path]
-    app.add_route(path, document, include_in_schema=False)
 
 
 def _routes(app: FastAPI) -> Iterator[tuple[str, APIRoute]]:

@@ -5,24 +5,52 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import cache
+from pathlib import Path
 
+import fastapi_offline
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+
+from services.gateway.fixed_document import FixedDocument
 
 router = APIRouter(include_in_schema=False)
 
-ASSETS = "/docs-assets"
+_STATIC = Path(fastapi_offline.__file__).with_name("static")
+_ASSETS = {
+    name: FixedDocument((_STATIC / name).read_bytes, media_type)
+    for name, media_type in (("swagger-ui-bundle.js", "text/javascript"), ("swagger-ui.css", "text/css"))
+}
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 @router.get("/docs")
-async def docs(request: Request) -> HTMLResponse:
+async def docs() -> HTMLResponse:
+    return _page()
+
+
+@router.get("/openapi.json")
+async def openapi_document(request: Request) -> Response:
+    document: FixedDocument = request.app.state.openapi_document
+    return document.response(request)
+
+
+@router.get("/docs-assets/{name}")
+async def asset(request: Request, name: str) -> Response:
+    if name not in _ASSETS:
+        raise HTTPException(404)
+    return _ASSETS[name].response(request)
+
+
+@cache
+def _page() -> HTMLResponse:
     page = get_swagger_ui_html(
-        openapi_url=request.app.openapi_url,
+        openapi_url="/openapi.json",
         title="Switchboard",
-        swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
-        swagger_css_url=f"{ASSETS}/swagger-ui.css",
+        swagger_js_url="/docs-assets/swagger-ui-bundle.js",
+        swagger_css_url="/docs-assets/swagger-ui.css",
         swagger_favicon_url="/console/icon.svg",
     )
     page.headers["Content-Security-Policy"] = _content_security_policy(bytes(page.body))

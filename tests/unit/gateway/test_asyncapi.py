@@ -85,6 +85,6 @@ async def test_it_is_a_document_for_tools_and_a_page_for_browsers() -> None:
     assert shown.text == page.page()
     assert shown.headers["Content-Type"] == "text/html; charset=utf-8"
     assert shown.headers["Content-Security-Policy"] == page.content_security_policy()
-    assert document.headers["Vary"] == shown.headers["Vary"] == "Accept"
+    assert document.headers["Vary"] == shown.headers["Vary"] == "Accept, Accept-Encoding"
     assert document.headers["Content-Type"] == always.headers["Content-Type"] == "application/vnd.aai.asyncapi+json"
     assert document.json() == always.json() == asyncapi()

@@ -38,8 +38,12 @@ class Response:
         self.status = messages[0]["status"]
         self.headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
         self.pieces = [one.get("body", b"") for one in messages[1:]]
-        self.text = b"".join(self.pieces)
+        self.body = b"".join(self.pieces)
         self.chunks_read = chunks_read
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
 
     @property
     def problem(self) -> str:

@@ -21,6 +21,7 @@ from services.gateway.limits import BURST_S, Limits, RateLimits
 from services.gateway.request_guard import RequestGuard
 from services.gateway.request_memory import RequestBodies, memory_budget
 from services.gateway.requests import in_turns, work_queue
+from services.gateway.strangers import Strangers
 from services.infrastructure.fair_queue import FairQueue, Turn
 from services.infrastructure.postgres import Pool
 from tests.patience import PATIENCE_S
@@ -71,7 +72,8 @@ def request_of(account: str) -> Scope:
 def guard(route: Any, queue: FairQueue, rates: RateLimits | None = None) -> RequestGuard:
     issuers = TrustedIssuers(OidcConfiguration())
     rates = rates or RateLimits(Limits())
-    return RequestGuard(route, cast("Pool", Keys()), rates, queue, RequestBodies(), Refusals(), issuers)
+    keys, strangers = cast("Pool", Keys()), Strangers(100, queue)
+    return RequestGuard(route, keys, rates, queue, RequestBodies(), Refusals(), issuers, strangers)
 
 
 async def test_a_request_waits_until_its_accounts_answers_are_taken_and_no_other_accounts_does() -> None:

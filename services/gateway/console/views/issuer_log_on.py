@@ -24,7 +24,8 @@ from services.gateway.console.console_request import (
 from services.gateway.console.routing import ConsoleRoute
 from services.gateway.console.views.log_on import HOME, is_own, log_on_form
 from services.gateway.problems import Problem, issuer_unavailable
-from services.gateway.requests import pool_of
+from services.gateway.requests import pool_of, turn_of
+from services.gateway.strangers import client_address, strangers_of
 
 _COOKIE = "switchboard-log-on"
 
@@ -38,6 +39,7 @@ async def go(request: Request, issuer: str, next: str = HOME) -> Response:  # no
     trusted, redirect_uri = issuers.get(issuer), issuers.configuration.redirect_uri
     if trusted is None or trusted.configuration.console is None or redirect_uri is None:
         raise Problem(404, "RouteUnknown", "The console has no such page.")
+    strangers_of(request).count_log_on(client_address(request))
     try:
         address, state = await log_on.begin(pool_of(request), trusted, redirect_uri, next if is_own(next) else HOME)
     except IssuerUnavailable:
@@ -54,13 +56,14 @@ async def come_back(request: Request) -> Response:
     issuers = issuers_of(request)
     kept_state = request.cookies.get(cookie_name(request, _COOKIE), "")
     try:
-        logged_on = await log_on.complete(
-            pool_of(request),
-            issuers,
-            issuers.configuration.redirect_uri or "",
-            kept_state=kept_state,
-            answer=dict(request.query_params),
-        )
+        async with turn_of(request).paused():  # the issuer may answer slowly
+            logged_on = await log_on.complete(
+                pool_of(request),
+                issuers,
+                issuers.configuration.redirect_uri or "",
+                kept_state=kept_state,
+                answer=dict(request.query_params),
+            )
     except IssuerUnavailable:
         raise issuer_unavailable() from None
     except NotLoggedOnByIssuer:

@@ -11,6 +11,7 @@ from contracts.ids import is_id
 from services.gateway.authentication import sessions
 from services.gateway.authentication.api_keys import key_id_of
 from services.gateway.authentication.authenticator import authenticate
+from services.gateway.authentication.client_network import network_of
 from services.gateway.authentication.origin import origin_of, refusals_of
 from services.gateway.console import rendering
 from services.gateway.console.catalogue import _
@@ -31,7 +32,8 @@ from services.gateway.console.console_request import (
 from services.gateway.console.routing import ConsoleRoute
 from services.gateway.limits import MAX_LOG_ON_BYTES
 from services.gateway.problems import Problem
-from services.gateway.requests import pool_of
+from services.gateway.requests import pool_of, turn_of
+from services.gateway.strangers import client_address, strangers_of
 
 HOME = "/console/channels"
 
@@ -46,8 +48,10 @@ async def log_on_page(request: Request, next: str = HOME) -> Response:  # noqa: 
 @router.post("/log-on")
 async def log_on(request: Request) -> Response:
     require_same_origin(request)
-    address = request.client.host if request.client else None
-    async with form_body(request, f"from {address}", MAX_LOG_ON_BYTES) as body:
+    address = client_address(request)
+    strangers_of(request).count_log_on(address)
+    payer = f"from {network_of(address)}"
+    async with turn_of(request).paused(), form_body(request, payer, MAX_LOG_ON_BYTES) as body:
         form = fields_of(body)
     after = "".join(form.get("next", []))
     credential = "".join(form.get("api_key", [])).strip()
