@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from services.gateway.authentication import sessions
 from services.gateway.authentication.oidc.tokens import TrustedIssuers
 from services.gateway.authentication.sessions import MIGRATIONS
@@ -28,5 +30,27 @@ async def test_an_earlier_release_has_no_sessions_of_issuers(database_url: str) 
         assert [row["key_id"] for row in await pool.fetch("SELECT key_id FROM console.sessions")] == ["abcd1234"]
         await migrate(pool, "console", MIGRATIONS)
         assert await sessions.use(pool, issuers, session.token, None) is None
+    finally:
+        await pool.close()
+
+
+async def test_an_owner_has_so_many_sessions_and_a_new_one_ends_the_one_that_was_used_the_longest_ago(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "PER_OWNER", 3)
+    issuers = trusting(ISSUER)
+    pool = await pool_of(Settings(database_url=database_url), size=1)
+    try:
+        await migrate(pool, "console", MIGRATIONS)
+        people = [{"iss": ISSUER, "sub": subject, **EDITOR} for subject in ("alice", "bob")]
+        alice, bob = (issuers.principal(claims) for claims in people)
+        assert alice is not None
+        assert bob is not None
+        other = await sessions.start_for_person(pool, bob, people[1])
+        own = [await sessions.start_for_person(pool, alice, people[0]) for _ in range(3)]
+        assert await sessions.use(pool, issuers, own[0].token, None) is not None
+        own.append(await sessions.start_for_person(pool, alice, people[0]))
+        open_ones = [await sessions.use(pool, issuers, one.token, None) is not None for one in (*own, other)]
+        assert open_ones == [True, False, True, True, True]
     finally:
         await pool.close()

@@ -10,6 +10,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway import request_guard
+from services.gateway.application import application
 from services.gateway.authentication.oidc.configuration import OidcConfiguration
 from services.gateway.authentication.oidc.tokens import TrustedIssuers
 from services.gateway.authentication.refusals import Refusals
@@ -23,6 +24,7 @@ from services.infrastructure.fair_queue import FairQueue, Turn
 from services.infrastructure.postgres import Pool
 from tests.patience import PATIENCE_S
 from tests.unit.gateway.key_rows import key_row
+from tests.unit.gateway.test_request_guard import ask
 
 TOKEN = f"sb_abcd1234_{'x' * 43}"
 
@@ -162,3 +164,36 @@ async def test_log_ons_have_a_rate_of_their_own() -> None:
     with pytest.raises(Problem, match="log on"):
         strangers.count_log_on("10.0.0.1")
     strangers.count_log_on("10.0.0.2")
+
+
+OWN_ORIGIN = ((b"host", b"gateway"), (b"origin", b"http://gateway"))
+
+
+async def form(go: asyncio.Event) -> AsyncIterator[bytes]:
+    await go.wait()
+    yield b"api_key=none"
+
+
+async def test_a_page_that_logs_on_again_and_again_is_told_to_wait() -> None:
+    gateway = application(cast("Pool", None))
+    gateway.state.strangers = Strangers(1_000, work_queue(), lambda: 0.0)
+    go = asyncio.Event()
+    go.set()
+    asked = [
+        await ask(gateway, "POST", "/console/log-on", *OWN_ORIGIN, body=form(go))
+        for _ in range(LOG_ONS_PER_ADDRESS * LOG_ON_BURST_S + 1)
+    ]
+    assert {one.status for one in asked[:-1]} == {422}
+    assert (asked[-1].status, "log on" in asked[-1].text) == (429, True)
+
+
+async def test_a_form_that_stays_away_holds_no_turn() -> None:
+    gateway, go = application(cast("Pool", None)), asyncio.Event()
+    slow = [
+        asyncio.create_task(ask(gateway, "POST", "/console/log-on", *OWN_ORIGIN, body=form(go)))
+        for _ in range(TURNS + 1)
+    ]
+    assert (await ask(gateway, "GET", "/docs")).status == 200
+    assert not any(one.done() for one in slow)
+    go.set()
+    assert [(await one).status for one in slow] == [422] * len(slow)
