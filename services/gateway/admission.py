@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from services.gateway.authentication.client_network import network_of
+from services.gateway.client_network import network_of
 from services.infrastructure.fair_queue import FairQueue
 
 CHECKS, CHECKS_PER_ACCOUNT, CHECKS_BESIDE_OTHERS = 16, 8, 2

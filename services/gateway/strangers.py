@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from starlette.requests import Request
 
-from services.gateway.authentication.client_network import network_of
+from services.gateway.client_network import network_of
 from services.gateway.limits import BURST_S, RateLimit
 from services.gateway.problems import Problem
 from services.gateway.request_memory import begin_turn

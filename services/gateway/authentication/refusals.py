@@ -20,7 +20,7 @@ from contracts.message import EventData
 from services.gateway.authentication.access_log import Concerned, record
 from services.gateway.authentication.actor import Actor
 from services.gateway.authentication.api_keys import ApiKey, find_among
-from services.gateway.authentication.client_network import network_of
+from services.gateway.client_network import network_of
 from services.infrastructure.postgres import OUTAGES, Pool
 
 log = structlog.stdlib.get_logger(__name__)

@@ -8,7 +8,6 @@ from typing import cast
 
 import pytest
 
-from services.gateway import fixed_document
 from services.gateway.application import application
 from services.infrastructure.postgres import Pool
 from tests.unit.gateway.test_request_guard import ask
@@ -34,7 +33,7 @@ async def test_a_document_is_encoded_once(path: str, monkeypatch: pytest.MonkeyP
         raise AssertionError
 
     monkeypatch.setattr(json, "dumps", never)
-    monkeypatch.setattr(fixed_document.gzip, "compress", never)
+    monkeypatch.setattr(gzip, "compress", never)
     assert (await ask(gateway, "GET", path)).body == plain.body
     assert (await ask(gateway, "GET", path, (b"accept-encoding", b"gzip"))).body == packed.body
     known = await ask(gateway, "GET", path, (b"if-none-match", plain.headers["etag"].encode()))

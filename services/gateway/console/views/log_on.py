@@ -11,8 +11,8 @@ from contracts.ids import is_id
 from services.gateway.authentication import sessions
 from services.gateway.authentication.api_keys import key_id_of
 from services.gateway.authentication.authenticator import authenticate
-from services.gateway.authentication.client_network import network_of
 from services.gateway.authentication.origin import origin_of, refusals_of
+from services.gateway.client_network import network_of
 from services.gateway.console import rendering
 from services.gateway.console.catalogue import _
 from services.gateway.console.console_request import (
