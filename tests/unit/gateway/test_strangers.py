@@ -169,7 +169,9 @@ async def test_log_ons_have_a_rate_of_their_own() -> None:
 OWN_ORIGIN = ((b"host", b"gateway"), (b"origin", b"http://gateway"))
 
 
-async def form(go: asyncio.Event) -> AsyncIterator[bytes]:
+async def form(go: asyncio.Event, is_read: asyncio.Event | None = None) -> AsyncIterator[bytes]:
+    if is_read is not None:
+        is_read.set()
     await go.wait()
     yield b"api_key=none"
 
@@ -188,11 +190,12 @@ async def test_a_page_that_logs_on_again_and_again_is_told_to_wait() -> None:
 
 
 async def test_a_form_that_stays_away_holds_no_turn() -> None:
-    gateway, go = application(cast("Pool", None)), asyncio.Event()
+    gateway, go, is_read = application(cast("Pool", None)), asyncio.Event(), asyncio.Event()
     slow = [
-        asyncio.create_task(ask(gateway, "POST", "/console/log-on", *OWN_ORIGIN, body=form(go)))
+        asyncio.create_task(ask(gateway, "POST", "/console/log-on", *OWN_ORIGIN, body=form(go, is_read)))
         for _ in range(TURNS + 1)
     ]
+    await is_read.wait()
     assert (await ask(gateway, "GET", "/docs")).status == 200
     assert not any(one.done() for one in slow)
     go.set()
