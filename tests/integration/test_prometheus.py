@@ -50,7 +50,6 @@ class Prometheus:
 @asynccontextmanager
 async def _prometheus(installation: Installation, directory: Path) -> AsyncIterator[Prometheus]:
     ports = {name: child.environment["SWITCHBOARD_METRICS_PORT"] for name, child in installation.services.items()}
-    ports["gateway"] = str(installation.http_port)
     config = yaml.safe_load(RULES.with_name("prometheus.yaml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(RULES)]

@@ -124,7 +124,7 @@ def folded(log: MadeUpLog, channel: str, versions: int, clock: int | None) -> di
     }
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(taken=steps, data=st.data())
 async def test_as_of_and_diff_at_random_cuts(tmp_path: Path, taken: list[Any], data: st.DataObject) -> None:
     made = history(taken, retired=data.draw(st.booleans()))

@@ -34,7 +34,7 @@ def test_the_version_to_expect() -> None:
     assert expected_version(7, "sms", made) == 9
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(taken=steps)
 async def test_an_exported_file_applied(tmp_path: Path, taken: list[Any]) -> None:
     """To its own channel it is nothing; another channel becomes the same, but for its name and its signatures."""

@@ -27,7 +27,7 @@ from tests.audit import MadeUpLog, copy_of
 from tests.unit.audit.histories import CHANNELS, PERMISSION, REGISTER, history, settable, steps
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(taken=steps, data=st.data())
 async def test_undo_restores_what_was(tmp_path: Path, taken: list[Any], data: st.DataObject) -> None:
     """Whatever the command, its commands lead back, by the rules; but for signatures, and versions."""
@@ -47,7 +47,7 @@ async def test_undo_restores_what_was(tmp_path: Path, taken: list[Any], data: st
     assert settable(reached) == settable(was)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(taken=steps, data=st.data())
 async def test_undo_of_one_command_leaves_the_others(tmp_path: Path, taken: list[Any], data: st.DataObject) -> None:
     """What the command changed is as before it, what others changed stays; or it is refused, and says why."""

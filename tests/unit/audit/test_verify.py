@@ -79,7 +79,7 @@ async def test_a_sound_log(tmp_path: Path) -> None:
     assert report.anchored == 2
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 async def test_one_flipped_bit_is_found_and_the_record_named(tmp_path: Path, data: st.DataObject) -> None:
     log = a_log()
