@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from hypothesis.errors import HypothesisSideeffectWarning
+from hypothesis.internal.charmap import charmap, intervals_from_codec
 
 from services.infrastructure.embedded.kafka import EmbeddedKafka
 from services.infrastructure.logging_setup import configure_structlog
@@ -21,6 +24,14 @@ os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 # `--hypothesis-profile=default`.
 settings.load_profile("ci")
 configure_structlog()  # so that `caplog` sees the events, and standard output does not
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        # Makes Hypothesis' tables of letters once; on a new machine the workers would make them all at once, and race.
+        with warnings.catch_warnings(category=HypothesisSideeffectWarning, action="ignore"):
+            charmap()
+            intervals_from_codec("utf-8")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

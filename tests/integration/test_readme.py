@@ -123,6 +123,7 @@ def test_following(demo: Installation, tmp_path: Path) -> None:
         env=os.environ | demo.environment,
         stdout=subprocess.PIPE,
         text=True,
+        errors="replace",  # it is killed, maybe within a letter
     )
     try:
         toggling = threading.Thread(target=run_apart, args=(_toggle_while(demo, following),))
