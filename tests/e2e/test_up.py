@@ -186,7 +186,7 @@ def test_it_runs_and_comes_back(tmp_path: Path) -> None:
         assert _eventually(third.switch_sms_off)["version"] > settings["version"]
 
 
-@pytest.mark.parametrize("name", ["HTTP", "KAFKA", "POSTGRES"])
+@pytest.mark.parametrize("name", ["HTTP", "KAFKA"])
 def test_a_port_that_is_taken_is_named(tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = {f"SWITCHBOARD_{one}_PORT": str(free_port()) for one in ("HTTP", "KAFKA", "POSTGRES")}
