@@ -38,7 +38,8 @@ async def consistent_cut(
     before its cut is then among those of its home. One that it forwards later may be there as well, and is forwarded
     again, which its id makes harmless. Raises `AuditError` while the partitions grow.
     """
-    if (unfinished := (await read_partitions(bootstrap_servers=bootstrap_servers, **security)).unfinished) is not None:
+    growth = await read_partitions(bootstrap_servers=bootstrap_servers, **security)
+    if (unfinished := growth.unfinished) is not None:
         raise AuditError(
             f"The partitions grow from {unfinished.before} to {unfinished.to}; finish that first: `switchboard topics "
             f"grow --partitions {unfinished.to}`."
@@ -51,6 +52,9 @@ async def consistent_cut(
         name, records = decider.transactional_id(partition), decider.fence_records(partition, log.partitions)
         ends |= await _fenced_ends(bootstrap_servers, security, name, records)
     ranges = await log.offset_ranges(*(topic.name for topic in TOPICS))
+    # A growth that began since has moved channels to partitions that the cut does not have.
+    if not growth == log.growth == await read_partitions(bootstrap_servers=bootstrap_servers, **security):
+        raise AuditError("The partitions grew while the backup began; back up again once that is finished.")
     return {
         source: OffsetRange(now.first, ends[source] if source.topic in _WRITTEN_BY_OWNERS else now.end)
         for source, now in ranges.items()

@@ -128,6 +128,7 @@ def application(
     app.add_middleware(HeadRequests)
     app.state.memory = memory = memory_budget()
     app.state.bodies = bodies = RequestBodies()
+    app.state.log_on_bodies = RequestBodies.of_strangers()
     work = work_queue(memory)
     app.state.strangers = strangers = Strangers(limits.requests_per_address, work)
     app.add_middleware(

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Receive
 
-from services.gateway.limits import BODY_TIMEOUT_S
+from services.gateway.limits import BODY_TIMEOUT_S, MAX_LOG_ON_BYTES
 from services.gateway.problems import Problem, overloaded, too_many_waiting
 from services.gateway.requests import WAITING_PER_ACCOUNT
 from services.infrastructure.byte_budget import ByteBudget
@@ -56,9 +56,14 @@ async def begin_turn(turn: Turn, account: str | None, size: int = 1) -> None:
 class RequestBodies:
     """Reads the bodies of requests, of each account and in all only so many bytes at a time."""
 
-    def __init__(self) -> None:
-        budget = ByteBudget(4 * _MIB, 16 * _MIB, reserve=8 * _MIB, share=512 * _KIB)
+    def __init__(self, budget: ByteBudget | None = None) -> None:
+        budget = budget or ByteBudget(4 * _MIB, 16 * _MIB, reserve=8 * _MIB, share=512 * _KIB)
         self._queue = FairQueue(_ANY_NUMBER, _ANY_NUMBER, WAITING_PER_ACCOUNT, budget=budget)
+
+    @classmethod
+    def of_strangers(cls) -> RequestBodies:
+        """Those of the forms with which they log on: apart, so that they take no room of an account's."""
+        return cls(ByteBudget(64 * _KIB, _MIB, reserve=512 * _KIB, share=MAX_LOG_ON_BYTES))
 
     @asynccontextmanager
     async def read(
@@ -66,9 +71,10 @@ class RequestBodies:
     ) -> AsyncIterator[bytes]:
         """Yields the whole body, of at most ``limit`` bytes. It counts until the context ends. Raises `Problem`.
 
-        Nothing is read before there is room for as much as the request declares; for ``limit`` where it declares none.
+        Nothing is read before there is room for as much as the request declares; for ``limit`` if it comes in chunks.
         """
-        size = next((int(value) for name, value in headers if name == b"content-length"), limit)
+        declared = dict(headers)
+        size = int(declared.get(b"content-length", limit if b"transfer-encoding" in declared else 0))
         if size > limit:
             raise _too_large(limit)
         turn = Turn(self._queue)
@@ -89,8 +95,8 @@ async def _read(receive: Receive, limit: int) -> bytes:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             while True:
                 message = await receive()
-                if message["type"] == "http.disconnect":
-                    break
+                if message["type"] == "http.disconnect":  # a part of a body must not be taken for the whole
+                    raise Problem(400, "BodyUnreadable", "The client left before its body was whole.")
                 body += message.get("body", b"")
                 if len(body) > limit:
                     raise _too_large(limit)

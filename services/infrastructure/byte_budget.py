@@ -28,13 +28,16 @@ class ByteBudget:
         return held <= self.per_account and total <= self._in_all - (self._reserve if size else 0)
 
     def take(self, account: str, size: int) -> None:
-        """Takes them, whether they fit or not."""
+        """Takes them, whether they fit or not. What is more than the account's own limit is nothing to the others."""
+        self._change(account, size)
+
+    def _change(self, account: str, size: int) -> None:
+        before = self._held[account]
         self._held[account] += size
-        self._total += size
+        self._total += min(self._held[account], self.per_account) - min(before, self.per_account)
 
     def give_back(self, account: str, size: int) -> None:
-        self._held[account] -= size
-        self._total -= size
+        self._change(account, -size)
         if not self._held[account]:
             del self._held[account]
         for grant in self._freed:

@@ -25,7 +25,7 @@ from services.audit.log.merge import merge
 from services.audit.log.source import Log, LogRecord, OffsetRange, Progress, no_progress
 
 _RECORDS_A_BATCH = 1_000
-_LONGEST_LINE = 16 * 1024 * 1024
+_LONGEST_LINE = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

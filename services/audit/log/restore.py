@@ -201,7 +201,8 @@ class _Partition:
             self._time = record.timestamp
             if record.offset != self._end + self._batched:
                 await self.pad_to(record.offset)
-            if (self._batched and self._batch.size() > _USUAL_BATCH_BYTES) or not self._append(record):
+            # A large record goes alone: a topic takes a batch that is little larger than its largest record.
+            if (self._batched and self._batch.size() + _size(record) > _USUAL_BATCH_BYTES) or not self._append(record):
                 await self._flush()
                 if not self._append(record):
                     raise AuditError(f"The record at {_location(self._source, record.offset)} is too large to restore.")
@@ -276,6 +277,11 @@ async def _last_values(log: Log, source: TopicPartition, offsets: OffsetRange) -
 
 
 _COMPACTED = frozenset(topic.name for topic in topics.COMPACTED)
+
+
+def _size(record: LogRecord) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 def _location(source: TopicPartition, offset: int) -> str:

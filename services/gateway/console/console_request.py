@@ -22,9 +22,10 @@ from services.gateway.authentication.oidc.tokens import TrustedIssuers
 from services.gateway.authentication.operations import OPERATIONS
 from services.gateway.authentication.principal import Principal
 from services.gateway.authentication.sessions import Session
+from services.gateway.client_network import network_of
 from services.gateway.commands import ChannelCommand, CommandOptions
 from services.gateway.console import rendering
-from services.gateway.limits import MAX_BODY_BYTES, RateLimits
+from services.gateway.limits import MAX_BODY_BYTES, MAX_LOG_ON_BYTES, RateLimits
 from services.gateway.problems import Problem
 from services.gateway.request_memory import RequestBodies, begin_turn, memory_of
 from services.gateway.requests import pool_of, turn_of
@@ -163,10 +164,16 @@ def require_same_origin(request: Request) -> None:
         raise Problem(403, "CrossSiteForm", "This form was not sent by a page of this console.")
 
 
-def form_body(request: Request, account: str | None, limit: int) -> AbstractAsyncContextManager[bytes]:
+def form_body(request: Request, account: str | None) -> AbstractAsyncContextManager[bytes]:
     """Yields the body of a form, which counts to the account's until the context ends. Raises `Problem`."""
     bodies: RequestBodies = request.app.state.bodies
-    return bodies.read(request.headers.raw, request.receive, account, limit)
+    return bodies.read(request.headers.raw, request.receive, account, MAX_BODY_BYTES)
+
+
+def log_on_body(request: Request, address: str | None) -> AbstractAsyncContextManager[bytes]:
+    """As `form_body`, of a stranger at the address."""
+    bodies: RequestBodies = request.app.state.log_on_bodies
+    return bodies.read(request.headers.raw, request.receive, network_of(address), MAX_LOG_ON_BYTES)
 
 
 def fields_of(body: bytes) -> dict[str, list[str]]:
@@ -197,7 +204,7 @@ async def console_request(request: Request) -> ConsoleRequest:
     if not changes:
         await begin_turn(turn_of(request), payer)
         return ConsoleRequest(request, session, {}, caller)
-    async with form_body(request, payer, MAX_BODY_BYTES) as body:
+    async with form_body(request, payer) as body:
         form = fields_of(body)
         if not hmac.compare_digest("".join(form.get("form_token", [])).encode(), session.form_token.encode()):
             raise Problem(403, "FormTokenWrong", "This page is from an earlier session; reload it, and try again.")

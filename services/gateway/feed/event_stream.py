@@ -135,9 +135,13 @@ class EventStream(Response):
     def _has_room(self) -> bool:
         """Whether the account's clients have taken enough of what they were sent. If not, the stream tries again."""
         has_room = self._feed.unread.fits(self._follower.account or "", MAX_BATCH_BYTES)
-        if not has_room and (self._retry is None or self._retry.when() <= self._clock()):
-            self._retry = self._call_later(_ROOM_CHECK_S, self._signal.set)
+        if not has_room and self._retry is None:
+            self._retry = self._call_later(_ROOM_CHECK_S, self._try_again)
         return has_room
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._signal.set()
 
     async def _write(self, text: bytes, *, more: bool = True) -> None:
         account = self._follower.account or ""

@@ -18,6 +18,7 @@ from services.gateway.request_memory import RequestBodies, memory_of
 _OF_AN_ACCOUNT = 8
 """Bodies at the limit that it may have in memory."""
 _BESIDE_THE_RESERVE = 16
+_IN_CHUNKS = [(b"transfer-encoding", b"chunked")]
 
 
 class Client:
@@ -58,14 +59,14 @@ async def test_a_body_of_no_declared_length_counts_as_the_largest_until_it_is_th
     async with AsyncExitStack() as held:
         for _ in range(10 * _OF_AN_ACCOUNT):
             client = Client(1_000)
-            await held.enter_async_context(bodies.read([], client.receive, "busy", MAX_BODY_BYTES))
+            await held.enter_async_context(bodies.read(_IN_CHUNKS, client.receive, "busy", MAX_BODY_BYTES))
         never = asyncio.Event()
 
         async def stalled() -> Message:
             await never.wait()
             raise AssertionError
 
-        slow = [bodies.read([], stalled, "busy", MAX_BODY_BYTES) for _ in range(_OF_AN_ACCOUNT)]
+        slow = [bodies.read(_IN_CHUNKS, stalled, "busy", MAX_BODY_BYTES) for _ in range(_OF_AN_ACCOUNT)]
         tasks = [asyncio.create_task(one.__aenter__()) for one in slow]
         await asyncio.sleep(0)
         late = Client()
@@ -75,6 +76,31 @@ async def test_a_body_of_no_declared_length_counts_as_the_largest_until_it_is_th
         for one in (waiting, *tasks):
             one.cancel()
         await asyncio.gather(waiting, *tasks, return_exceptions=True)
+
+
+async def test_a_request_that_has_no_body_waits_for_no_room() -> None:
+    bodies, empty = RequestBodies(), Client(0)
+    async with AsyncExitStack() as held:
+        for _ in range(_OF_AN_ACCOUNT):
+            await _hold(bodies, held, "busy", Client())
+        deleting = asyncio.create_task(held.enter_async_context(bodies.read([], empty.receive, "busy", MAX_BODY_BYTES)))
+        await asyncio.wait([deleting], timeout=5)
+        assert deleting.done()
+        assert await deleting == b""
+
+
+async def test_a_body_whose_client_left_is_not_taken_for_a_whole_one() -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b'{"a": 1}', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    with pytest.raises(Problem, match="left before its body was whole"):
+        async with RequestBodies().read([(b"content-length", b"100")], receive, "busy", MAX_BODY_BYTES):
+            raise AssertionError
 
 
 async def test_accounts_that_hold_all_they_may_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,17 @@ def test_accounts_that_use_all_leave_the_reserve_to_others() -> None:
     assert not budget.fits("modest", 3)
 
 
+def test_what_an_account_takes_beyond_its_limit_is_nothing_to_the_others() -> None:
+    budget = _budget()
+    budget.take("greedy", 60)
+    assert budget.fits("modest", 2)
+    assert budget.fits("other", 4)
+    assert not budget.fits("greedy", 0)
+    budget.give_back("greedy", 60)
+    budget.take("greedy", 10)
+    assert not budget.fits("other", 5)
+
+
 async def test_an_operation_waits_for_its_bytes_and_nobody_elses_does() -> None:
     queue = FairQueue(100, 100, 100, budget=_budget())
     first, second, other = Turn(queue), Turn(queue), Turn(queue)

@@ -12,7 +12,6 @@ from services.gateway.authentication import sessions
 from services.gateway.authentication.api_keys import key_id_of
 from services.gateway.authentication.authenticator import authenticate
 from services.gateway.authentication.origin import origin_of, refusals_of
-from services.gateway.client_network import network_of
 from services.gateway.console import rendering
 from services.gateway.console.catalogue import _
 from services.gateway.console.console_request import (
@@ -21,16 +20,15 @@ from services.gateway.console.console_request import (
     ConsoleRequest,
     announce,
     fields_of,
-    form_body,
     html_response,
     is_htmx,
     issuers_of,
+    log_on_body,
     require_same_origin,
     set_cookie,
     set_session_cookie,
 )
 from services.gateway.console.routing import ConsoleRoute
-from services.gateway.limits import MAX_LOG_ON_BYTES
 from services.gateway.problems import Problem
 from services.gateway.requests import pool_of, turn_of
 from services.gateway.strangers import client_address, strangers_of
@@ -50,8 +48,7 @@ async def log_on(request: Request) -> Response:
     require_same_origin(request)
     address = client_address(request)
     strangers_of(request).count_log_on(address)
-    payer = f"from {network_of(address)}"
-    async with turn_of(request).paused(), form_body(request, payer, MAX_LOG_ON_BYTES) as body:
+    async with turn_of(request).paused(), log_on_body(request, address) as body:
         form = fields_of(body)
     after = "".join(form.get("next", []))
     credential = "".join(form.get("api_key", [])).strip()
