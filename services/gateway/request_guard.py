@@ -238,22 +238,41 @@ def _content_length(message: Message) -> int | None:
     return next(lengths, None)
 
 
+def _is_of_events(message: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and b"event-stream" in value for name, value in message.get("headers", ())
+    )
+
+
 class _Sending:
-    """Counts a response to its request's bytes until the client has taken it. A stream counts what it sends itself."""
+    """Counts a response to its request's bytes until the client has taken it, one of unknown length piece by piece. A
+    stream of events counts what it sends itself."""
 
     def __init__(self, send: Send, turn: Turn) -> None:
-        self._send, self._turn, self._is_counted = send, turn, False
+        self._send, self._turn = send, turn
+        self._is_counted = self._comes_in_pieces = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             length = _content_length(message)
-            self._is_counted = length is not None
+            self._comes_in_pieces = length is None
+            self._is_counted = length is not None or not _is_of_events(message)
             if length is None:
                 self._turn.give_back()
             else:
                 self._turn.take(length)
             self._turn.end()
-        if self._is_counted:
-            await send_until_taken(self._send, message)
-        else:
+        if not self._is_counted:
             await self._send(message)
+        elif self._comes_in_pieces:
+            await self._send_piece(message)
+        else:
+            await send_until_taken(self._send, message)
+
+    async def _send_piece(self, message: Message) -> None:
+        size = len(message.get("body", b""))
+        self._turn.take(size)
+        try:
+            await send_until_taken(self._send, message)
+        finally:
+            self._turn.give_back(size)

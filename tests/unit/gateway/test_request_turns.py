@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import pytest
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway import request_guard
@@ -76,13 +76,27 @@ def guard(route: Any, queue: FairQueue, rates: RateLimits | None = None) -> Requ
     return RequestGuard(route, keys, rates, queue, RequestBodies(), Refusals(), issuers, strangers)
 
 
-async def test_a_request_waits_until_its_accounts_answers_are_taken_and_no_other_accounts_does() -> None:
+async def _whole(*request: Any) -> None:
+    await Response(b" " * 9 * 2**20)(*request)
+
+
+async def _in_pieces(*request: Any) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b" " * 9 * 2**20
+
+    await StreamingResponse(pieces())(*request)
+
+
+@pytest.mark.parametrize("answer", [_whole, _in_pieces])
+async def test_a_request_waits_until_its_accounts_answers_are_taken_and_no_other_accounts_does(
+    answer: Callable[..., Awaitable[None]],
+) -> None:
     begun: list[str] = []
     taken = asyncio.Event()
 
     async def route(scope: Scope, _: Receive, send: Send) -> None:
         begun.append(scope["state"]["principal"].scope.account)
-        await Response(b" " * 9 * 2**20)(scope, _, send)
+        await answer(scope, _, send)
 
     async def unread(app: Any, account: str) -> None:
         """A client that begins to read once it is told to."""
