@@ -68,10 +68,10 @@ class ParentPartitions:
                 self._known[tp.topic] = existing
         if not self._partitions.is_open(tp.partition):
             return True
-        stands = self._partitions.unread(
+        ancestors = self._partitions.unread(
             tp.topic, tp.partition, lambda number: checkpoints.get(number, FIRST_POSITION).offset
         )
-        unread = {TopicPartition(tp.topic, ancestor.partition): ancestor.cut for ancestor in stands}
+        unread = {TopicPartition(tp.topic, ancestor.partition): ancestor.cut for ancestor in ancestors}
         # What expired before it was read is not waited for.
         first = await consumer.beginning_offsets(list(unread)) if unread else {}
         return any(first[source] < cut for source, cut in unread.items())
